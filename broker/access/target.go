@@ -1,0 +1,104 @@
+package access
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Labels describe a target to the policy.
+type Labels struct {
+	Environment string // "prod", "staging", "dev", ...
+	Tier        string // "0" (holds the keys of others), "1", "2"
+	Criticality string // "low", "medium", "high", "critical"
+	Owner       string
+}
+
+// A Target is a machine that is reached through the bastion.
+type Target struct {
+	ID           string
+	Name         string
+	Address      string // host:port
+	Labels       Labels
+	Applications []string
+	Accounts     []Account
+	// HostKeys are the pinned keys, in authorized_keys form without comment. A
+	// target that shows another key, or no host certificate of our own host CA
+	// when there is none pinned, is refused before any secret is used.
+	HostKeys   []string
+	Locked     bool
+	LockReason string
+	CreatedAt  time.Time
+	Version    int64
+}
+
+// An Account is a privileged account on a target.
+type Account struct {
+	Name string
+	// Credential says how the bastion logs in: "certificate" is a certificate
+	// of our user CA that lives for minutes.
+	Credential string
+}
+
+// CredentialCertificate is a short-lived SSH certificate for one account on
+// one target.
+const CredentialCertificate = "certificate"
+
+// Account returns the account of that name, if the target has it.
+func (t *Target) Account(name string) (Account, bool) {
+	i := slices.IndexFunc(t.Accounts, func(a Account) bool { return a.Name == name })
+	if i < 0 {
+		return Account{}, false
+	}
+	return t.Accounts[i], true
+}
+
+// Validate checks every field that comes from outside.
+func (t *Target) Validate() error {
+	if err := CheckTargetName(t.Name); err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(t.Address)
+	if err != nil || host == "" || len(host) > 253 {
+		return Invalid("the address %s is not host:port", strconv.QuoteToASCII(clip(t.Address)))
+	}
+	if err := CheckText("the address", host, 253); err != nil {
+		return err
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return Invalid("the port %s is not one", strconv.QuoteToASCII(clip(port)))
+	}
+	for name, value := range map[string]string{
+		"environment": t.Labels.Environment, "criticality": t.Labels.Criticality, "owner": t.Labels.Owner,
+	} {
+		if err := CheckLabel(name, value); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains([]string{"", "0", "1", "2"}, t.Labels.Tier) {
+		return Invalid("the tier must be 0, 1 or 2")
+	}
+	if len(t.Applications) > MaxItems || len(t.Accounts) > MaxItems || len(t.HostKeys) > 16 {
+		return Invalid("a target may have at most %d applications and accounts, and 16 host keys", MaxItems)
+	}
+	for _, a := range t.Applications {
+		if err := CheckLabel("application", a); err != nil || a == "" {
+			return Invalid("the application name %s is not valid", strconv.QuoteToASCII(clip(a)))
+		}
+	}
+	seen := map[string]bool{}
+	for _, a := range t.Accounts {
+		if err := CheckAccountName(a.Name); err != nil {
+			return err
+		}
+		if seen[a.Name] {
+			return Invalid("the account %s is named twice", a.Name)
+		}
+		seen[a.Name] = true
+		if a.Credential != CredentialCertificate {
+			return Invalid("the credential of account %s must be %q", a.Name, CredentialCertificate)
+		}
+	}
+	return CheckText("the lock reason", t.LockReason, MaxComment)
+}
