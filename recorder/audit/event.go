@@ -103,12 +103,12 @@ func (e Event) Validate() error {
 		return errors.New("audit event: actor is missing")
 	}
 	if !isAction(e.Action) {
-		return fmt.Errorf("audit event: action %q is not dotted lower-case words", e.Action)
+		return fmt.Errorf("audit event: action %.80q is not dotted lower-case words", e.Action)
 	}
 	switch e.Outcome {
 	case Done, Refused, Failed:
 	default:
-		return fmt.Errorf("audit event: outcome %q is not known", string(e.Outcome))
+		return fmt.Errorf("audit event: outcome %.80q is not known", string(e.Outcome))
 	}
 	for _, f := range e.fields() {
 		if f.text == nil {
@@ -123,7 +123,7 @@ func (e Event) Validate() error {
 	}
 	for k, v := range e.Details {
 		if !isDetailKey(k) {
-			return fmt.Errorf("audit event: details key %q is not allowed", k)
+			return fmt.Errorf("audit event: details key %.80q is not allowed", k)
 		}
 		if err := checkText(v, MaxDetailValue); err != nil {
 			return fmt.Errorf("audit event: details %s %w", k, err)
@@ -206,7 +206,6 @@ func Clean(s string, limit int) string {
 		return s
 	}
 	const ellipsis = "…"
-	s = s[:min(len(s), limit+utf8.UTFMax)] // what lies beyond cannot show
 	var b strings.Builder
 	end := 0 // where b was last short enough to take the ellipsis
 	for _, r := range s {

@@ -51,7 +51,7 @@ func (x *Writer) Event(leaf []byte, stored Hash) error {
 }
 
 // Checkpoint writes a signed checkpoint. It must cover exactly the events that
-// were written before it.
+// were written before it; several of the same size go in the order of their times.
 func (x *Writer) Checkpoint(msg []byte) error {
 	text, _, _ := strings.Cut(string(msg), "\n\n")
 	c, err := parseCheckpoint(text + "\n")

@@ -43,7 +43,7 @@ func parse(leaf []byte) (Event, error) {
 			at++
 		}
 		if at == len(fields) {
-			return Event{}, fmt.Errorf("key %q is unknown, repeated or out of order", key)
+			return Event{}, fmt.Errorf("key %.80q is unknown, repeated or out of order", key)
 		}
 		f := fields[at]
 		at++
@@ -85,7 +85,7 @@ func parse(leaf []byte) (Event, error) {
 func parseTime(s string) (time.Time, error) {
 	t, err := time.Parse(timeLayout, s)
 	if err != nil || t.Format(timeLayout) != s {
-		return time.Time{}, fmt.Errorf("%q is not a time like %s", s, timeLayout)
+		return time.Time{}, fmt.Errorf("%.80q is not a time like %s", s, timeLayout)
 	}
 	return t, nil
 }
@@ -182,7 +182,7 @@ func (c *cursor) details() (map[string]string, error) {
 			return nil, err
 		}
 		if k <= last {
-			return nil, fmt.Errorf("key %q is empty, repeated or out of order", k)
+			return nil, fmt.Errorf("key %.80q is empty, repeated or out of order", k)
 		}
 		last = k
 		if m[k], err = c.text(); err != nil {

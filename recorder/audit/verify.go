@@ -180,12 +180,12 @@ func (x *verifier) checkpoint(rest []byte) error {
 		return bad(x.proven, c.Size-1, "a checkpoint signed at %s covers %d events, %d stand before it: events are missing", at, c.Size, n)
 	case c.Size < n:
 		return bad(min(x.proven, c.Size), n-1, "a checkpoint signed at %s covers %d events, %d stand before it: events were added or lines moved", at, c.Size, n)
-	case c.Root != root && x.proven == n && n > 0:
+	case c.Root != root && x.proven == n:
 		return bad(0, n-1, "fork: two signed checkpoints of %d events have different roots, the second was signed at %s", n, at)
 	case c.Root != root:
 		return bad(x.proven, n-1, "the events do not have the root of the checkpoint signed at %s over %d events: one of %d to %d was changed and its hash rebuilt", at, n, x.proven, n-1)
-	case x.res.Checkpoints > 0 && !c.Time.After(x.res.Last.Time):
-		return bad(x.proven, n, "a checkpoint signed at %s comes after one signed at %s: lines are repeated or moved", at, x.res.Last.Time.Format(timeLayout))
+	case x.res.Checkpoints > 0 && c.Size == x.res.Last.Size && !c.Time.After(x.res.Last.Time):
+		return bad(n, n, "a checkpoint of %d events signed at %s comes after one signed at %s: lines are repeated or moved", n, at, x.res.Last.Time.Format(timeLayout))
 	}
 	x.proven = n
 	x.res.Last = c
