@@ -1,0 +1,79 @@
+package policy
+
+// An Action names what a user wants to do. Actions outside [Actions] are
+// refused before the bundle is asked.
+type Action string
+
+// The life of a request. A rule that lists ActionRequest also carries
+// ActionActivate and ActionConnect, because a grant that cannot be used is none.
+const (
+	ActionRequest  Action = "request"  // ask for an account on a target
+	ActionApprove  Action = "approve"  // vote for somebody's request
+	ActionDeny     Action = "deny"     // vote against somebody's request
+	ActionCancel   Action = "cancel"   // take a pending request back
+	ActionActivate Action = "activate" // begin the grant of an approved request
+	ActionConnect  Action = "connect"  // open a session under a grant
+	ActionCheckout Action = "checkout" // see the password under a grant
+	ActionExtend   Action = "extend"   // lengthen a grant
+	ActionRelease  Action = "release"  // give one's own grant back
+	ActionRevoke   Action = "revoke"   // end somebody's grant
+)
+
+// ActionBreakGlass stands in rules only: it lets the holder of the role make
+// requests with Request.BreakGlass, which need no approval.
+const ActionBreakGlass Action = "break_glass"
+
+// Reading and running the house.
+const (
+	ActionRequestRead      Action = "request.read" // other people's requests
+	ActionSessionList      Action = "session.list"
+	ActionSessionReplay    Action = "session.replay"
+	ActionSessionWatch     Action = "session.watch"
+	ActionSessionTerminate Action = "session.terminate"
+	ActionAuditRead        Action = "audit.read"
+	ActionAuditExport      Action = "audit.export"
+	ActionTargetRead       Action = "target.read"
+	ActionTargetWrite      Action = "target.write"
+	ActionUserRead         Action = "user.read"
+	ActionUserWrite        Action = "user.write"
+	ActionRoleRead         Action = "role.read"
+	ActionRoleWrite        Action = "role.write"
+	ActionPolicyRead       Action = "policy.read"
+	ActionPolicyWrite      Action = "policy.write"
+	ActionSecretRead       Action = "secret.read" // what secrets there are, never their bytes
+	ActionSecretWrite      Action = "secret.write"
+	ActionSecretRotate     Action = "secret.rotate"
+	ActionLockRead         Action = "lock.read"
+	ActionLockWrite        Action = "lock.write"
+	ActionSystemRead       Action = "system.read"
+	ActionSystemWrite      Action = "system.write"
+)
+
+// Actions lists every action that an Input may name, in a fixed order.
+func Actions() []Action {
+	return []Action{
+		ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
+		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
+		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite,
+		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
+		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
+		ActionSystemRead, ActionSystemWrite,
+	}
+}
+
+// Known reports whether an Input may name a.
+func (a Action) Known() bool {
+	switch a {
+	case ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
+		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
+		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite,
+		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
+		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
+		ActionSystemRead, ActionSystemWrite:
+		return true
+	default:
+		return false
+	}
+}

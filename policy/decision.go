@@ -1,0 +1,98 @@
+package policy
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// A Decision is the policy's answer. The zero Decision refuses.
+type Decision struct {
+	Allow bool
+	// Role carries the permission, and Rule is the id of its rule. Save both in
+	// the request: later decisions about it ask the same rule again.
+	Role, Rule string
+	// Approvals are all needed. A person counts once in all of them together,
+	// and the requester never.
+	Approvals   []Need
+	MaxDuration time.Duration // the longest grant; 0 when the action gives none
+	Rules       SessionRules  // what a session under this decision may do
+	MFAWithin   time.Duration // how fresh the second factor must be; 0: none needed
+	BreakGlass  bool          // nobody approved this: tell everybody
+	// Reasons has at least one entry; the first one decided.
+	Reasons []Reason
+
+	ID           string // unguessable, names this decision in the audit log
+	InputHash    string // hex SHA-256 of the Input's JSON
+	PolicyDigest string // hex, see Engine.Digest
+	DataDigest   string // hex SHA-256 of the Data's JSON: which roles were asked
+}
+
+// A Need is Count distinct persons out of any of Groups.
+type Need struct {
+	Count  int      `json:"count"`
+	Groups []string `json:"groups"`
+}
+
+// Recording modes. Every session is recorded; strict waits until what was typed
+// is safely written before it is sent on.
+const (
+	RecordingStandard = "standard"
+	RecordingStrict   = "strict"
+)
+
+// SessionRules say what may be done inside a session.
+type SessionRules struct {
+	Recording string `json:"recording"` // RecordingStrict when any matching rule says so
+	Shell     bool   `json:"shell"`
+	Exec      bool   `json:"exec"`
+	SFTP      bool   `json:"sftp"`
+	Forwards  bool   `json:"forwards"`
+	Agent     bool   `json:"agent"`
+	X11       bool   `json:"x11"`
+}
+
+// A Reason is one sentence for a person, and the id of the policy rule that
+// says it, for example "request.role".
+type Reason struct {
+	Rule string `json:"rule"`
+	Text string `json:"text"`
+}
+
+// Reason returns the text of the reason that decided.
+func (d Decision) Reason() string {
+	if len(d.Reasons) == 0 {
+		return "the policy gave no reason"
+	}
+	return d.Reasons[0].Text
+}
+
+// MarshalJSON writes the form that is kept in audit events: every field,
+// durations in whole seconds.
+func (d Decision) MarshalJSON() ([]byte, error) {
+	approvals := make([]Need, len(d.Approvals))
+	for i, n := range d.Approvals {
+		approvals[i] = Need{Count: n.Count, Groups: list(n.Groups)}
+	}
+	reasons := d.Reasons
+	if reasons == nil {
+		reasons = []Reason{}
+	}
+	return json.Marshal(struct {
+		ID           string       `json:"id"`
+		Allow        bool         `json:"allow"`
+		Role         string       `json:"role"`
+		Rule         string       `json:"rule"`
+		Approvals    []Need       `json:"approvals"`
+		MaxSeconds   int64        `json:"max_seconds"`
+		Session      SessionRules `json:"session"`
+		MFASeconds   int64        `json:"mfa_seconds"`
+		BreakGlass   bool         `json:"break_glass"`
+		Reasons      []Reason     `json:"reasons"`
+		InputHash    string       `json:"input_hash"`
+		PolicyDigest string       `json:"policy_digest"`
+		DataDigest   string       `json:"data_digest"`
+	}{
+		d.ID, d.Allow, d.Role, d.Rule, approvals, int64(d.MaxDuration / time.Second), d.Rules,
+		int64(d.MFAWithin / time.Second), d.BreakGlass, reasons, d.InputHash, d.PolicyDigest, d.DataDigest,
+	})
+}

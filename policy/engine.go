@@ -1,0 +1,242 @@
+package policy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// Config says how to make an Engine.
+type Config struct {
+	Bundle  fs.FS         // *.rego below it, without *_test.rego; must be given
+	Timeout time.Duration // of one decision; 0: 50 ms
+}
+
+// Limits of a bundle.
+const (
+	maxFiles      = 1_000
+	maxFileBytes  = 1 << 20
+	maxReasons    = 32
+	maxReasonText = 2_000
+)
+
+// query is the whole interface to a bundle: one value, data.drawbolt.decision.
+const query = "data.drawbolt.decision"
+
+// An Engine holds one compiled bundle and the current roles. It is safe for
+// concurrent use.
+type Engine struct {
+	timeout  time.Duration
+	compiler *ast.Compiler
+	digest   string
+	state    atomic.Pointer[state]
+}
+
+// A state is a bundle prepared over one Data. It never changes, so a decision
+// sees either all of the old roles or all of the new ones.
+type state struct {
+	prepared rego.PreparedEvalQuery
+	digest   string
+}
+
+// New compiles the bundle. The Engine has no roles yet, so the default bundle
+// refuses everything until SetData.
+func New(ctx context.Context, c Config) (*Engine, error) {
+	if c.Timeout < 0 {
+		return nil, errors.New("policy: timeout is negative")
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 50 * time.Millisecond
+	}
+	modules, digest, err := load(c.Bundle, false)
+	if err != nil {
+		return nil, fmt.Errorf("load policy bundle: %w", err)
+	}
+	compiler := newCompiler()
+	if compiler.Compile(modules); compiler.Failed() {
+		return nil, fmt.Errorf("compile policy bundle: %w", compiler.Errors)
+	}
+	if len(compiler.GetRules(ast.MustParseRef(query))) == 0 {
+		return nil, fmt.Errorf("policy bundle has no rule %s", query)
+	}
+	e := &Engine{timeout: c.Timeout, compiler: compiler, digest: digest}
+	if err := e.SetData(ctx, Data{}); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func newCompiler() *ast.Compiler {
+	return ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true)
+}
+
+// load parses the bundle's modules and returns the hex SHA-256 over their names
+// and bytes, without the tests.
+func load(bundle fs.FS, tests bool) (map[string]*ast.Module, string, error) {
+	if bundle == nil {
+		return nil, "", errors.New("no bundle given")
+	}
+	modules := map[string]*ast.Module{}
+	h := sha256.New()
+	err := fs.WalkDir(bundle, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".rego") {
+			return err
+		}
+		test := strings.HasSuffix(path, "_test.rego")
+		if test && !tests {
+			return nil
+		}
+		if len(modules) == maxFiles {
+			return fmt.Errorf("more than %d files", maxFiles)
+		}
+		if info, err := d.Info(); err != nil {
+			return err
+		} else if info.Size() > maxFileBytes {
+			return fmt.Errorf("%s is larger than %d bytes", path, maxFileBytes)
+		}
+		text, err := fs.ReadFile(bundle, path)
+		if err != nil {
+			return err
+		}
+		m, err := ast.ParseModuleWithOpts(path, string(text), ast.ParserOptions{
+			RegoVersion: ast.RegoV1, Capabilities: capabilities(),
+		})
+		if err != nil {
+			return err
+		}
+		modules[path] = m
+		if !test {
+			// WalkDir goes in lexical order; lengths keep name and text apart.
+			fmt.Fprintf(h, "%d %s %d\n", len(path), path, len(text))
+			h.Write(text)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	if len(modules) == 0 {
+		return nil, "", errors.New("no *.rego file in it")
+	}
+	return modules, hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// Digest returns the hex SHA-256 over the names and bytes of the bundle's files.
+func (e *Engine) Digest() string { return e.digest }
+
+// DataDigest returns the hex SHA-256 of the JSON of the current Data.
+func (e *Engine) DataDigest() string { return e.state.Load().digest }
+
+// SetData replaces all roles. If d is not sound it returns an error that names
+// the place, and the old roles stay. Decisions under way end with the old ones.
+func (e *Engine) SetData(ctx context.Context, d Data) error {
+	store, digest, err := newStore(d)
+	if err != nil {
+		return fmt.Errorf("policy data: %w", err)
+	}
+	prepared, err := rego.New(
+		rego.Query(query),
+		rego.Compiler(e.compiler),
+		rego.Store(store),
+		rego.Capabilities(capabilities()),
+		rego.StrictBuiltinErrors(true),
+		rego.GenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }),
+	).PrepareForEval(ctx)
+	if err != nil {
+		return fmt.Errorf("prepare policy: %w", err)
+	}
+	e.state.Store(&state{prepared: prepared, digest: digest})
+	return nil
+}
+
+func newStore(d Data) (storage.Store, string, error) {
+	text, err := json.Marshal(d)
+	if err != nil {
+		return nil, "", err
+	}
+	shape, err := index(d)
+	if err != nil {
+		return nil, "", err
+	}
+	v, err := ast.InterfaceToValue(map[string]any{"broker": shape})
+	if err != nil {
+		return nil, "", err
+	}
+	sum := sha256.Sum256(text)
+	return inmem.NewFromASTObject(v.(ast.Object)), hex.EncodeToString(sum[:]), nil
+}
+
+// Decide asks the bundle. An error means that there is no decision: the Input
+// is not sound, the bundle gave none, took too long, or gave something that is
+// not a decision. The Decision is then one that refuses, so that even a caller
+// who forgets the error lets nothing through.
+func (e *Engine) Decide(ctx context.Context, in Input) (d Decision, err error) {
+	st := e.state.Load()
+	stamp := Decision{ID: rand.Text(), PolicyDigest: e.digest, DataDigest: st.digest}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("policy panicked: %v", p)
+		}
+		if err != nil {
+			d = stamp
+			d.Reasons = []Reason{{"engine.failed", "the policy could not decide, so nothing is allowed; tell the administrators the decision id"}}
+			err = fmt.Errorf("decide %s: %w", stamp.ID, err)
+		}
+	}()
+	if err := in.check(); err != nil {
+		return d, fmt.Errorf("input: %w", err)
+	}
+	in = in.filled()
+	text, err := json.Marshal(plainInput(in))
+	if err != nil {
+		return d, fmt.Errorf("input: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	stamp.InputHash = hex.EncodeToString(sum[:])
+
+	if !in.Action.Known() {
+		d = stamp
+		d.Reasons = []Reason{{"action.unknown", fmt.Sprintf("there is no action %.100q", in.Action)}}
+		return d, nil
+	}
+
+	// OPA would start a goroutine a decision to watch ctx; a timer is cheaper.
+	cancel := topdown.NewCancel()
+	timer := time.AfterFunc(e.timeout, cancel.Cancel)
+	defer timer.Stop()
+	defer context.AfterFunc(ctx, cancel.Cancel)()
+	results, err := st.prepared.Eval(ctx, rego.EvalParsedInput(in.value()), rego.EvalExternalCancel(cancel))
+	switch {
+	case ctx.Err() != nil:
+		return d, context.Cause(ctx)
+	case topdown.IsCancel(err):
+		return d, fmt.Errorf("no decision within %s", e.timeout)
+	case err != nil:
+		return d, err
+	case len(results) != 1 || len(results[0].Expressions) != 1:
+		return d, fmt.Errorf("%s is undefined", query)
+	}
+	v, ok := results[0].Expressions[0].Value.(ast.Value)
+	if !ok {
+		return d, fmt.Errorf("%s is not a value", query)
+	}
+	if err := parseDecision(v, &d); err != nil {
+		return d, fmt.Errorf("%s: %w", query, err)
+	}
+	d.ID, d.InputHash, d.PolicyDigest, d.DataDigest = stamp.ID, stamp.InputHash, stamp.PolicyDigest, stamp.DataDigest
+	return d, nil
+}
