@@ -179,7 +179,7 @@ func (x *verifier) checkpoint(rest []byte) error {
 	case c.Size > n:
 		return bad(x.proven, c.Size-1, "a checkpoint signed at %s covers %d events, %d stand before it: events are missing", at, c.Size, n)
 	case c.Size < n:
-		return bad(min(x.proven, c.Size), n-1, "a checkpoint signed at %s covers %d events, %d stand before it: events were added or lines moved", at, c.Size, n)
+		return bad(min(x.proven, c.Size), n, "a checkpoint signed at %s covers %d events, %d stand before it: events were added or lines moved", at, c.Size, n)
 	case c.Root != root && x.proven == n:
 		return bad(0, n-1, "fork: two signed checkpoints of %d events have different roots, the second was signed at %s", n, at)
 	case c.Root != root:
