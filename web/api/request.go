@@ -1,0 +1,202 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// RequestInput asks for an account on a target.
+type RequestInput struct {
+	Target          string     `json:"target"`
+	Account         string     `json:"account"`
+	DurationSeconds int64      `json:"duration_seconds,omitempty"` // 0: the default
+	Reason          string     `json:"reason"`
+	Start           *time.Time `json:"start,omitempty"` // nil: as soon as it is approved
+	BreakGlass      bool       `json:"break_glass,omitempty"`
+}
+
+// The states of a Request and of a Grant.
+const (
+	Pending   = "pending"
+	Approved  = "approved"
+	Denied    = "denied"
+	Cancelled = "cancelled"
+	Expired   = "expired"
+
+	Scheduled = "scheduled"
+	Active    = "active"
+	Ended     = "ended"
+)
+
+// The end reasons of a Grant; expired is one more.
+const (
+	Released   = "released"
+	Revoked    = "revoked"
+	Superseded = "superseded"
+)
+
+// A Request is an access request as the caller may see it.
+type Request struct {
+	ID              string     `json:"id"`
+	State           string     `json:"state"`
+	Requester       string     `json:"requester"`
+	Target          string     `json:"target"`
+	Account         string     `json:"account"`
+	Role            string     `json:"role"`
+	Reason          string     `json:"reason"`
+	Ticket          string     `json:"ticket,omitempty"`
+	DurationSeconds int64      `json:"duration_seconds"`
+	BreakGlass      bool       `json:"break_glass"`
+	Start           *time.Time `json:"start,omitempty"`
+	CreatedAt       time.Time  `json:"created_at"`
+	ExpiresAt       time.Time  `json:"expires_at"` // a decision must be taken before
+	DecidedAt       *time.Time `json:"decided_at,omitempty"`
+	DecidedBy       string     `json:"decided_by,omitempty"`
+	Note            string     `json:"note,omitempty"` // what the decider wrote
+	Approvals       []Approval `json:"approvals"`
+	Needed          []Need     `json:"needed"`
+	Waiting         []string   `json:"waiting"`    // names of those who may still decide
+	MayDecide       bool       `json:"may_decide"` // the caller is one of them
+	Digest          string     `json:"digest"`     // of what an approver is shown; a vote names it
+	Version         int64      `json:"version"`    // grows with every change of the request and its grant
+	Policy          Policy     `json:"policy"`
+	URL             string     `json:"url,omitempty"`
+	Grant           *Grant     `json:"grant,omitempty"`
+}
+
+// An Approval is one person's yes.
+type Approval struct {
+	User            string    `json:"user"`
+	Comment         string    `json:"comment,omitempty"`
+	DurationSeconds int64     `json:"duration_seconds"`
+	At              time.Time `json:"at"`
+}
+
+// A Need is Count distinct people out of Groups.
+type Need struct {
+	Count  int      `json:"count"`
+	Groups []string `json:"groups"`
+	Have   int      `json:"have"` // of a request: votes given that count
+}
+
+// Policy is the trace of the decision that let a request in.
+type Policy struct {
+	Rule      string `json:"rule"`
+	Text      string `json:"text,omitempty"`
+	Decision  string `json:"decision,omitempty"`
+	InputHash string `json:"input_hash,omitempty"`
+	Digest    string `json:"digest"`
+}
+
+// A Grant is the right that came of a request.
+type Grant struct {
+	ID              string     `json:"id"`
+	State           string     `json:"state"`           // scheduled, active or ended
+	Start           *time.Time `json:"start,omitempty"` // first use; absent: not used yet
+	End             time.Time  `json:"end"`             // when it ends, or ended
+	ActivateBy      time.Time  `json:"activate_by"`     // it lapses when it is not used before
+	EndReason       string     `json:"end_reason,omitempty"`
+	EndedBy         string     `json:"ended_by,omitempty"`
+	EndNote         string     `json:"end_note,omitempty"`
+	DurationSeconds int64      `json:"duration_seconds"`
+}
+
+// Request asks for access.
+func (c *Client) Request(ctx context.Context, in RequestInput) (Request, error) {
+	return call[Request](ctx, c, http.MethodPost, "/v1/requests", nil, in)
+}
+
+// RequestFilter picks requests; the zero value picks all that the caller may see.
+type RequestFilter struct {
+	State  string
+	Mine   bool
+	Inbox  bool   // pending ones that the caller may decide
+	Limit  int    // 0: the server's default
+	Before string // id; older ones only
+}
+
+func (f RequestFilter) query() url.Values {
+	q := url.Values{}
+	set(q, "state", f.State)
+	setTrue(q, "mine", f.Mine)
+	setTrue(q, "inbox", f.Inbox)
+	setInt(q, "limit", int64(f.Limit))
+	set(q, "before", f.Before)
+	return q
+}
+
+// Requests lists requests, the newest first.
+func (c *Client) Requests(ctx context.Context, f RequestFilter) (List[Request], error) {
+	return call[List[Request]](ctx, c, http.MethodGet, "/v1/requests", f.query(), nil)
+}
+
+// FindRequest returns one request, by its id or its grant's.
+func (c *Client) FindRequest(ctx context.Context, id string) (Request, error) {
+	return call[Request](ctx, c, http.MethodGet, requestPath(id, ""), nil, nil)
+}
+
+// MaxWait is the longest that the server holds one long poll.
+const MaxWait = 60 * time.Second
+
+// AwaitRequest returns when the request's version is another than version, or
+// after about wait (at most MaxWait), with the request as it is then.
+func (c *Client) AwaitRequest(ctx context.Context, id string, version int64, wait time.Duration) (Request, error) {
+	wait = min(max(wait, time.Second), MaxWait).Truncate(time.Second)
+	q := url.Values{"version": {strconv.FormatInt(version, 10)}, "wait_seconds": {strconv.FormatInt(int64(wait/time.Second), 10)}}
+	longer := *c
+	longer.Timeout = c.timeout() + wait
+	return call[Request](ctx, &longer, http.MethodGet, requestPath(id, ""), q, nil)
+}
+
+// ApproveInput is a yes to what Digest names.
+type ApproveInput struct {
+	Digest          string `json:"digest"`
+	DurationSeconds int64  `json:"duration_seconds,omitempty"` // 0: as asked for; never longer
+	Comment         string `json:"comment,omitempty"`
+}
+
+// Approve votes for a request.
+func (c *Client) Approve(ctx context.Context, id string, in ApproveInput) (Request, error) {
+	return call[Request](ctx, c, http.MethodPost, requestPath(id, "approve"), nil, in)
+}
+
+// DenyInput is a no.
+type DenyInput struct {
+	Digest string `json:"digest,omitempty"`
+	Reason string `json:"reason"`
+}
+
+// Deny ends a request with a no.
+func (c *Client) Deny(ctx context.Context, id string, in DenyInput) (Request, error) {
+	return call[Request](ctx, c, http.MethodPost, requestPath(id, "deny"), nil, in)
+}
+
+// Cancel takes the caller's pending request back.
+func (c *Client) Cancel(ctx context.Context, id string) (Request, error) {
+	return call[Request](ctx, c, http.MethodPost, requestPath(id, "cancel"), nil, Empty{})
+}
+
+// End gives the caller's grant back.
+func (c *Client) End(ctx context.Context, id string) (Request, error) {
+	return call[Request](ctx, c, http.MethodPost, requestPath(id, "end"), nil, Empty{})
+}
+
+// ExtendInput lengthens a grant.
+type ExtendInput struct {
+	DurationSeconds int64 `json:"duration_seconds"`
+}
+
+// Extend lengthens the caller's grant by a duration; the policy is asked again.
+func (c *Client) Extend(ctx context.Context, id string, in ExtendInput) (Request, error) {
+	return call[Request](ctx, c, http.MethodPost, requestPath(id, "extend"), nil, in)
+}
+
+// Revoke takes a grant away.
+func (c *Client) Revoke(ctx context.Context, id, reason string) (Request, error) {
+	return call[Request](ctx, c, http.MethodPost, requestPath(id, "revoke"), nil, Reason{reason})
+}
+
+func requestPath(id, verb string) string { return path("requests", id, verb) }

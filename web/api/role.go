@@ -1,0 +1,114 @@
+package api
+
+import (
+	"context"
+	"net/http"
+)
+
+// A Role says what its members may do.
+type Role struct {
+	Name     string   `json:"name"`
+	Inherits []string `json:"inherits,omitempty"`
+	Groups   []string `json:"groups,omitempty"` // whose members have the role
+	Users    []string `json:"users,omitempty"`  // ids of people who have it
+	Rules    []Rule   `json:"rules,omitempty"`
+	Version  int64    `json:"version,omitempty"` // of the role that is changed; 0: a new one
+}
+
+// A Rule allows some actions on some targets and accounts, under conditions.
+type Rule struct {
+	ID                 string         `json:"id"`
+	Actions            []string       `json:"actions"`
+	Targets            Selector       `json:"targets"`
+	Accounts           []string       `json:"accounts,omitempty"` // names, or "*"
+	MaxDurationSeconds int64          `json:"max_duration_seconds,omitempty"`
+	Approvals          []ApproverNeed `json:"approvals,omitempty"`
+	MFAWithinSeconds   int64          `json:"mfa_within_seconds,omitempty"`
+	Session            SessionRules   `json:"session"`
+
+	Weekdays                 []string `json:"weekdays,omitempty"`
+	Hours                    string   `json:"hours,omitempty"`   // "08:00-18:00"
+	Sources                  []string `json:"sources,omitempty"` // networks, CIDR
+	RequireTicket            bool     `json:"require_ticket,omitempty"`
+	RequireMaintenanceWindow bool     `json:"require_maintenance_window,omitempty"`
+}
+
+// A Selector picks targets. Empty selects all.
+type Selector struct {
+	Names  []string            `json:"names,omitempty"` // exact, or a prefix and *
+	Labels map[string][]string `json:"labels,omitempty"`
+}
+
+// An ApproverNeed is Count distinct people out of Groups.
+type ApproverNeed struct {
+	Count  int      `json:"count"`
+	Groups []string `json:"groups"`
+}
+
+// SessionRules say what a session may do.
+type SessionRules struct {
+	Recording string `json:"recording,omitempty"`
+	Shell     bool   `json:"shell,omitempty"`
+	Exec      bool   `json:"exec,omitempty"`
+	SFTP      bool   `json:"sftp,omitempty"`
+	Forwards  bool   `json:"forwards,omitempty"`
+	Agent     bool   `json:"agent,omitempty"`
+	X11       bool   `json:"x11,omitempty"`
+}
+
+// Roles lists roles.
+func (c *Client) Roles(ctx context.Context) (List[Role], error) {
+	return call[List[Role]](ctx, c, http.MethodGet, "/v1/roles", nil, nil)
+}
+
+// FindRole returns one role.
+func (c *Client) FindRole(ctx context.Context, name string) (Role, error) {
+	return call[Role](ctx, c, http.MethodGet, path("roles", name, ""), nil, nil)
+}
+
+// SetRole makes or changes the role r.Name.
+func (c *Client) SetRole(ctx context.Context, r Role) (Role, error) {
+	return call[Role](ctx, c, http.MethodPut, path("roles", r.Name, ""), nil, r)
+}
+
+// RemoveRole removes a role.
+func (c *Client) RemoveRole(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, path("roles", name, ""), nil, nil, nil)
+}
+
+// ExplainInput asks what the policy would say. User "" is the caller.
+type ExplainInput struct {
+	User            string `json:"user,omitempty"`
+	Target          string `json:"target"`
+	Account         string `json:"account"`
+	Action          string `json:"action"`
+	DurationSeconds int64  `json:"duration_seconds,omitempty"`
+}
+
+// A Decision is the policy's answer.
+type Decision struct {
+	ID                 string         `json:"id"`
+	Allow              bool           `json:"allow"`
+	Role               string         `json:"role"`
+	Rule               string         `json:"rule"`
+	Approvals          []ApproverNeed `json:"approvals"`
+	MaxDurationSeconds int64          `json:"max_duration_seconds"`
+	Session            SessionRules   `json:"session"`
+	MFAWithinSeconds   int64          `json:"mfa_within_seconds"`
+	BreakGlass         bool           `json:"break_glass"`
+	Reasons            []RuleReason   `json:"reasons"` // the first one decided
+	InputHash          string         `json:"input_hash"`
+	PolicyDigest       string         `json:"policy_digest"`
+	DataDigest         string         `json:"data_digest,omitempty"`
+}
+
+// A RuleReason is one sentence of the policy, and the rule that says it.
+type RuleReason struct {
+	Rule string `json:"rule"`
+	Text string `json:"text"`
+}
+
+// Explain asks what the policy would say, without asking for access.
+func (c *Client) Explain(ctx context.Context, in ExplainInput) (Decision, error) {
+	return call[Decision](ctx, c, http.MethodPost, "/v1/policy/explain", nil, in)
+}
