@@ -1,0 +1,128 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+)
+
+// The writes of a change. Add is for what is new, Save for what was read in
+// the same change.
+
+// AddUser adds a user.
+func (tx *Tx) AddUser(ctx context.Context, u *access.User) error { return users.add(ctx, tx, u) }
+
+// SaveUser saves a user.
+func (tx *Tx) SaveUser(ctx context.Context, u *access.User) error {
+	return users.save(ctx, tx, u, &u.Version)
+}
+
+// AddPublicKey registers a key. A key that anybody has registered already is
+// access.ErrConflict.
+func (tx *Tx) AddPublicKey(ctx context.Context, k *access.PublicKey) error {
+	return publicKeys.add(ctx, tx, k)
+}
+
+// RemovePublicKey forgets the key of a user.
+func (tx *Tx) RemovePublicKey(ctx context.Context, userID, fingerprint string) error {
+	return tx.remove(ctx, "DELETE FROM public_keys WHERE user_id = ? AND fingerprint = ?", userID, fingerprint)
+}
+
+// AddTarget adds a target.
+func (tx *Tx) AddTarget(ctx context.Context, t *access.Target) error { return targets.add(ctx, tx, t) }
+
+// SaveTarget saves a target.
+func (tx *Tx) SaveTarget(ctx context.Context, t *access.Target) error {
+	return targets.save(ctx, tx, t, &t.Version)
+}
+
+// RemoveTarget removes a target. What was done on it stays.
+func (tx *Tx) RemoveTarget(ctx context.Context, id string) error {
+	return tx.remove(ctx, "DELETE FROM targets WHERE id = ?", id)
+}
+
+// AddRole adds a role and raises the policy data's generation.
+func (tx *Tx) AddRole(ctx context.Context, r *access.Role) error {
+	if err := roles.add(ctx, tx, r); err != nil {
+		return err
+	}
+	return tx.raiseGeneration(ctx)
+}
+
+// SaveRole saves a role and raises the policy data's generation.
+func (tx *Tx) SaveRole(ctx context.Context, r *access.Role) error {
+	if err := roles.save(ctx, tx, r, &r.Version); err != nil {
+		return err
+	}
+	return tx.raiseGeneration(ctx)
+}
+
+// RemoveRole removes a role and raises the policy data's generation.
+func (tx *Tx) RemoveRole(ctx context.Context, name string) error {
+	if err := tx.remove(ctx, "DELETE FROM roles WHERE name = ?", name); err != nil {
+		return err
+	}
+	return tx.raiseGeneration(ctx)
+}
+
+func (tx *Tx) raiseGeneration(ctx context.Context) error {
+	_, err := tx.exec(ctx, "UPDATE policy_data SET generation = generation + 1 WHERE id = 1")
+	return err
+}
+
+func (tx *Tx) remove(ctx context.Context, query string, args ...any) error {
+	n, err := tx.exec(ctx, query, args...)
+	if err != nil {
+		return fmt.Errorf("remove: %w", err)
+	}
+	if n == 0 {
+		return access.ErrNotFound
+	}
+	return nil
+}
+
+// AddRequest adds a request.
+func (tx *Tx) AddRequest(ctx context.Context, r *access.Request) error {
+	if err := requests.add(ctx, tx, r); err != nil {
+		return err
+	}
+	return tx.addVotes(ctx, r)
+}
+
+// SaveRequest saves a request and the approvals that are new.
+func (tx *Tx) SaveRequest(ctx context.Context, r *access.Request) error {
+	if err := requests.save(ctx, tx, r, &r.Version); err != nil {
+		return err
+	}
+	return tx.addVotes(ctx, r)
+}
+
+// addVotes writes the approvals that are not there yet. A vote is never changed.
+func (tx *Tx) addVotes(ctx context.Context, r *access.Request) error {
+	for _, a := range r.Approvals {
+		v := vote{r.ID, a}
+		if _, err := tx.exec(ctx, approvals.insert+" ON CONFLICT (request_id, user_id) DO NOTHING", values(approvals.columns(&v))...); err != nil {
+			return fmt.Errorf("add to approvals: %w", err)
+		}
+	}
+	return nil
+}
+
+// AddGrant adds a grant. A request has at most one.
+func (tx *Tx) AddGrant(ctx context.Context, g *access.Grant) error { return grants.add(ctx, tx, g) }
+
+// SaveGrant saves a grant.
+func (tx *Tx) SaveGrant(ctx context.Context, g *access.Grant) error {
+	return grants.save(ctx, tx, g, &g.Version)
+}
+
+// AddSession adds a session.
+func (tx *Tx) AddSession(ctx context.Context, s *access.Session) error {
+	return sessions.add(ctx, tx, s)
+}
+
+// SaveSession saves a session.
+func (tx *Tx) SaveSession(ctx context.Context, s *access.Session) error {
+	return sessions.save(ctx, tx, s, &s.Version)
+}

@@ -1,0 +1,269 @@
+package store
+
+import (
+	"context"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+)
+
+// The tables: each noun's columns beside its fields, once.
+
+var users = newTable("users", "id", func(u *access.User) []column {
+	return []column{
+		{"id", &u.ID}, {"name", &u.Name}, {"display", &u.Display},
+		{"groups", encoded{&u.Groups}}, {"attributes", encoded{&u.Attributes}},
+		{"bot", &u.Bot}, {"locked", &u.Locked}, {"lock_reason", &u.LockReason},
+		{"created_at", micros{&u.CreatedAt}}, {"version", &u.Version},
+	}
+})
+
+var publicKeys = newTable("public_keys", "fingerprint", func(k *access.PublicKey) []column {
+	return []column{
+		{"fingerprint", &k.Fingerprint}, {"user_id", &k.UserID}, {"key", &k.Key},
+		{"comment", &k.Comment}, {"created_at", micros{&k.CreatedAt}},
+	}
+})
+
+var targets = newTable("targets", "id", func(t *access.Target) []column {
+	return []column{
+		{"id", &t.ID}, {"name", &t.Name}, {"address", &t.Address},
+		{"labels", encoded{&t.Labels}}, {"applications", encoded{&t.Applications}},
+		{"accounts", encoded{&t.Accounts}}, {"host_keys", encoded{&t.HostKeys}},
+		{"locked", &t.Locked}, {"lock_reason", &t.LockReason},
+		{"created_at", micros{&t.CreatedAt}}, {"version", &t.Version},
+	}
+})
+
+var roles = newTable("roles", "name", func(r *access.Role) []column {
+	return []column{
+		{"name", &r.Name}, {"inherits", encoded{&r.Inherits}}, {"groups", encoded{&r.Groups}},
+		{"users", encoded{&r.Users}}, {"rules", encoded{&r.Rules}}, {"version", &r.Version},
+	}
+})
+
+var requests = newTable("requests", "id", func(r *access.Request) []column {
+	return []column{
+		{"id", &r.ID}, {"requester_id", &r.RequesterID}, {"requester_name", &r.RequesterName},
+		{"target_id", &r.TargetID}, {"target_name", &r.TargetName}, {"target_address", &r.TargetAddress},
+		{"target_keys", encoded{&r.TargetKeys}}, {"account", &r.Account},
+		{"reason", &r.Reason}, {"ticket", &r.Ticket}, {"duration", seconds{&r.Duration}},
+		{"start_at", micros{&r.Start}}, {"break_glass", &r.BreakGlass},
+		{"source", &r.Source}, {"via", &r.Via}, {"state", text[access.RequestState]{&r.State}},
+		{"created_at", micros{&r.CreatedAt}}, {"expires_at", micros{&r.ExpiresAt}},
+		{"decided_at", micros{&r.DecidedAt}}, {"decided_by", &r.DecidedBy}, {"note", &r.Note},
+		{"role", &r.Role}, {"needs", encoded{&r.Needs}}, {"rules", encoded{&r.Rules}},
+		{"policy", encoded{&r.Policy}}, {"version", &r.Version},
+	}
+})
+
+// A vote is an approval and the request it is for.
+type vote struct {
+	requestID string
+	access.Approval
+}
+
+var approvals = newTable("approvals", "", func(v *vote) []column {
+	return []column{
+		{"request_id", &v.requestID}, {"user_id", &v.UserID}, {"user_name", &v.UserName},
+		{"groups", encoded{&v.Groups}}, {"comment", &v.Comment}, {"duration", seconds{&v.Duration}},
+		{"digest", &v.Digest}, {"via", &v.Via}, {"at", micros{&v.At}},
+	}
+})
+
+var grants = newTable("grants", "id", func(g *access.Grant) []column {
+	return []column{
+		{"id", &g.ID}, {"request_id", &g.RequestID}, {"user_id", &g.UserID}, {"user_name", &g.UserName},
+		{"target_id", &g.TargetID}, {"target_name", &g.TargetName}, {"account", &g.Account},
+		{"role", &g.Role}, {"rules", encoded{&g.Rules}}, {"duration", seconds{&g.Duration}},
+		{"break_glass", &g.BreakGlass}, {"digest", &g.Digest}, {"policy", encoded{&g.Policy}},
+		{"opened_at", micros{&g.OpenedAt}}, {"not_before", micros{&g.NotBefore}},
+		{"activate_by", micros{&g.ActivateBy}}, {"start_at", micros{&g.Start}}, {"end_at", micros{&g.End}},
+		{"ended_at", micros{&g.EndedAt}}, {"end_reason", text[access.EndReason]{&g.EndReason}},
+		{"ended_by", &g.EndedBy}, {"end_note", &g.EndNote}, {"version", &g.Version},
+	}
+})
+
+var sessions = newTable("sessions", "id", func(s *access.Session) []column {
+	return []column{
+		{"id", &s.ID}, {"grant_id", &s.GrantID}, {"request_id", &s.RequestID},
+		{"user_id", &s.UserID}, {"user_name", &s.UserName}, {"target_id", &s.TargetID}, {"target_name", &s.TargetName},
+		{"account", &s.Account}, {"kind", &s.Kind}, {"command", &s.Command},
+		{"source", &s.Source}, {"client", &s.Client}, {"node", &s.Node},
+		{"state", text[access.SessionState]{&s.State}},
+		{"opened_at", micros{&s.OpenedAt}}, {"closed_at", micros{&s.ClosedAt}},
+		{"end_reason", &s.EndReason}, {"exit_status", status{&s.ExitStatus}},
+		{"serial", unsigned{&s.Serial}}, {"recording", encoded{&s.Recording}}, {"version", &s.Version},
+	}
+})
+
+// The reads below exist on both sides of a change: a Tx locks what it reads, a
+// DB reads what is committed.
+
+// User returns the user of that id or name.
+func (q queryer) User(ctx context.Context, idOrName string) (access.User, error) {
+	column := "name"
+	if access.ValidID(access.UserPrefix, idOrName) {
+		column = "id"
+	}
+	return users.one(ctx, q, "WHERE "+column+" = ?"+q.lock(), idOrName)
+}
+
+// Users returns all users by name.
+func (q queryer) Users(ctx context.Context) ([]access.User, error) {
+	return users.all(ctx, q, "ORDER BY name")
+}
+
+// Target returns the target of that id or name.
+func (q queryer) Target(ctx context.Context, idOrName string) (access.Target, error) {
+	column := "name"
+	if access.ValidID(access.TargetPrefix, idOrName) {
+		column = "id"
+	}
+	return targets.one(ctx, q, "WHERE "+column+" = ?"+q.lock(), idOrName)
+}
+
+// Targets returns all targets by name.
+func (q queryer) Targets(ctx context.Context) ([]access.Target, error) {
+	return targets.all(ctx, q, "ORDER BY name")
+}
+
+// Role returns the role of that name.
+func (q queryer) Role(ctx context.Context, name string) (access.Role, error) {
+	return roles.one(ctx, q, "WHERE name = ?"+q.lock(), name)
+}
+
+// Roles returns all roles by name.
+func (q queryer) Roles(ctx context.Context) ([]access.Role, error) {
+	return roles.all(ctx, q, "ORDER BY name")
+}
+
+// Generation is the number of the policy data: it grows with every change of
+// a role.
+func (q queryer) Generation(ctx context.Context) (int64, error) {
+	var n int64
+	if err := q.row(ctx, "SELECT generation FROM policy_data WHERE id = 1").Scan(&n); err != nil {
+		return 0, q.failed("read policy_data", err)
+	}
+	return n, nil
+}
+
+// PublicKey returns the registered key of that fingerprint.
+func (q queryer) PublicKey(ctx context.Context, fingerprint string) (access.PublicKey, error) {
+	return publicKeys.one(ctx, q, "WHERE fingerprint = ?", fingerprint)
+}
+
+// PublicKeys returns the registered keys of a user.
+func (q queryer) PublicKeys(ctx context.Context, userID string) ([]access.PublicKey, error) {
+	return publicKeys.all(ctx, q, "WHERE user_id = ? ORDER BY fingerprint", userID)
+}
+
+// Request returns the request with its approvals.
+func (q queryer) Request(ctx context.Context, id string) (access.Request, error) {
+	r, err := requests.one(ctx, q, "WHERE id = ?"+q.lock(), id)
+	if err != nil {
+		return r, err
+	}
+	return r, q.approvals(ctx, &r)
+}
+
+func (q queryer) approvals(ctx context.Context, r *access.Request) error {
+	votes, err := approvals.all(ctx, q, "WHERE request_id = ? ORDER BY at, user_id", r.ID)
+	for _, v := range votes {
+		r.Approvals = append(r.Approvals, v.Approval)
+	}
+	return err
+}
+
+func (q queryer) withApprovals(ctx context.Context, list []access.Request, err error) ([]access.Request, error) {
+	for i := 0; i < len(list) && err == nil; i++ {
+		err = q.approvals(ctx, &list[i])
+	}
+	return list, err
+}
+
+// A RequestFilter picks requests, newest first. Zero fields do not limit.
+type RequestFilter struct {
+	State     access.RequestState // as stored: an overdue request is pending here
+	Requester string              // user id
+	TargetID  string
+	Account   string
+	Before    string // id of the last request of the page before
+	Limit     int
+}
+
+// Requests returns one page of requests.
+func (q queryer) Requests(ctx context.Context, f RequestFilter) ([]access.Request, error) {
+	clause, args := "WHERE 1 = 1", []any{}
+	for _, c := range []struct{ column, value string }{
+		{"state", string(f.State)}, {"requester_id", f.Requester}, {"target_id", f.TargetID}, {"account", f.Account},
+	} {
+		if c.value != "" {
+			clause, args = clause+" AND "+c.column+" = ?", append(args, c.value)
+		}
+	}
+	if f.Before != "" {
+		clause += " AND (created_at, id) < (SELECT created_at, id FROM requests WHERE id = ?)"
+		args = append(args, f.Before)
+	}
+	list, err := requests.all(ctx, q, clause+" ORDER BY created_at DESC, id DESC LIMIT ?", append(args, page(f.Limit))...)
+	return q.withApprovals(ctx, list, err)
+}
+
+func page(limit int) int {
+	if limit <= 0 {
+		return 50
+	}
+	return min(limit, 1000)
+}
+
+// Grant returns the grant of that id, or of that request's id.
+func (q queryer) Grant(ctx context.Context, id string) (access.Grant, error) {
+	column := "id"
+	if access.ValidID(access.RequestPrefix, id) {
+		column = "request_id"
+	}
+	return grants.one(ctx, q, "WHERE "+column+" = ?"+q.lock(), id)
+}
+
+// OpenGrants returns the grants that end after t and that nobody has ended, of
+// a user when userID is not empty.
+func (q queryer) OpenGrants(ctx context.Context, userID string, t int64) ([]access.Grant, error) {
+	if userID == "" {
+		return grants.all(ctx, q, "WHERE end_at > ? AND ended_at = 0 ORDER BY opened_at DESC", t)
+	}
+	return grants.all(ctx, q, "WHERE user_id = ? AND end_at > ? AND ended_at = 0 ORDER BY opened_at DESC", userID, t)
+}
+
+// Session returns the session of that id.
+func (q queryer) Session(ctx context.Context, id string) (access.Session, error) {
+	return sessions.one(ctx, q, "WHERE id = ?"+q.lock(), id)
+}
+
+// A SessionFilter picks sessions, newest first. Zero fields do not limit.
+type SessionFilter struct {
+	Live                         bool
+	User, Target, Account, Grant string // user and target by id
+	Node                         string
+	Before                       string
+	Limit                        int
+}
+
+// Sessions returns one page of sessions.
+func (q queryer) Sessions(ctx context.Context, f SessionFilter) ([]access.Session, error) {
+	clause, args := "WHERE 1 = 1", []any{}
+	if f.Live {
+		clause += " AND state <> 'closed'"
+	}
+	for _, c := range []struct{ column, value string }{
+		{"user_id", f.User}, {"target_id", f.Target}, {"account", f.Account}, {"grant_id", f.Grant}, {"node", f.Node},
+	} {
+		if c.value != "" {
+			clause, args = clause+" AND "+c.column+" = ?", append(args, c.value)
+		}
+	}
+	if f.Before != "" {
+		clause += " AND (opened_at, id) < (SELECT opened_at, id FROM sessions WHERE id = ?)"
+		args = append(args, f.Before)
+	}
+	return sessions.all(ctx, q, clause+" ORDER BY opened_at DESC, id DESC LIMIT ?", append(args, page(f.Limit))...)
+}

@@ -1,0 +1,395 @@
+// Package store keeps drawbolt's state in SQL: SQLite in one file, or
+// PostgreSQL, which several servers may share. Both run the same statements.
+//
+// Its promise is that no change exists without its audit event: a change, the
+// event that tells of it and the Merkle hashes of that event are one
+// transaction ([DB.Change]). When the event cannot be written, nothing
+// happened.
+//
+// It trusts the database to keep what was committed. Somebody who can write to
+// the database can roll it back or cut the end of the audit log, which signed
+// checkpoints kept elsewhere show, but cannot forge an event or a vault record
+// that verifies. It decides nothing: rules are in access, decisions in broker.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/recorder/audit"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// A DB is an open database. It is safe for concurrent use.
+type DB struct {
+	queryer // reads what is committed
+
+	write    *sql.DB // SQLite: one connection, transactions take the write lock at once
+	read     *sql.DB
+	postgres bool
+	now      func() time.Time
+
+	statements sync.Map             // query -> query in the engine's placeholder form
+	prepared   map[string]*sql.Stmt // written by Open only
+}
+
+// Config says which database.
+type Config struct {
+	// URL is sqlite:///absolute/or/./relative/path or postgres://...
+	URL string
+	// Now is the clock; time.Now when nil.
+	Now func() time.Time
+}
+
+// Open opens the database and brings its schema up to date. Two servers that
+// start at once wait for each other. The caller closes it.
+func Open(ctx context.Context, c Config) (*DB, error) {
+	db := &DB{now: c.Now, prepared: map[string]*sql.Stmt{}}
+	if db.now == nil {
+		db.now = time.Now
+	}
+	var err error
+	switch {
+	case strings.HasPrefix(c.URL, "sqlite://"):
+		err = db.openSQLite(strings.TrimPrefix(c.URL, "sqlite://"))
+	case strings.HasPrefix(c.URL, "postgres://"), strings.HasPrefix(c.URL, "postgresql://"):
+		err = db.openPostgres(c.URL)
+	default:
+		err = errors.New("the database URL must begin with sqlite:// or postgres://")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	db.queryer = queryer{db, db.read}
+	if err := db.migrate(ctx); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := db.prepare(ctx, moveHead, insertLeaf, insertHash); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return db, nil
+}
+
+func (db *DB) openSQLite(path string) error {
+	// The files hold everything; nobody else may read them.
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	const pragmas = "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)"
+	name := "file:" + (&urlPath{path}).escaped() + pragmas
+	if db.write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {
+		return err
+	}
+	db.write.SetMaxOpenConns(1)
+	if db.read, err = sql.Open("sqlite", name+"&_pragma=query_only(1)"); err != nil {
+		return err
+	}
+	db.read.SetMaxOpenConns(8)
+	db.read.SetMaxIdleConns(8)
+	return nil
+}
+
+// urlPath escapes what SQLite's URI syntax would read as something else.
+type urlPath struct{ path string }
+
+func (p *urlPath) escaped() string {
+	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(p.path)
+}
+
+func (db *DB) openPostgres(url string) error {
+	pool, err := sql.Open("pgx", url)
+	if err != nil {
+		return err
+	}
+	pool.SetMaxOpenConns(16)
+	pool.SetMaxIdleConns(8)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	db.write, db.read, db.postgres = pool, pool, true
+	return nil
+}
+
+func (db *DB) migrate(ctx context.Context) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	dialect := goose.DialectSQLite3
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	if db.postgres {
+		dialect = goose.DialectPostgres
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	provider, err := goose.NewProvider(dialect, db.write, files, options...)
+	if err != nil {
+		return err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// Close closes the database.
+func (db *DB) Close() error {
+	err := db.write.Close()
+	if db.read != db.write {
+		err = errors.Join(err, db.read.Close())
+	}
+	return err
+}
+
+// Ping reports whether the database answers.
+func (db *DB) Ping(ctx context.Context) error {
+	var n int64
+	if err := db.row(ctx, "SELECT size FROM audit_head WHERE id = 1").Scan(&n); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// A queryer runs statements inside or outside a change.
+type queryer struct {
+	db   *DB
+	conn interface {
+		QueryContext(context.Context, string, ...any) (*sql.Rows, error)
+		QueryRowContext(context.Context, string, ...any) *sql.Row
+	}
+}
+
+func (q queryer) row(ctx context.Context, query string, args ...any) *sql.Row {
+	return q.conn.QueryRowContext(ctx, q.db.bind(query), args...)
+}
+
+func (q queryer) rows(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return q.conn.QueryContext(ctx, q.db.bind(query), args...)
+}
+
+// bind turns ? into $1, $2 for PostgreSQL. No statement here has a ? of another
+// meaning.
+func (db *DB) bind(query string) string {
+	if !db.postgres {
+		return query
+	}
+	if s, ok := db.statements.Load(query); ok {
+		return s.(string)
+	}
+	var b strings.Builder
+	n := 0
+	for _, r := range query {
+		if r == '?' {
+			n++
+			b.WriteString("$" + strconv.Itoa(n))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	db.statements.Store(query, b.String())
+	return b.String()
+}
+
+// A Tx is one change being made. What it reads, it locks until the change is
+// done, so that two servers cannot decide on the same thing at once.
+type Tx struct {
+	queryer
+	tx     *sql.Tx
+	now    time.Time
+	events []audit.Event
+	size   int64 // of the audit log, once events are written
+}
+
+// Now is the time of the change, in microseconds UTC.
+func (tx *Tx) Now() time.Time { return tx.now }
+
+// Also notes one more event of the same change, besides the one that the
+// change function returns.
+func (tx *Tx) Also(e audit.Event) { tx.events = append(tx.events, e) }
+
+func (tx *Tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	var res sql.Result
+	var err error
+	if s, ok := tx.db.prepared[query]; ok {
+		res, err = tx.tx.StmtContext(ctx, s).ExecContext(ctx, args...)
+	} else {
+		res, err = tx.tx.ExecContext(ctx, tx.db.bind(query), args...)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// prepare compiles the statements of every change once, on SQLite's only
+// writing connection.
+func (db *DB) prepare(ctx context.Context, queries ...string) error {
+	if db.postgres {
+		return nil // the driver keeps prepared statements itself
+	}
+	for _, query := range queries {
+		s, err := db.write.PrepareContext(ctx, query)
+		if err != nil {
+			return fmt.Errorf("prepare: %w", err)
+		}
+		db.prepared[query] = s
+	}
+	return nil
+}
+
+// lock is the clause that keeps a row that a change has read.
+func (q queryer) lock() string {
+	if _, changing := q.conn.(*sql.Tx); changing && q.db.postgres {
+		return " FOR NO KEY UPDATE"
+	}
+	return "" // SQLite has one writer at a time
+}
+
+// failed says what could not be done. Outside a change that is the whole
+// answer: the database is not available.
+func (q queryer) failed(what string, err error) error {
+	err = fmt.Errorf("%s: %w", what, err)
+	if _, changing := q.conn.(*sql.Tx); changing {
+		return err
+	}
+	return unavailable(err)
+}
+
+// errStale: the row has changed since it was read; the change is tried again.
+var errStale = errors.New("changed by somebody else meanwhile")
+
+const attempts = 8
+
+// Change reads, changes and saves in one transaction, together with the event
+// that fn returns. fn does no I/O besides tx and may be called again when
+// another server was faster.
+//
+// When fn refuses (returns an error), nothing is changed; the event, if it has
+// an action, is then written by itself with the outcome refused, and fn's
+// error is returned. An error of the database or of the audit log is
+// access.ErrUnavailable: nothing happened, or (a commit whose answer was lost)
+// the change and its event both did.
+func (db *DB) Change(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) error {
+	for attempt := 1; ; attempt++ {
+		refusal, err := db.try(ctx, fn)
+		switch {
+		case err == nil:
+			return nil
+		case refusal != nil:
+			if refusal.Action == "" {
+				return err
+			}
+			if refusal.Outcome == "" {
+				refusal.Outcome = audit.Refused
+			}
+			if refusal.Reason == "" {
+				refusal.Reason = audit.Clean(err.Error(), audit.MaxReason)
+			}
+			if e := db.Record(ctx, *refusal); e != nil {
+				return errors.Join(err, e)
+			}
+			return err
+		case attempt < attempts && isRetryable(err):
+			select {
+			case <-ctx.Done():
+				return unavailable(ctx.Err())
+			case <-time.After(time.Duration(attempt*attempt) * time.Millisecond):
+			}
+		case errors.Is(err, errStale):
+			return &access.Error{Kind: access.ErrConflict, Code: "DB-3011", Text: "it is being changed by others at this moment; try again"}
+		default:
+			return unavailable(err)
+		}
+	}
+}
+
+// Record writes an event that comes with no other change.
+func (db *DB) Record(ctx context.Context, e audit.Event) error {
+	return db.Change(ctx, func(*Tx) (audit.Event, error) { return e, nil })
+}
+
+func unavailable(err error) error {
+	return fmt.Errorf("%w: %w", access.ErrUnavailable, err)
+}
+
+// try runs one attempt. A refusal of fn comes back as the event to record and
+// fn's error; anything else as an error alone.
+func (db *DB) try(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) (*audit.Event, error) {
+	conn, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Rollback() // does nothing after Commit
+	tx := &Tx{queryer: queryer{db, conn}, tx: conn, now: db.now().UTC().Truncate(time.Microsecond)}
+	e, err := fn(tx)
+	if err != nil {
+		if errors.Is(err, errStale) || isDatabase(err) {
+			return nil, err
+		}
+		return &e, err
+	}
+	if e.Outcome == "" {
+		e.Outcome = audit.Done
+	}
+	if err := tx.append(ctx, append([]audit.Event{e}, tx.events...)); err != nil {
+		return nil, fmt.Errorf("write the audit event: %w", err)
+	}
+	return nil, conn.Commit()
+}
+
+func isDatabase(err error) bool {
+	var lite *sqlite.Error
+	var pg *pgconn.PgError
+	var pgConn *pgconn.ConnectError
+	return errors.As(err, &lite) || errors.As(err, &pg) || errors.As(err, &pgConn) ||
+		errors.Is(err, sql.ErrConnDone) || errors.Is(err, sql.ErrTxDone) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+func isRetryable(err error) bool {
+	if errors.Is(err, errStale) {
+		return true
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == "40001" || pg.Code == "40P01" // serialization failure, deadlock
+	}
+	var lite *sqlite.Error
+	return errors.As(err, &lite) && lite.Code()&0xff == sqlite3.SQLITE_BUSY
+}
+
+func isDuplicate(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == "23505"
+	}
+	var lite *sqlite.Error
+	return errors.As(err, &lite) && (lite.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || lite.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+}
