@@ -1,5 +1,3 @@
-// Package local recognises users by what the broker itself keeps: a password
-// and an authenticator.
 package local
 
 import (

@@ -1,0 +1,470 @@
+// Package local recognises users by what the broker itself keeps: a password
+// and, where one is enrolled, an authenticator app.
+//
+// Every answer to somebody who is not logged in is one sentence at one cost:
+// whether the name exists, is locked, has a password or an authenticator cannot
+// be told from it. Tries are counted before they are checked, in the store, so
+// that neither parallel calls nor restarts buy more (see throttle.go).
+//
+// It trusts its caller for the source address (behind a proxy: of the client,
+// not of the proxy) and for who acts; its Store for single use; its Sealer for
+// keeping the secrets of authenticators. Somebody who can read the database
+// gets password hashes (argon2id) and no authenticator; somebody who can write
+// it can set a password, as with any local account. It issues no logins (see
+// identity.Logins) and does not decide who may set whose password.
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/identity"
+	"github.com/drawbolt/drawbolt/broker/identity/mfa"
+)
+
+// A Sealer encrypts what the store keeps. Open returns an error unless sealed
+// is what Seal returned for the same id. Safe for concurrent use.
+type Sealer interface {
+	Seal(id string, secret []byte) ([]byte, error)
+	Open(id string, sealed []byte) ([]byte, error)
+}
+
+// Config configures a Provider.
+type Config struct {
+	Store    Store
+	Sealer   Sealer
+	Issuer   string           // how authenticator apps call this broker, such as gw.example.com
+	Params   Params           // cost of new hashes; default DefaultParams
+	Parallel int              // hashes at once, each with Params.Memory; default one a core, between 2 and 4
+	Queue    int              // logins that may wait for a hash; default 64
+	Now      func() time.Time // default time.Now
+}
+
+// A Provider checks and sets passwords and authenticators. It is safe for
+// concurrent use.
+type Provider struct {
+	c      Config
+	hasher *hasher
+	gate   *gate
+}
+
+// How long a setup link lasts.
+const (
+	DefaultSetupTTL = 30 * time.Minute
+	MaxSetupTTL     = 24 * time.Hour
+)
+
+// New checks the configuration.
+func New(c Config) (*Provider, error) {
+	if c.Params == (Params{}) {
+		c.Params = DefaultParams
+	}
+	if c.Parallel == 0 {
+		c.Parallel = min(max(runtime.GOMAXPROCS(0), 2), 4)
+	}
+	if c.Queue == 0 {
+		c.Queue = 64
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	switch {
+	case c.Store == nil || c.Sealer == nil:
+		return nil, errors.New("local: no store or no sealer")
+	case c.Issuer == "":
+		return nil, errors.New("local: no issuer")
+	case c.Parallel < 2:
+		return nil, errors.New("local: fewer than two hashes at once: one place is kept for known users")
+	case c.Queue < 1:
+		return nil, errors.New("local: a queue for less than one login")
+	}
+	h, err := newHasher(c.Params)
+	if err != nil {
+		return nil, fmt.Errorf("local: %w", err)
+	}
+	return &Provider{c: c, hasher: h, gate: newGate(c.Parallel, c.Queue)}, nil
+}
+
+func (p *Provider) now() time.Time { return p.c.Now().UTC().Truncate(time.Microsecond) }
+
+func errWrong() error {
+	return &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-4002", Text: "the name, the password or the code is wrong"}
+}
+
+func errBlocked(until, now time.Time) error {
+	wait := access.FormatDuration(until.Sub(now).Truncate(time.Second) + time.Second)
+	return &access.Error{
+		Kind: access.ErrUnauthenticated, Code: "DB-4003",
+		Text: "too many tries went wrong: the next is possible at " + until.Format("2006-01-02 15:04:05 UTC"),
+		Next: "wait " + wait,
+	}
+}
+
+// Login returns the user with this name and password, and, where the user has
+// an authenticator, which is then required, when its code was shown. The code
+// is ignored for a user who has none; mfaAt is zero then.
+//
+// Everything that is wrong is ErrUnauthenticated; a store or a sealer that does
+// not work, and more logins than there is room for, are other errors.
+func (p *Provider) Login(ctx context.Context, name string, password []byte, code string, source netip.Addr) (user access.User, mfaAt time.Time, err error) {
+	if access.CheckUserName(name) == nil {
+		user, err = p.c.Store.UserByName(ctx, name)
+		if err != nil && !errors.Is(err, access.ErrNotFound) {
+			return access.User{}, time.Time{}, fmt.Errorf("look up user: %w", err)
+		}
+	}
+	mfaAt, err = p.try(ctx, user, name, source, p.passwordAndCode(user, password, code))
+	if err != nil {
+		return access.User{}, time.Time{}, err
+	}
+	return user, mfaAt, nil
+}
+
+// StepUp checks a fresh code of the caller's authenticator, without the
+// password, and returns when it was shown.
+func (p *Provider) StepUp(ctx context.Context, by access.Caller, code string) (mfaAt time.Time, err error) {
+	return p.try(ctx, by.User, by.User.Name, by.Source, func(ctx context.Context, c Credential) (time.Time, string, error) {
+		if c.TOTP == nil {
+			return time.Time{}, "", &access.Error{Kind: access.ErrInvalid, Code: "DB-4021", Text: "you have no authenticator"}
+		}
+		step, ok, err := p.checkCode(c.UserID, c.TOTP, code)
+		switch {
+		case err != nil:
+			return time.Time{}, "", err
+		case !ok:
+			return time.Time{}, "code", nil
+		}
+		return p.useCode(ctx, c, step)
+	})
+}
+
+// A check says what is wrong with a try ("" for nothing) and when a second
+// factor was shown. An error means that it could not be checked.
+type check func(ctx context.Context, c Credential) (mfaAt time.Time, wrong string, err error)
+
+// passwordAndCode checks what a login needs. It does the same work whatever is
+// wrong: one hash always, and the code where there is an authenticator.
+func (p *Provider) passwordAndCode(user access.User, password []byte, code string) check {
+	return func(ctx context.Context, c Credential) (time.Time, string, error) {
+		tooLong := len(password) > MaxPassword
+		if tooLong {
+			password = password[:MaxPassword]
+		}
+		ok, weak := p.hasher.verify(c.Hash, password)
+		var step int64
+		codeOK := true
+		if c.TOTP != nil {
+			var err error
+			if step, codeOK, err = p.checkCode(c.UserID, c.TOTP, code); err != nil {
+				return time.Time{}, "", err
+			}
+		}
+		switch {
+		case user.ID == "":
+			return time.Time{}, "unknown user", nil
+		case c.Hash == "":
+			return time.Time{}, "no password", nil
+		case !ok || tooLong:
+			return time.Time{}, "password", nil
+		case !codeOK:
+			return time.Time{}, "code", nil
+		case user.Locked:
+			return time.Time{}, "locked", nil
+		}
+		if weak {
+			// Whether it works does not matter to this login; another one may
+			// have done it.
+			if err := p.c.Store.Rehash(ctx, c.UserID, c.Hash, p.hasher.hash(password)); err != nil && !errors.Is(err, access.ErrConflict) {
+				return time.Time{}, "", fmt.Errorf("rehash: %w", err)
+			}
+		}
+		if c.TOTP == nil {
+			return time.Time{}, "", nil
+		}
+		return p.useCode(ctx, c, step)
+	}
+}
+
+func totpID(userID string) string { return "totp/" + userID }
+
+func (p *Provider) checkCode(userID string, sealed []byte, code string) (step int64, ok bool, err error) {
+	secret, err := p.c.Sealer.Open(totpID(userID), sealed)
+	if err != nil {
+		return 0, false, fmt.Errorf("open the authenticator of %s: %w", userID, err)
+	}
+	step, ok = mfa.Check(secret, code, p.now())
+	return step, ok, nil
+}
+
+// useCode takes the step of a code that is right, so that nobody uses it again.
+func (p *Provider) useCode(ctx context.Context, c Credential, step int64) (mfaAt time.Time, wrong string, err error) {
+	err = p.c.Store.UseTOTPStep(ctx, c.UserID, c.TOTP, step)
+	switch {
+	case errors.Is(err, access.ErrConflict):
+		return time.Time{}, "code used", nil
+	case err != nil:
+		return time.Time{}, "", fmt.Errorf("use code: %w", err)
+	}
+	return p.now(), "", nil
+}
+
+// try runs one check under the counters. user is zero for a name that nobody
+// has.
+func (p *Provider) try(ctx context.Context, user access.User, name string, source netip.Addr, check check) (time.Time, error) {
+	origin := identity.Origin(source)
+	keys := keys(user, name, origin)
+	counters, err := p.c.Store.Counters(ctx, keys)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read counters: %w", err)
+	}
+	// A first look, so that who is blocked does not wait for a place.
+	now := p.now()
+	forget(counters, now)
+	if until := blockedUntil(counters, now); !until.IsZero() {
+		return time.Time{}, errBlocked(until, now)
+	}
+	leave, err := p.gate.enter(ctx, known(counters, now), counters[bySource].Failures, origin)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer leave()
+
+	now = p.now()
+	err = p.c.Store.UpdateCounters(ctx, keys, func(c []Counter) error {
+		forget(c, now)
+		if until := blockedUntil(c, now); !until.IsZero() {
+			return errBlocked(until, now)
+		}
+		countTry(c, now)
+		return nil
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("count try: %w", err)
+	}
+	credential, err := p.c.Store.Credential(ctx, user.ID)
+	if err != nil && !errors.Is(err, access.ErrNotFound) {
+		return time.Time{}, errors.Join(fmt.Errorf("read credential: %w", err), p.settle(ctx, keys, uncount))
+	}
+	mfaAt, wrong, err := check(ctx, credential)
+	switch {
+	case err != nil:
+		return time.Time{}, errors.Join(err, p.settle(ctx, keys, uncount))
+	case wrong != "":
+		if err := p.c.Store.LoginFailed(ctx, Failure{UserID: user.ID, Source: source.String(), Reason: wrong, At: now}); err != nil {
+			return time.Time{}, fmt.Errorf("record refused login: %w", err)
+		}
+		return time.Time{}, errWrong()
+	}
+	if err := p.settle(ctx, keys, countGood); err != nil {
+		return time.Time{}, err
+	}
+	return mfaAt, nil
+}
+
+func (p *Provider) settle(ctx context.Context, keys []string, how func([]Counter, time.Time)) error {
+	now := p.now()
+	err := p.c.Store.UpdateCounters(ctx, keys, func(c []Counter) error {
+		forget(c, now)
+		how(c, now)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("save counters: %w", err)
+	}
+	return nil
+}
+
+// SetPassword sets the password of a user, which ends every login of that user
+// but the caller's own. For any user but the caller, the policy must have been
+// asked before; for the caller, see ChangePassword.
+func (p *Provider) SetPassword(ctx context.Context, by access.Caller, userID string, password []byte) error {
+	user, err := p.c.Store.User(ctx, userID)
+	if err != nil {
+		return err
+	}
+	hash, err := p.newHash(ctx, user, password, identity.Origin(by.Source))
+	if err != nil {
+		return err
+	}
+	return p.c.Store.SetPassword(ctx, by, userID, hash, p.now())
+}
+
+// ChangePassword sets the caller's own password after checking the current one
+// and, where there is an authenticator, a code. It ends the caller's other
+// logins.
+func (p *Provider) ChangePassword(ctx context.Context, by access.Caller, current []byte, code string, password []byte) error {
+	// First, so that a new password that will not do does not use up a code.
+	if err := CheckPassword(by.User, password); err != nil {
+		return err
+	}
+	if _, err := p.try(ctx, by.User, by.User.Name, by.Source, p.passwordAndCode(by.User, current, code)); err != nil {
+		return err
+	}
+	return p.SetPassword(ctx, by, by.User.ID, password)
+}
+
+func (p *Provider) newHash(ctx context.Context, user access.User, password []byte, origin string) (string, error) {
+	if err := CheckPassword(user, password); err != nil {
+		return "", err
+	}
+	leave, err := p.gate.enter(ctx, true, 0, origin)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	return p.hasher.hash(password), nil
+}
+
+// NewSetup makes a link by which its holder sets the password of a user, once,
+// within ttl (default 30 minutes, at most a day). Earlier links of the user
+// end. The policy must have been asked before.
+func (p *Provider) NewSetup(ctx context.Context, by access.Caller, userID string, ttl time.Duration) (token string, setup Setup, err error) {
+	if ttl == 0 {
+		ttl = DefaultSetupTTL
+	}
+	if ttl < 0 || ttl > MaxSetupTTL {
+		return "", Setup{}, access.Invalid("a setup link may last at most %v, not %v", MaxSetupTTL, ttl)
+	}
+	raw := make([]byte, 20) // 160 bits
+	rand.Read(raw)
+	token = base64.RawURLEncoding.EncodeToString(raw)
+	now := p.now()
+	setup = Setup{Hash: hashToken(token), UserID: userID, CreatedAt: now, ExpiresAt: now.Add(ttl)}
+	if err := p.c.Store.CreateSetup(ctx, by, setup); err != nil {
+		return "", Setup{}, fmt.Errorf("save setup link: %w", err)
+	}
+	return token, setup, nil
+}
+
+func errNoSetup() error {
+	return &access.Error{Kind: access.ErrNotFound, Code: "DB-4022", Text: "this setup link has expired or was used: ask for another"}
+}
+
+// SetupUser returns whose password a setup link sets, without using it, or
+// ErrNotFound.
+func (p *Provider) SetupUser(ctx context.Context, token string) (access.User, error) {
+	s, err := p.c.Store.Setup(ctx, hashToken(token), p.now())
+	if errors.Is(err, access.ErrNotFound) {
+		return access.User{}, errNoSetup()
+	}
+	if err != nil {
+		return access.User{}, fmt.Errorf("read setup link: %w", err)
+	}
+	return p.c.Store.User(ctx, s.UserID)
+}
+
+// Setup sets the password that a setup link is for and ends the user's logins.
+// Of any number of calls with one link, one succeeds; the others, and calls
+// with a link that has expired, get ErrNotFound. A password that will not do
+// leaves the link as it is. It does not log in: an authenticator, where there
+// is one, still is needed for that.
+func (p *Provider) Setup(ctx context.Context, token string, password []byte, source netip.Addr, via string) (access.User, error) {
+	user, err := p.SetupUser(ctx, token)
+	if err != nil {
+		return access.User{}, err
+	}
+	hash, err := p.newHash(ctx, user, password, identity.Origin(source))
+	if err != nil {
+		return access.User{}, err
+	}
+	err = p.c.Store.UseSetup(ctx, access.Caller{User: user, Source: source, Via: via}, hashToken(token), hash, p.now())
+	if errors.Is(err, access.ErrNotFound) {
+		return access.User{}, errNoSetup()
+	}
+	if err != nil {
+		return access.User{}, fmt.Errorf("use setup link: %w", err)
+	}
+	return user, nil
+}
+
+func hashToken(token string) []byte {
+	h := sha256.Sum256([]byte(token))
+	return h[:]
+}
+
+// An Enrolment is what an authenticator app needs. It is shown once.
+type Enrolment struct {
+	Secret string // base32, to type in
+	URL    string // otpauth URL, to scan as a QR code
+}
+
+// Enrol makes a new authenticator for the caller, who shows the password again
+// (and a code of the authenticator that is to be replaced, where there is one),
+// so that a stolen login cannot add a second factor of the thief's. It counts
+// for nothing until Confirm.
+func (p *Provider) Enrol(ctx context.Context, by access.Caller, password []byte, code string) (Enrolment, error) {
+	if _, err := p.try(ctx, by.User, by.User.Name, by.Source, p.passwordAndCode(by.User, password, code)); err != nil {
+		return Enrolment{}, err
+	}
+	secret := mfa.NewSecret()
+	sealed, err := p.c.Sealer.Seal(totpID(by.User.ID), secret)
+	if err != nil {
+		return Enrolment{}, fmt.Errorf("seal the authenticator of %s: %w", by.User.ID, err)
+	}
+	url, err := mfa.URL(p.c.Issuer, by.User.Name, secret)
+	if err != nil {
+		return Enrolment{}, err
+	}
+	if err := p.c.Store.SetPendingTOTP(ctx, by, by.User.ID, sealed); err != nil {
+		return Enrolment{}, fmt.Errorf("save authenticator: %w", err)
+	}
+	return Enrolment{Secret: mfa.Text(secret), URL: url}, nil
+}
+
+// Confirm checks a code of the authenticator that Enrol made, which from then
+// on is required at every login, and returns when it was shown.
+func (p *Provider) Confirm(ctx context.Context, by access.Caller, code string) (mfaAt time.Time, err error) {
+	return p.try(ctx, by.User, by.User.Name, by.Source, func(ctx context.Context, c Credential) (time.Time, string, error) {
+		if c.PendingTOTP == nil {
+			return time.Time{}, "", &access.Error{Kind: access.ErrInvalid, Code: "DB-4023", Text: "no authenticator waits to be confirmed"}
+		}
+		step, ok, err := p.checkCode(c.UserID, c.PendingTOTP, code)
+		switch {
+		case err != nil:
+			return time.Time{}, "", err
+		case !ok:
+			return time.Time{}, "code", nil
+		}
+		err = p.c.Store.ConfirmTOTP(ctx, by, c.UserID, c.PendingTOTP, step)
+		switch {
+		case errors.Is(err, access.ErrConflict):
+			return time.Time{}, "code used", nil
+		case err != nil:
+			return time.Time{}, "", fmt.Errorf("confirm authenticator: %w", err)
+		}
+		return p.now(), "", nil
+	})
+}
+
+// RemoveTOTP takes a lost authenticator away. The policy must have been asked
+// before: the password alone is enough for the user's next login.
+func (p *Provider) RemoveTOTP(ctx context.Context, by access.Caller, userID string) error {
+	return p.c.Store.RemoveTOTP(ctx, by, userID)
+}
+
+// Factors is what a user has to log in with.
+type Factors struct{ Password, TOTP bool }
+
+// Factors returns what a user has to log in with, for pages that only the user
+// and administrators see.
+func (p *Provider) Factors(ctx context.Context, userID string) (Factors, error) {
+	c, err := p.c.Store.Credential(ctx, userID)
+	if err != nil && !errors.Is(err, access.ErrNotFound) {
+		return Factors{}, fmt.Errorf("read credential: %w", err)
+	}
+	return Factors{Password: c.Hash != "", TOTP: c.TOTP != nil}, nil
+}
+
+// Prune deletes counters and links that expired more than a day ago. To be
+// called now and then.
+func (p *Provider) Prune(ctx context.Context) error {
+	return p.c.Store.PruneLocal(ctx, p.now().Add(-24*time.Hour))
+}
