@@ -1,0 +1,132 @@
+package servers
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// One server for all tests of a process; its end is the process's.
+var startPostgres = sync.OnceValues(newPostgres)
+
+// Postgres returns the URL of a fresh and empty database, which is dropped at
+// the end of the test. The first call starts the server of this test process,
+// which takes a second or two. It does not sync to disk: a test must not
+// conclude from it what survives a power cut.
+func Postgres(t testing.TB) (url string) {
+	t.Helper()
+	base, err := startPostgres()
+	check(t, err)
+	name := "test_" + strings.ToLower(rand.Text())
+	admin := func(query string) error {
+		ctx, cancel := context.WithTimeout(context.Background(), wait)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, base+"postgres")
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, query)
+		return err
+	}
+	check(t, admin("CREATE DATABASE "+name))
+	t.Cleanup(func() {
+		if err := admin("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	return base + name
+}
+
+func newPostgres() (string, error) {
+	const debian, bin = "postgresql", "/usr/lib/postgresql/*/bin/"
+	initdb, err := program("initdb", debian, bin+"initdb")
+	if err != nil {
+		return "", err
+	}
+	postgres, err := program("postgres", debian, bin+"postgres")
+	if err != nil {
+		return "", err
+	}
+	dir, err := newDir("postgres")
+	if err != nil {
+		return "", err
+	}
+	url, err := runPostgres(dir, initdb, postgres)
+	if err != nil {
+		os.RemoveAll(dir)
+		return "", fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	return url, nil
+}
+
+func runPostgres(dir, initdb, postgres string) (string, error) {
+	// Any user of the machine can reach the port, so it asks for a password.
+	password := rand.Text()
+	pwfile, data := filepath.Join(dir, "password"), filepath.Join(dir, "data")
+	if err := os.WriteFile(pwfile, []byte(password), 0o600); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return "", err
+	}
+	var as []string // PostgreSQL refuses to run as root
+	if os.Getuid() == 0 {
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			return "", err
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		for _, path := range []string{pwfile, data} {
+			if err := os.Chown(path, uid, gid); err != nil {
+				return "", err
+			}
+		}
+		as = []string{"/usr/bin/setpriv", "--reuid", u.Uid, "--regid", u.Gid, "--clear-groups", "--"}
+	}
+	argv := append(as[:len(as):len(as)], initdb, "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", pwfile,
+		"--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
+	c := exec.Command(argv[0], argv[1:]...)
+	c.Dir = dir
+	if err := run(c); err != nil {
+		return "", err
+	}
+	port, err := freePort()
+	if err != nil {
+		return "", err
+	}
+	// SIGQUIT is PostgreSQL's immediate shutdown.
+	s, err := start(dir, "QUIT", "", append(as, postgres, "-D", data, "-p", strconv.Itoa(port),
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200",
+		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB")...)
+	if err != nil {
+		return "", err
+	}
+	base := fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/", password, port)
+	err = s.until(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, base+"postgres")
+		if err != nil {
+			return err
+		}
+		return conn.Close(ctx)
+	})
+	if err != nil {
+		s.stop()
+		return "", err
+	}
+	return base, nil
+}
