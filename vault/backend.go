@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 )
@@ -34,7 +33,8 @@ type Backend interface {
 	// Delete removes id if the given version is stored. It changes nothing
 	// and returns ErrConflict if another is, ErrNotFound if none is.
 	Delete(ctx context.Context, id string, version uint64) error
-	// List returns the ids that begin with prefix, byte for byte, in order.
+	// List returns the ids that begin with prefix, byte for byte, in any
+	// order.
 	List(ctx context.Context, prefix string) ([]string, error)
 }
 
@@ -109,6 +109,5 @@ func (m *Memory) List(ctx context.Context, prefix string) ([]string, error) {
 			ids = append(ids, id)
 		}
 	}
-	slices.Sort(ids)
 	return ids, nil
 }

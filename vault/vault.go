@@ -11,9 +11,11 @@
 // or present an older version of a record that this process has not seen in a
 // newer one; bit flips, swapped rows and rollbacks below a version this
 // process has seen are refused with [ErrTampered]. [Vault.List] is not
-// authenticated. An id that is deleted and created again starts at version 1
-// once more: an older row of its former life then counts as newer, so use a
-// fresh id where that matters.
+// authenticated.
+//
+// Prefer a fresh id to deleting one and creating it again. Its versions start
+// at 1 once more: a row of its former life may then pass for a newer one, and
+// other processes that knew the former life refuse the new one as rolled back.
 //
 // The package decides nothing about who may read a secret, keeps no audit
 // log, and does not defend against somebody who reads the process's memory.
@@ -261,7 +263,7 @@ func (v *Vault) List(ctx context.Context, prefix string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list secrets: %w", err)
 	}
-	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return id == keysetID })
+	ids = slices.DeleteFunc(ids, func(id string) bool { return id == keysetID })
 	for _, id := range ids {
 		if !strings.HasPrefix(id, prefix) || checkID(id) != nil {
 			return nil, fmt.Errorf("list secrets: id %.140q: %w", id, ErrTampered)

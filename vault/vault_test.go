@@ -333,6 +333,12 @@ func TestRolledBack(t *testing.T) {
 	put(t, v, "a", "new", 1)
 	r.m["a"] = one
 	wantRefused(t, "row of the former life", v, "a")
+	r.m["a"] = vault.Record{ID: "a", Version: 1}
+	if err := v.Delete(ctx, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	r.m["a"] = two
+	wantRefused(t, "newer row of the former life after the second was deleted", v, "a")
 }
 
 // A Put that fails may have been applied. Neither case may lock the record out.
