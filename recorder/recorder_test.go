@@ -228,4 +228,3 @@ func TestRecoverPlain(t *testing.T) {
 		t.Error("not marked as aborted")
 	}
 }
-
