@@ -54,7 +54,9 @@ type Device struct {
 // make each method one transaction, write the audit event of each change in
 // that transaction, and return errors that match access.ErrNotFound,
 // access.ErrConflict and so on where the contract names them. Slices that are
-// passed in or returned are not shared. identitytest.Run holds them to it.
+// passed in or returned are not shared. Whatever locks a user also does what
+// RevokeLogins does, in the same transaction: a lock that is lifted again gives
+// no token back. identitytest.Run holds them to it.
 type Store interface {
 	// User returns the user with this id, or ErrNotFound.
 	User(ctx context.Context, id string) (access.User, error)

@@ -216,6 +216,9 @@ func (p *Provider) useCode(ctx context.Context, c Credential, step int64) (mfaAt
 	return p.now(), "", nil
 }
 
+// tryTimeout bounds a try from when it is counted to when it is settled.
+const tryTimeout = 15 * time.Second
+
 // try runs one check under the counters. user is zero for a name that nobody
 // has.
 func (p *Provider) try(ctx context.Context, user access.User, name string, source netip.Addr, check check) (time.Time, error) {
@@ -237,17 +240,24 @@ func (p *Provider) try(ctx context.Context, user access.User, name string, sourc
 	}
 	defer leave()
 
+	// From here on a caller who hangs up does not stop the try: it is counted
+	// as wrong already, and only its end takes that back.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
+	defer cancel()
 	now = p.now()
+	var until time.Time
 	err = p.c.Store.UpdateCounters(ctx, keys, func(c []Counter) error {
 		forget(c, now)
-		if until := blockedUntil(c, now); !until.IsZero() {
-			return errBlocked(until, now)
+		if until = blockedUntil(c, now); until.IsZero() {
+			countTry(c, now)
 		}
-		countTry(c, now)
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return time.Time{}, fmt.Errorf("count try: %w", err)
+	case !until.IsZero():
+		return time.Time{}, errBlocked(until, now)
 	}
 	credential, err := p.c.Store.Credential(ctx, user.ID)
 	if err != nil && !errors.Is(err, access.ErrNotFound) {
