@@ -106,3 +106,12 @@ func (r *Rule) UnmarshalJSON(b []byte) error {
 	*r = Rule(w.plainRule)
 	return nil
 }
+
+// Check reports whether an engine would take d: whether every name exists, no
+// role inherits itself, and every rule is complete.
+func (d Data) Check() error {
+	if _, err := index(d); err != nil {
+		return fmt.Errorf("policy data: %w", err)
+	}
+	return nil
+}

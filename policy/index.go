@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -19,6 +20,7 @@ const (
 	maxRuleList    = 1_000   // names, accounts, label values, networks, ... of one rule
 	maxMembers     = 100_000 // groups or users of one role
 	maxLabels      = 32      // label keys of one selector
+	maxSelections  = 1_000   // accounts x names x values of each label of one rule
 	maxNeeds       = 4       // each further need doubles the quorums to check
 	maxApprovers   = 100     // persons of one need
 	maxName        = 512     // bytes of a name, id, group, label, account
@@ -37,21 +39,19 @@ var carried = map[Action]string{
 // it in data.broker.rules. Entries are sorted so that the first of those that
 // match is the most specific and, among equally specific ones, the strictest.
 type entry struct {
-	role, id string
-	actions  []Action
-	names    []string // exact names, any; nil when prefix selects
-	prefix   string
-	labels   map[string][]string
-	accounts []string // nil: every one, and none
-	level    int      // how specific
-	rule     *Rule
-	checks   []any
+	role   string
+	rule   *Rule
+	names  []string // exact names, any of them; nil: prefix selects
+	prefix string
+	level  int // how specific
+	checks []any
 }
 
 // index checks d and gives it the shape that the bundle looks things up in:
 //
 //	users[user id][role] and groups[group][role]: who has a role, inheritance resolved
-//	index[role][action].names[name], .labels[key][value], .any: positions in rules
+//	index[action][account or "*"][target or ""]: selectors {keys, table}, where
+//	  table[values][role] are positions in rules, and values those of the labels keys
 //	rules[position]: one rule with everything a decision needs
 //
 // Look-ups instead of searching make a decision ten times faster.
@@ -224,14 +224,11 @@ func flatten(role string, r *Rule) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := entry{role: role, id: r.ID, actions: r.Actions, labels: r.Targets.Labels, rule: r, checks: checks}
-	if len(r.Accounts) > 0 && !slices.Contains(r.Accounts, "*") {
-		base.accounts = r.Accounts
-	}
+	base := entry{role: role, rule: r, checks: checks}
 	var out []entry
 	add := func(e entry, name int) {
-		e.level = name*1000 + len(e.labels)*10
-		if e.accounts != nil {
+		e.level = name*1000 + len(r.Targets.Labels)*10
+		if len(r.Accounts) > 0 && r.Accounts[0] != "*" {
 			e.level++
 		}
 		out = append(out, e)
@@ -285,7 +282,11 @@ func checkRule(r *Rule) error {
 	if len(r.Targets.Labels) > maxLabels {
 		return fmt.Errorf("%d labels, at most %d are taken", len(r.Targets.Labels), maxLabels)
 	}
+	selections := max(1, len(r.Targets.Names)) * max(1, len(r.Accounts))
 	for k, vs := range r.Targets.Labels {
+		if selections *= len(vs); selections > maxSelections {
+			return fmt.Errorf("accounts, names and label values have more than %d combinations; split the rule", maxSelections)
+		}
 		if err := checkName(k); err != nil {
 			return fmt.Errorf("label key: %w", err)
 		}
@@ -443,7 +444,7 @@ func before(a, b entry) int {
 		cmp.Compare(orForever(a.rule.MFAWithin), orForever(b.rule.MFAWithin)),
 		cmp.Compare(rights(a.rule.Session), rights(b.rule.Session)),
 		cmp.Compare(a.role, b.role),
-		cmp.Compare(a.id, b.id),
+		cmp.Compare(a.rule.ID, b.rule.ID),
 		cmp.Compare(a.prefix, b.prefix),
 	)
 }
@@ -474,32 +475,22 @@ func rights(s SessionRules) (n int) {
 
 func ruleList(entries []entry) []any {
 	out := make([]any, len(entries))
-	keys := indexKeys(entries)
 	for i, e := range entries {
-		labels := map[string]any{}
-		for k, vs := range e.labels {
-			if k != keys[i] { // the look-up has proved that one
-				labels[k] = set(vs)
-			}
+		out[i] = map[string]any{
+			"role":        e.role,
+			"id":          e.rule.ID,
+			"text":        fmt.Sprintf("rule %s of role %s", e.rule.ID, e.role),
+			"level":       e.level,
+			"prefix":      e.prefix,
+			"conditions":  append([]any{}, e.checks...),
+			"max_seconds": int(e.rule.MaxDuration / time.Second),
+			"max_text":    Words(e.rule.MaxDuration),
+			"mfa_seconds": int(e.rule.MFAWithin / time.Second),
+			"mfa_text":    Words(e.rule.MFAWithin),
+			"approvals":   needs(e.rule.Approvals),
+			"quorums":     quorums(e.rule.Approvals),
+			"session":     session(e.rule.Session),
 		}
-		m := map[string]any{
-			"role":         e.role,
-			"id":           e.id,
-			"level":        e.level,
-			"prefix":       e.prefix,
-			"labels":       labels,
-			"all_accounts": e.accounts == nil,
-			"accounts":     set(e.accounts),
-			"conditions":   append([]any{}, e.checks...),
-			"max_seconds":  int(e.rule.MaxDuration / time.Second),
-			"max_text":     Words(e.rule.MaxDuration),
-			"mfa_seconds":  int(e.rule.MFAWithin / time.Second),
-			"mfa_text":     Words(e.rule.MFAWithin),
-			"approvals":    needs(e.rule.Approvals),
-			"quorums":      quorums(e.rule.Approvals),
-			"session":      session(e.rule.Session),
-		}
-		out[i] = m
 	}
 	return out
 }
@@ -507,11 +498,7 @@ func ruleList(entries []entry) []any {
 func needs(ns []Need) []any {
 	out := make([]any, len(ns))
 	for i, n := range ns {
-		groups := make([]any, len(n.Groups))
-		for j, g := range n.Groups {
-			groups[j] = g
-		}
-		out[i] = map[string]any{"count": n.Count, "groups": groups}
+		out[i] = map[string]any{"count": n.Count, "groups": anys(n.Groups)}
 	}
 	return out
 }
@@ -557,68 +544,74 @@ func set(ss []string) map[string]any {
 	return m
 }
 
-// indexKeys chooses for each entry the label under which it is found: the one
-// whose values the fewest entries share. "" when it is found otherwise.
-func indexKeys(entries []entry) []string {
-	type label struct{ key, value string }
-	shared := map[label]int{}
-	for _, e := range entries {
-		for k, vs := range e.labels {
-			for _, v := range vs {
-				shared[label{k, v}]++
-			}
-		}
-	}
-	out := make([]string, len(entries))
+// lookups builds the index. A selector's table is keyed by all the values that
+// it wants, so that one look-up answers for all rules with the same keys.
+func lookups(entries []entry) map[string]any {
+	index := map[string]any{}
+	tables := map[string]map[string]any{} // by action, account, name and keys
 	for i, e := range entries {
-		if e.names != nil {
-			continue
-		}
-		best := math.MaxInt
-		for k, vs := range e.labels {
-			n := 0
-			for _, v := range vs {
-				n += shared[label{k, v}]
-			}
-			if n < best || n == best && k < out[i] {
-				best, out[i] = n, k
+		keys, combinations := selections(e.rule.Targets.Labels)
+		for _, action := range unique(e.rule.Actions) {
+			for _, account := range orElse(e.rule.Accounts, "*") {
+				for _, name := range orElse(e.names, "") {
+					id := strings.Join(append([]string{string(action), account, name}, keys...), separator)
+					if tables[id] == nil {
+						tables[id] = map[string]any{}
+						at := sub(sub(index, string(action)), account)
+						selectors, _ := at[name].([]any)
+						at[name] = append(selectors, map[string]any{"keys": anys(keys), "table": tables[id]})
+					}
+					for _, c := range combinations {
+						byRole := sub(tables[id], c)
+						positions, _ := byRole[e.role].([]any)
+						byRole[e.role] = append(positions, i)
+					}
+				}
 			}
 		}
 	}
-	return out
+	return index
 }
 
-func lookups(entries []entry) map[string]any {
-	keys := indexKeys(entries)
-	root := map[string]any{}
-	for i, e := range entries {
-		for _, a := range slices.Compact(slices.Sorted(slices.Values(e.actions))) {
-			at := sub(sub(root, e.role), string(a))
-			for _, part := range []string{"names", "labels"} {
-				sub(at, part)
-			}
-			if at["any"] == nil {
-				at["any"] = []any{}
-			}
-			switch {
-			case e.names != nil:
-				for _, n := range slices.Compact(slices.Sorted(slices.Values(e.names))) {
-					names := sub(at, "names")
-					l, _ := names[n].([]any)
-					names[n] = append(l, i)
+func orElse(s []string, other string) []string {
+	if len(s) == 0 {
+		return []string{other}
+	}
+	return unique(s)
+}
+
+// separator stands between the values of a table's key. Neither a rule nor a
+// target has it in a label, so different values never make the same key.
+const separator = "\x00"
+
+// selections returns the label keys, sorted, and every combination of values
+// that labels wants for them.
+func selections(labels map[string][]string) (keys, combinations []string) {
+	combinations = []string{""}
+	keys = slices.Sorted(maps.Keys(labels))
+	for i, k := range keys {
+		var out []string
+		for _, c := range combinations {
+			for _, v := range unique(labels[k]) {
+				if i > 0 {
+					v = c + separator + v
 				}
-			case keys[i] != "":
-				values := sub(sub(at, "labels"), keys[i])
-				for _, v := range slices.Compact(slices.Sorted(slices.Values(e.labels[keys[i]]))) {
-					l, _ := values[v].([]any)
-					values[v] = append(l, i)
-				}
-			default:
-				at["any"] = append(at["any"].([]any), i)
+				out = append(out, v)
 			}
 		}
+		combinations = out
 	}
-	return root
+	return keys, combinations
+}
+
+func unique[S ~string](s []S) []S { return slices.Compact(slices.Sorted(slices.Values(s))) }
+
+func anys(s []string) []any {
+	out := make([]any, len(s))
+	for i := range s {
+		out[i] = s[i]
+	}
+	return out
 }
 
 func sub(m map[string]any, key string) map[string]any {

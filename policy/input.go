@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -161,6 +162,11 @@ func (in *Input) check() error {
 	if e := in.Environment; e.Hour < 0 || e.Hour > 23 || e.Minute < 0 || e.Minute > 59 {
 		return fmt.Errorf("environment: %d:%d is no time of day", e.Hour, e.Minute)
 	}
+	if e := in.Environment; e.Source != "" {
+		if _, err := netip.ParseAddr(e.Source); err != nil {
+			return fmt.Errorf("environment.source is not an IP address")
+		}
+	}
 	if err := checkList("user.groups", in.User.Groups); err != nil {
 		return err
 	}
@@ -172,6 +178,11 @@ func (in *Input) check() error {
 	}
 	if err := checkMap("target.labels", in.Target.Labels); err != nil {
 		return err
+	}
+	for _, v := range in.Target.Labels {
+		if strings.Contains(v, separator) {
+			return fmt.Errorf("target.labels has a NUL byte")
+		}
 	}
 	if n := len(in.Request.Approvals); n > maxList {
 		return fmt.Errorf("request.approvals has %d entries, at most %d are taken", n, maxList)

@@ -1,9 +1,7 @@
 package policy
 
 import (
-	"encoding/json"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -19,29 +17,29 @@ func (in *Input) value() ast.Value {
 	}
 	votes := make([]*ast.Term, len(r.Approvals))
 	for i, v := range r.Approvals {
-		votes[i] = object("user_id", ast.StringTerm(v.UserID), "groups", listTerm(v.Groups))
+		votes[i] = object("user_id", ast.InternedTerm(v.UserID), "groups", listTerm(v.Groups))
 	}
 	return object(
-		"action", ast.StringTerm(string(in.Action)),
+		"action", ast.InternedTerm(string(in.Action)),
 		"user", object(
-			"id", ast.StringTerm(u.ID), "name", ast.StringTerm(u.Name), "groups", listTerm(u.Groups),
-			"bot", ast.BooleanTerm(u.Bot), "locked", ast.BooleanTerm(u.Locked), "mfa_age_seconds", mfa,
+			"id", ast.InternedTerm(u.ID), "name", ast.InternedTerm(u.Name), "groups", listTerm(u.Groups),
+			"bot", ast.InternedTerm(u.Bot), "locked", ast.InternedTerm(u.Locked), "mfa_age_seconds", mfa,
 			"attributes", mapTerm(u.Attributes)),
 		"target", object(
-			"id", ast.StringTerm(t.ID), "name", ast.StringTerm(t.Name), "labels", mapTerm(t.Labels),
-			"applications", listTerm(t.Applications), "locked", ast.BooleanTerm(t.Locked)),
-		"account", ast.StringTerm(in.Account),
+			"id", ast.InternedTerm(t.ID), "name", ast.InternedTerm(t.Name), "labels", mapTerm(t.Labels),
+			"applications", listTerm(t.Applications), "locked", ast.InternedTerm(t.Locked)),
+		"account", ast.InternedTerm(in.Account),
 		"environment", object(
-			"time", ast.StringTerm(e.Time), "weekday", ast.StringTerm(e.Weekday),
+			"time", ast.InternedTerm(e.Time), "weekday", ast.InternedTerm(e.Weekday),
 			"hour", numberTerm(int64(e.Hour)), "minute", numberTerm(int64(e.Minute)),
-			"source", ast.StringTerm(e.Source), "maintenance_window", ast.BooleanTerm(e.MaintenanceWindow),
-			"ticket", ast.StringTerm(e.Ticket)),
+			"source", ast.InternedTerm(e.Source), "maintenance_window", ast.InternedTerm(e.MaintenanceWindow),
+			"ticket", ast.InternedTerm(e.Ticket)),
 		"request", object(
-			"id", ast.StringTerm(r.ID), "requester", ast.StringTerm(r.Requester), "role", ast.StringTerm(r.Role),
-			"rule", ast.StringTerm(r.Rule), "reason", ast.StringTerm(r.Reason),
-			"duration_seconds", numberTerm(r.DurationSeconds), "break_glass", ast.BooleanTerm(r.BreakGlass),
-			"created_at", ast.StringTerm(r.CreatedAt), "approvals", ast.ArrayTerm(votes...),
-			"state", ast.StringTerm(r.State)),
+			"id", ast.InternedTerm(r.ID), "requester", ast.InternedTerm(r.Requester), "role", ast.InternedTerm(r.Role),
+			"rule", ast.InternedTerm(r.Rule), "reason", ast.InternedTerm(r.Reason),
+			"duration_seconds", numberTerm(r.DurationSeconds), "break_glass", ast.InternedTerm(r.BreakGlass),
+			"created_at", ast.InternedTerm(r.CreatedAt), "approvals", ast.ArrayTerm(votes...),
+			"state", ast.InternedTerm(r.State)),
 	).Value
 }
 
@@ -54,12 +52,12 @@ func object(pairs ...any) *ast.Term {
 	return ast.ObjectTerm(items...)
 }
 
-func numberTerm(n int64) *ast.Term { return ast.NumberTerm(json.Number(strconv.FormatInt(n, 10))) }
+func numberTerm(n int64) *ast.Term { return ast.InternedTerm(n) }
 
 func listTerm(l []string) *ast.Term {
 	terms := make([]*ast.Term, len(l))
 	for i, s := range l {
-		terms[i] = ast.StringTerm(s)
+		terms[i] = ast.InternedTerm(s)
 	}
 	return ast.ArrayTerm(terms...)
 }
@@ -67,7 +65,7 @@ func listTerm(l []string) *ast.Term {
 func mapTerm(m map[string]string) *ast.Term {
 	items := make([][2]*ast.Term, 0, len(m))
 	for k, v := range m {
-		items = append(items, [2]*ast.Term{ast.StringTerm(k), ast.StringTerm(v)})
+		items = append(items, [2]*ast.Term{ast.InternedTerm(k), ast.InternedTerm(v)})
 	}
 	return ast.ObjectTerm(items...)
 }
@@ -77,7 +75,7 @@ func mapTerm(m map[string]string) *ast.Term {
 // not become a permission.
 func parseDecision(v ast.Value, d *Decision) error {
 	p := parser{}
-	o := p.object("decision", v, 10)
+	o := p.object("decision", v, 9)
 	d.Allow = p.boolean(o, "allow")
 	d.Role = p.text(o, "role", maxName)
 	d.Rule = p.text(o, "rule", maxName)

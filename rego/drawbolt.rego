@@ -4,32 +4,33 @@
 # both). `data.broker` is made from the roles by package policy:
 #
 #   users[user id][role], groups[group][role]   who has a role
-#   index[role][action]                         positions in rules, by target
-#   rules[position]                             sorted, the most specific first
+#   index[action][account or "*"][target or ""] selectors {keys, table};
+#                                               table[label values][role]: positions in rules
+#   rules[position]                             sorted: the most specific first,
+#                                               of equally specific ones the strictest
 #
 # Whatever is not allowed by a rule here is refused. Permission is written as
-# what must hold, so that something missing refuses; the sentences for people
-# are in reasons.rego and permit nothing.
+# what must hold, and compared with == where something must not hold, so that a
+# missing value refuses. The sentences for people are in reasons.rego and permit
+# nothing.
 package drawbolt
 
-# A refusal by a rule tells the rule's terms too, so that a client can say what
-# is missing.
+# When a rule is chosen, a refusal tells its terms too, so that a client can say
+# what is missing.
 decision := {
 	"allow": allow,
-	"role": chosen.role,
-	"rule": chosen.id,
+	"role": rule.role,
+	"rule": rule.id,
 	"approvals": approvals,
-	"max_seconds": chosen.max_seconds,
+	"max_seconds": rule.max_seconds,
 	"session": session,
-	"mfa_seconds": chosen.mfa_seconds,
+	"mfa_seconds": rule.mfa_seconds,
 	"break_glass": break_glass,
 	"reasons": reasons,
 } if {
-	not own_affair
-	chosen
-} else := object.union(no_terms, {"allow": allow, "reasons": reasons})
-
-no_terms := {
+	rule := chosen
+} else := {
+	"allow": allow,
 	"role": "",
 	"rule": "",
 	"approvals": [],
@@ -39,113 +40,140 @@ no_terms := {
 		"forwards": false, "agent": false, "x11": false,
 	},
 	"mfa_seconds": 0,
-	"break_glass": false,
+	"break_glass": break_glass,
+	"reasons": reasons,
 }
 
-# ---- The kinds of action ----
+# ---- What is allowed ----
 
-opening := input.action in {"request", "activate", "connect", "checkout", "extend"}
+default allow := false
 
-voting := input.action in {"approve", "deny"}
-
-# Giving up what is one's own is always possible: it only takes access away.
-own_affair := input.action in {"cancel", "release"}
-
-# using: something is done under a request that was let in before.
-using if {
-	opening
-	input.action != "request"
+# To ask.
+allow if {
+	input.action == "request"
+	usable
+	short_enough
 }
+
+# To use what was granted: asked again with the roles and approvers of now.
+allow if {
+	input.action in {"activate", "connect", "extend", "checkout"}
+	usable
+	let_in
+	short_enough
+	approved
+}
+
+# To vote.
+allow if {
+	input.action in {"approve", "deny"}
+	input.user.locked == false
+	input.user.bot == false
+	open_for_vote
+	let_in
+	others
+	not voted
+	count(voter_groups) > 0
+	fresh
+}
+
+# To give up what is one's own; it only takes access away, so no role is needed.
+allow if {
+	input.action in {"cancel", "release"}
+	input.user.locked == false
+	input.request.id != ""
+	mine
+}
+
+# Everything else.
+allow if {
+	general
+	input.user.locked == false
+	fresh
+}
+
+general if not input.action in {
+	"request", "activate", "connect", "extend", "checkout",
+	"approve", "deny", "cancel", "release",
+}
+
+usable if {
+	input.user.locked == false
+	input.target.locked == false
+	input.target.name != ""
+	input.account != ""
+	mine
+	fresh
+	explained
+}
+
+# The request is one that an earlier decision let in.
+let_in if {
+	input.request.id != ""
+	input.request.role != ""
+	input.request.rule != ""
+}
+
+mine if input.user.id == input.request.requester
+
+mine if person(input.user.id) == person(input.request.requester)
+
+# Not the same as "not mine", which would hold when somebody is missing.
+others if {
+	person(input.request.requester) != ""
+	person(input.user.id) != person(input.request.requester)
+}
+
+# One person is one person, however a directory spells the id today.
+person(id) := lower(trim_space(id))
+
+# The second factor, as the chosen rule wants it. Undefined without a rule.
+fresh if chosen.mfa_seconds == 0
+
+fresh if {
+	chosen.mfa_seconds > 0
+	is_number(input.user.mfa_age_seconds)
+	input.user.mfa_age_seconds <= chosen.mfa_seconds
+}
+
+# The length of a grant was settled before a password is looked at.
+short_enough if input.action == "checkout"
+
+short_enough if input.request.duration_seconds <= chosen.max_seconds
 
 default break_glass := false
 
 break_glass if {
-	opening
-	input.request.break_glass
+	input.request.break_glass == true
+	input.action in {"request", "activate", "connect", "extend", "checkout"}
 }
 
-# The listed action that carries the asked one.
-carrier := "break_glass" if {
-	break_glass
-} else := "request" if {
-	input.action in {"activate", "connect"}
-} else := input.action
+explained if input.request.break_glass == false
 
-# The listed action that carried the request which is voted on.
-requested := "break_glass" if {
-	input.request.break_glass
-} else := "request"
-
-# ---- Who has which roles ----
-
-roles contains role if some role, _ in data.broker.users[input.user.id]
-
-roles contains role if {
-	some group in input.user.groups
-	some role, _ in data.broker.groups[group]
+explained if {
+	input.request.break_glass == true
+	trim_space(input.request.reason) != ""
 }
-
-# Once a request is bound to a role, no other role of the user can carry it.
-bound if {
-	opening
-	input.request.role != ""
-}
-
-asked := {input.request.role} & roles if {
-	bound
-} else := roles
 
 # ---- Which rule decides ----
 
-# found(role, action) are the positions of the role's rules for this target and account.
-found(role, action) := {i |
-	some i in candidates(data.broker.index[role][action])
-	rule := data.broker.rules[i]
-	startswith(input.target.name, rule.prefix)
-	fits_account(rule)
-	fits_labels(rule)
-}
+chosen := data.broker.rules[best] if {
+	count(data.broker.rules[best].conditions) == 0
+} else := data.broker.rules[best] if {
+	not failing(best)
+} else := data.broker.rules[min(held)]
 
-candidates(at) := {i | some i in at.any} |
-	{i | some i in at.names[input.target.name]} |
-	{i |
-		some key, value in input.target.labels
-		some i in at.labels[key][value]
-	}
+best := min(matched)
 
-fits_account(rule) if rule.all_accounts
-
-fits_account(rule) if rule.accounts[input.account]
-
-fits_labels(rule) if count(rule.labels) == 0
-
-fits_labels(rule) if {
-	count(rule.labels) > 0
-	every key, values in rule.labels {
-		values[input.target.labels[key]]
-	}
-}
-
-matched contains i if {
-	some role in asked
-	some i in found(role, carrier)
-	same_rule(i)
-}
-
-# What was approved was one rule: another one of the same role will not do.
-same_rule(i) if data.broker.rules[i].id == input.request.rule
-
-same_rule(_) if not input.action in {"activate", "connect"}
-
-# The most specific rules decide. A more general rule never opens what a more
-# specific one closes.
-specific := {i |
+# The most specific rules decide: a more general one never opens what a more
+# specific one closes. Of these, those count whose conditions hold now, and of
+# these the strictest is taken.
+specific contains i if {
 	some i in matched
-	data.broker.rules[i].level == data.broker.rules[min(matched)].level
+	data.broker.rules[i].level == data.broker.rules[best].level
 }
 
-# Of these, those whose conditions hold now.
-held := {i |
+held contains i if {
 	some i in specific
 	not failing(i)
 }
@@ -155,8 +183,50 @@ failing(i) if {
 	not holds(condition)
 }
 
-# Of these, the strictest: they are sorted.
-chosen := data.broker.rules[min(held)]
+# What was approved was one rule: another one of the same role will not do.
+matched := {i |
+	some i in found(asked, carrier)
+	data.broker.rules[i].id == input.request.rule
+} if {
+	input.action in {"activate", "connect"}
+} else := found(asked, carrier)
+
+# found(roles, action) are the positions of the roles' rules that list the action
+# for this target and account.
+found(names, action) := {i |
+	rules := data.broker.rules
+	labels := input.target.labels
+	accounts := data.broker.index[action]
+	some selector in accounts[[input.account, "*"][_]][[input.target.name, ""][_]]
+	at := selector.table[concat("\u0000", [labels[key] | some key in selector.keys])]
+	some role in names
+	some i in at[role]
+	startswith(input.target.name, rules[i].prefix)
+}
+
+# The listed action that carries the asked one.
+carrier := "break_glass" if {
+	break_glass
+} else := "request" if {
+	input.action in {"activate", "connect"}
+} else := input.action
+
+roles contains role if some role, _ in data.broker.users[input.user.id]
+
+roles contains role if {
+	groups := data.broker.groups # read once: looking into a variable is faster
+	some role, _ in groups[input.user.groups[_]]
+}
+
+# The roles that may carry this. A request can be bound to one of them: because
+# the requester wants that one, or because it was let in with it.
+asked := roles if {
+	input.request.role == ""
+} else := {input.request.role} & roles if {
+	input.action in {"request", "activate", "connect", "extend", "checkout"}
+} else := roles
+
+# ---- Conditions ----
 
 holds(c) if {
 	c.kind == "weekdays"
@@ -188,137 +258,33 @@ holds(c) if {
 	input.environment.maintenance_window
 }
 
-# ---- What is allowed ----
-
-default allow := false
-
-allow if {
-	opening
-	unlocked
-	named
-	mine
-	fresh
-	short_enough
-	approved
-	explained
-}
-
-allow if {
-	voting
-	not input.user.locked
-	open_for_vote
-	bound_request
-	not by_bot
-	not by_requester
-	not voted
-	count(voter_groups) > 0
-	fresh
-}
-
-allow if {
-	own_affair
-	not input.user.locked
-	input.request.id != ""
-	mine
-}
-
-allow if {
-	not opening
-	not voting
-	not own_affair
-	not input.user.locked
-	fresh
-}
-
-unlocked if {
-	not input.user.locked
-	not input.target.locked
-}
-
-# A vote against may be cast on a locked target, one for it not.
-open_for_vote if input.action == "deny"
-
-open_for_vote if not input.target.locked
-
-# There is a machine and an account, and below a request also that request.
-named if {
-	input.target.name != ""
-	input.account != ""
-	under_request
-}
-
-under_request if not using
-
-under_request if {
-	using
-	bound_request
-}
-
-bound_request if {
-	input.request.id != ""
-	input.request.role != ""
-	input.request.rule != ""
-}
-
-mine if person(input.user.id) == person(input.request.requester)
-
-# One person is one person, however a directory spells the id today.
-person(id) := lower(trim_space(id))
-
-# The second factor, as the chosen rule wants it. Undefined without a rule.
-fresh if chosen.mfa_seconds == 0
-
-fresh if {
-	chosen.mfa_seconds > 0
-	is_number(input.user.mfa_age_seconds)
-	input.user.mfa_age_seconds <= chosen.mfa_seconds
-}
-
-short_enough if input.action == "checkout"
-
-short_enough if input.request.duration_seconds <= chosen.max_seconds
-
-# A request as such needs no approvals yet, everything under it does.
-approved if not using
-
-approved if {
-	using
-	count(unmet) == 0
-}
+# ---- Approvals ----
 
 approvals := [] if {
 	break_glass
 } else := chosen.approvals
 
-# The quorums that are not reached by the approvers as they are now.
-unmet contains quorum if {
-	not break_glass
-	some quorum in chosen.quorums
-	count(approvers(quorum)) < quorum.count
+approved if break_glass
+
+approved if {
+	every quorum in chosen.quorums {
+		reached(quorum)
+	}
 }
+
+# Counted over the approvers as they are now.
+reached(quorum) if count(approvers(quorum)) >= quorum.count
 
 approvers(quorum) := {person(vote.user_id) |
 	some vote in input.request.approvals
 	some group in vote.groups
 	quorum.groups[group]
-	person(vote.user_id) != person(input.request.requester)
-	person(vote.user_id) != ""
-}
+} - {person(input.request.requester), ""}
 
-explained if not break_glass
+# A vote against may be cast on a locked target, one for it not.
+open_for_vote if input.action == "deny"
 
-explained if {
-	break_glass
-	trim_space(input.request.reason) != ""
-}
-
-# ---- Votes ----
-
-by_bot if input.user.bot
-
-by_requester if mine
-
-by_requester if person(input.request.requester) == ""
+open_for_vote if input.target.locked == false
 
 voted if {
 	input.action == "approve"
@@ -326,22 +292,27 @@ voted if {
 	person(vote.user_id) == person(input.user.id)
 }
 
+voter_groups := wanted_groups & {group | some group in input.user.groups}
+
 # The groups whose votes the request's own rule asks for.
 wanted_groups contains group if {
-	some i in found(input.request.role, requested)
-	rule := data.broker.rules[i]
-	rule.id == input.request.rule
-	some need in rule.approvals
+	some i in requested_rules
+	some need in data.broker.rules[i].approvals
 	some group in need.groups
 }
 
-voter_groups := {group | some group in input.user.groups} & wanted_groups
+requested_rules := {i |
+	input.request.break_glass == false
+	some i in found({input.request.role}, "request")
+	data.broker.rules[i].id == input.request.rule
+}
 
 # ---- What a session may do ----
 
 # Strict recording wins, whichever of the matching rules asks for it.
-session := object.union(chosen.session, {"recording": "strict"}) if {
-	chosen.session.recording != "strict"
+session := chosen.session if {
+	chosen.session.recording == "strict"
+} else := object.union(chosen.session, {"recording": "strict"}) if {
 	some i in matched
 	data.broker.rules[i].session.recording == "strict"
 } else := chosen.session

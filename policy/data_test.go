@@ -1,0 +1,228 @@
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func sound() Rule {
+	return Rule{ID: "a", Actions: []Action{ActionRequest}, Accounts: []string{"root"}, MaxDuration: time.Hour}
+}
+
+func TestSetDataRefuses(t *testing.T) {
+	e, err := New(t.Context(), Config{Bundle: bundle(header + "decision := " + yes)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.SetData(t.Context(), Data{Roles: []Role{{Name: "r", Rules: []Rule{sound()}}}}); err != nil {
+		t.Fatal(err)
+	}
+	before := e.DataDigest()
+	for _, test := range []struct {
+		name, want string
+		change     func(*Rule)
+	}{
+		{"no id", "id: is empty", func(r *Rule) { r.ID = "" }},
+		{"no actions", "no actions", func(r *Rule) { r.Actions = nil }},
+		{"unknown action", `no action "frobnicate"`, func(r *Rule) { r.Actions = []Action{"frobnicate"} }},
+		{"carried action", "cannot be listed", func(r *Rule) { r.Actions = []Action{ActionConnect} }},
+		{"own action", "cannot be listed", func(r *Rule) { r.Actions = []Action{ActionRelease} }},
+		{"no accounts", "names no accounts", func(r *Rule) { r.Accounts = nil }},
+		{"star and more", "stands alone", func(r *Rule) { r.Accounts = []string{"*", "root"} }},
+		{"no duration", "max_duration is missing", func(r *Rule) { r.MaxDuration = 0 }},
+		{"negative duration", "negative", func(r *Rule) { r.MaxDuration = -time.Hour }},
+		{"half seconds", "whole seconds", func(r *Rule) { r.MaxDuration += time.Millisecond }},
+		{"years", "longer than a year", func(r *Rule) { r.MaxDuration = 20000 * time.Hour }},
+		{"negative mfa", "negative", func(r *Rule) { r.MFAWithin = -1 * time.Second }},
+		{"star inside", "at the end only", func(r *Rule) { r.Targets.Names = []string{"db*01"} }},
+		{"two stars", "at the end only", func(r *Rule) { r.Targets.Names = []string{"db**"} }},
+		{"label without values", "no target can match", func(r *Rule) { r.Targets.Labels = map[string][]string{"a": nil} }},
+		{"label with NUL", "control character", func(r *Rule) { r.Targets.Labels = map[string][]string{"a": {"b\x00c"}} }},
+		{"combinations", "split the rule", func(r *Rule) {
+			v := strings.Split(strings.Repeat("x ", 40)[:79], " ")
+			r.Targets.Labels = map[string][]string{"a": v, "b": v}
+		}},
+		{"nobody approves", "count is 0", func(r *Rule) { r.Approvals = []Need{{0, []string{"g"}}} }},
+		{"approval by no group", "no group", func(r *Rule) { r.Approvals = []Need{{1, nil}} }},
+		{"many needs", "approval needs", func(r *Rule) { r.Approvals = slices.Repeat([]Need{{1, []string{"g"}}}, 5) }},
+		{"weekday", "weekday", func(r *Rule) { r.Weekdays = []string{"Mon"} }},
+		{"time", "no time of day", func(r *Rule) { r.Hours = []Hours{{"9:00", "17:00"}} }},
+		{"late", "no time of day", func(r *Rule) { r.Hours = []Hours{{"09:00", "24:01"}} }},
+		{"never", "never", func(r *Rule) { r.Hours = []Hours{{"24:00", "03:00"}} }},
+		{"network", "no network", func(r *Rule) { r.Sources = []string{"10.0.0.1"} }},
+		{"host bits", "host bits", func(r *Rule) { r.Sources = []string{"10.0.0.1/8"} }},
+		{"recording", "recording", func(r *Rule) { r.Session.Recording = "off" }},
+		{"space", "space", func(r *Rule) { r.Accounts = []string{"root "} }},
+	} {
+		r := sound()
+		test.change(&r)
+		err := e.SetData(t.Context(), Data{Roles: []Role{{Name: "r", Rules: []Rule{r}}}})
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got error %v, want %q", test.name, err, test.want)
+		}
+	}
+	for _, test := range []struct {
+		name, want string
+		roles      []Role
+	}{
+		{"no name", "is empty", []Role{{}}},
+		{"two names", "two roles", []Role{{Name: "a"}, {Name: "a"}}},
+		{"two ids", "two rules", []Role{{Name: "a", Rules: []Rule{sound(), sound()}}}},
+		{"unknown junior", "does not exist", []Role{{Name: "a", Inherits: []string{"b"}}}},
+		{"itself", "a -> a", []Role{{Name: "a", Inherits: []string{"a"}}}},
+		{"circle", "a -> b -> c -> a", []Role{
+			{Name: "a", Inherits: []string{"b"}}, {Name: "b", Inherits: []string{"c"}}, {Name: "c", Inherits: []string{"a"}}}},
+		{"empty member", "users: is empty", []Role{{Name: "a", Users: []string{""}}}},
+		{"empty group", "groups: is empty", []Role{{Name: "a", Groups: []string{""}}}},
+	} {
+		if err := e.SetData(t.Context(), Data{Roles: test.roles}); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got error %v, want %q", test.name, err, test.want)
+		}
+	}
+	if e.DataDigest() != before {
+		t.Error("refused data replaced the old")
+	}
+}
+
+func TestDiamond(t *testing.T) {
+	shape, err := index(Data{Roles: []Role{
+		{Name: "a", Inherits: []string{"b", "c"}, Groups: []string{"g"}},
+		{Name: "b", Inherits: []string{"d"}}, {Name: "c", Inherits: []string{"d"}}, {Name: "d", Users: []string{"u"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(shape["groups"], any(map[string]any{"g": set([]string{"a", "b", "c", "d"})})); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(shape["users"], any(map[string]any{"u": set([]string{"d"})})); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestRuleJSON(t *testing.T) {
+	r := sound()
+	r.MFAWithin = 90 * time.Second
+	r.Hours = []Hours{{"09:00", "17:00"}}
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(b), `"max_duration":"1h0m0s"`) || !strings.Contains(string(b), `"mfa_within":"1m30s"`) {
+		t.Errorf("got %s", b)
+	}
+	var got Rule
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(got, r); d != "" {
+		t.Error(d)
+	}
+	if err := json.Unmarshal([]byte(`{"max_duration": "soon"}`), &got); err == nil {
+		t.Error("a duration that is none was taken")
+	}
+}
+
+func TestWords(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", time.Hour: "1h", 90 * time.Minute: "1h30m", 30 * time.Second: "30s",
+		10 * time.Minute: "10m", 24 * time.Hour: "24h", time.Hour + time.Second: "1h0m1s", 100 * time.Hour: "100h",
+	} {
+		if got := Words(d); got != want {
+			t.Errorf("%d: got %s, want %s", d, got, want)
+		}
+	}
+}
+
+// Counting the quorums one by one must say the same as trying every way to give
+// each person to one need.
+func TestQuorumsAreAMatching(t *testing.T) {
+	groups := []string{"a", "b", "c", "d"}
+	rapid.Check(t, func(t *rapid.T) {
+		var needs []Need
+		for range rapid.IntRange(0, maxNeeds).Draw(t, "needs") {
+			needs = append(needs, Need{
+				Count:  rapid.IntRange(1, 2).Draw(t, "count"),
+				Groups: rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 1, 3, rapid.ID).Draw(t, "groups"),
+			})
+		}
+		persons := rapid.SliceOfN(rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 0, 3, rapid.ID), 0, 6).Draw(t, "persons")
+
+		got := true
+		for _, q := range quorums(needs) {
+			q := q.(map[string]any)
+			n := 0
+			for _, p := range persons {
+				if slices.ContainsFunc(p, func(g string) bool { return q["groups"].(map[string]any)[g] == true }) {
+					n++
+				}
+			}
+			got = got && n >= q["count"].(int)
+		}
+		left := make([]int, len(needs))
+		for i := range needs {
+			left[i] = needs[i].Count
+		}
+		var assign func(i int) bool
+		assign = func(i int) bool {
+			if !slices.ContainsFunc(left, func(n int) bool { return n > 0 }) {
+				return true
+			}
+			if i == len(persons) {
+				return false
+			}
+			for j, need := range needs {
+				if left[j] > 0 && slices.ContainsFunc(persons[i], func(g string) bool { return slices.Contains(need.Groups, g) }) {
+					left[j]--
+					ok := assign(i + 1)
+					left[j]++
+					if ok {
+						return true
+					}
+				}
+			}
+			return assign(i + 1)
+		}
+		if want := assign(0); got != want {
+			t.Fatalf("needs %v, persons %v: got %v, want %v", needs, persons, got, want)
+		}
+	})
+}
+
+// The order of roles and rules in the data decides nothing.
+func TestOrderDoesNotMatter(t *testing.T) {
+	var roles []Role
+	for i := range 6 {
+		r := Role{Name: fmt.Sprint("r", i)}
+		for j := range 4 {
+			rule := sound()
+			rule.ID, rule.MaxDuration = fmt.Sprint("rule", j), time.Duration(1+j%2)*time.Hour
+			r.Rules = append(r.Rules, rule)
+		}
+		roles = append(roles, r)
+	}
+	one, err := index(Data{Roles: roles})
+	if err != nil {
+		t.Fatal(err)
+	}
+	turned := slices.Clone(roles)
+	slices.Reverse(turned)
+	for i := range turned {
+		turned[i].Rules = slices.Clone(turned[i].Rules)
+		slices.Reverse(turned[i].Rules)
+	}
+	two, err := index(Data{Roles: turned})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(one, two); d != "" {
+		t.Error(d)
+	}
+}

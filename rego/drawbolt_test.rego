@@ -1,0 +1,472 @@
+# Tests over the roles of testdata/roles.json. Each permission stands next to
+# the nearest thing that must be refused.
+package drawbolt_test
+
+import data.drawbolt
+
+alice := {
+	"id": "u-alice", "name": "alice", "groups": ["dbas"], "bot": false, "locked": false,
+	"mfa_age_seconds": 60, "attributes": {},
+}
+
+lead := object.union(alice, {"id": "u-lead", "name": "lena", "groups": ["db-leads"]})
+
+officer := object.union(alice, {"id": "u-sec", "name": "sam", "groups": ["security"]})
+
+ops := object.union(alice, {"id": "u-ops", "name": "olga", "groups": ["ops"]})
+
+auditor := object.union(alice, {"id": "u-aud", "name": "ada", "groups": ["auditors"]})
+
+stranger := object.union(alice, {"id": "u-none", "name": "nemo", "groups": ["everybody"]})
+
+target(name, environment) := {
+	"id": concat("-", ["t", name]), "name": name,
+	"labels": {"environment": environment, "tier": "1", "owner": "team-db"},
+	"applications": [], "locked": false,
+}
+
+db01 := target("db01", "prod")
+
+# Wednesday, 10:30.
+now := {
+	"time": "2026-03-04T10:30:00Z", "weekday": "wednesday", "hour": 10, "minute": 30,
+	"source": "10.1.2.3", "maintenance_window": false, "ticket": "",
+}
+
+no_request := {
+	"id": "", "requester": "", "role": "", "rule": "", "reason": "", "duration_seconds": 0,
+	"break_glass": false, "created_at": "", "approvals": [], "state": "",
+}
+
+# alice asks for root on db01 for an hour.
+ask := {
+	"action": "request", "user": alice, "target": db01, "account": "root", "environment": now,
+	"request": object.union(no_request, {"requester": "u-alice", "reason": "INC-1", "duration_seconds": 3600}),
+}
+
+by_lead := {"user_id": "u-lead", "groups": ["db-leads"]}
+
+by_officer := {"user_id": "u-sec", "groups": ["security"]}
+
+# The same, let in and approved by the lead.
+use := with_request(object.union(ask, {"action": "connect"}), {
+	"id": "r-1", "role": "db-admin", "rule": "prod", "state": "approved", "approvals": [by_lead],
+})
+
+# The lead votes for it.
+vote := with_request(object.union(use, {"action": "approve", "user": lead}), {"state": "pending", "approvals": []})
+
+urgent := with_request(ask, {"break_glass": true, "duration_seconds": 600})
+
+# olga asks for root on a machine.
+ops_ask(name) := with_request(
+	object.union(ask, {"user": ops, "target": target(name, "prod")}),
+	{"requester": "u-ops"},
+)
+
+general(action, user) := object.union(ask, {
+	"action": action, "user": user, "account": "",
+	"target": {"id": "", "name": "", "labels": {}, "applications": [], "locked": false},
+	"request": no_request,
+})
+
+with_request(q, fields) := object.union(q, {"request": fields})
+
+with_user(q, fields) := object.union(q, {"user": fields})
+
+with_env(q, fields) := object.union(q, {"environment": fields})
+
+locked(q) := object.union(q, {"target": {"locked": true}})
+
+allowed(q) if drawbolt.decision.allow == true with input as q
+
+# The first reason is the one that decided.
+refused(q, rule) if {
+	d := drawbolt.decision with input as q
+	d.allow == false
+	d.reasons[0].rule == rule
+}
+
+says(q, part) if {
+	d := drawbolt.decision with input as q
+	contains(d.reasons[0].text, part)
+}
+
+# ---- Roles ----
+
+test_request if allowed(ask)
+
+test_request_terms if {
+	d := drawbolt.decision with input as ask
+	d.role == "db-admin"
+	d.rule == "prod"
+	d.approvals == [{"count": 1, "groups": ["db-leads"]}]
+	d.max_seconds == 14400
+	d.mfa_seconds == 3600
+	d.break_glass == false
+	d.session == {
+		"recording": "standard", "shell": true, "exec": true, "sftp": false,
+		"forwards": false, "agent": false, "x11": false,
+	}
+}
+
+test_request_as_named_user if allowed(with_request(
+	with_user(ask, {"id": "u-frank", "groups": []}),
+	{"requester": "u-frank"},
+))
+
+test_stranger if refused(with_request(object.union(ask, {"user": stranger}), {"requester": "u-none"}), "request.role")
+
+test_stranger_is_sent_to_the_owner if says(
+	with_request(object.union(ask, {"user": stranger}), {"requester": "u-none"}),
+	"ask its owner team-db",
+)
+
+test_other_account if refused(object.union(ask, {"account": "oracle"}), "request.role")
+
+test_no_account if refused(object.union(ask, {"account": ""}), "target.missing")
+
+test_no_target if refused(object.union(ask, {"target": {"name": ""}}), "target.missing")
+
+test_other_environment if refused(object.union(ask, {"target": {"labels": {"environment": "lab"}}}), "request.role")
+
+test_missing_label if {
+	q := object.union(object.remove(ask, ["target"]), {"target": object.union(
+		object.remove(db01, ["labels"]),
+		{"labels": {}},
+	)})
+	refused(q, "request.role")
+}
+
+test_inherited if {
+	q := object.union(ask, {"target": target("stage1", "staging"), "account": "postgres"})
+	allowed(q)
+	d := drawbolt.decision with input as q
+	d.role == "db-reader"
+}
+
+test_inherited_needs_every_label if refused(
+	object.union(ask, {"target": {"name": "stage0", "labels": {"environment": "staging", "tier": "0"}}, "account": "postgres"}),
+	"request.role",
+)
+
+test_named_role if allowed(with_request(ask, {"role": "db-admin"}))
+
+test_named_role_not_had if refused(with_request(ask, {"role": "maintenance"}), "request.role")
+
+test_named_role_not_enough if refused(with_request(ask, {"role": "db-reader"}), "request.role")
+
+test_for_somebody_else if refused(with_request(ask, {"requester": "u-bob"}), "request.other")
+
+# ---- Duration ----
+
+test_longest_duration if allowed(with_request(ask, {"duration_seconds": 14400}))
+
+test_too_long if refused(with_request(ask, {"duration_seconds": 14401}), "request.duration")
+
+test_too_long_says_how_long if says(
+	with_request(ask, {"duration_seconds": 90000}),
+	"role db-admin allows at most 4h; ask for 4h or less",
+)
+
+# ---- Second factor ----
+
+test_mfa_just_fresh if allowed(with_user(ask, {"mfa_age_seconds": 3600}))
+
+test_mfa_stale if refused(with_user(ask, {"mfa_age_seconds": 3601}), "mfa.stale")
+
+test_mfa_never if refused(with_user(ask, {"mfa_age_seconds": null}), "mfa.missing")
+
+test_mfa_of_wrong_type if {
+	d := drawbolt.decision with input as with_user(ask, {"mfa_age_seconds": "1"})
+	d.allow == false
+}
+
+# ---- Locks ----
+
+test_locked_user if refused(with_user(ask, {"locked": true}), "user.locked")
+
+test_locked_user_connect if refused(with_user(use, {"locked": true}), "user.locked")
+
+test_locked_user_reads_nothing if refused(with_user(general("audit.read", auditor), {"locked": true}), "user.locked")
+
+test_locked_target if refused(locked(ask), "target.locked")
+
+test_locked_target_connect if refused(locked(use), "target.locked")
+
+test_locked_target_approve if refused(locked(vote), "target.locked")
+
+test_locked_target_deny if allowed(locked(object.union(vote, {"action": "deny"})))
+
+test_locked_target_revoke if allowed(locked(object.union(use, {"action": "revoke", "user": officer})))
+
+# ---- Conditions ----
+
+test_office if allowed(ops_ask("web-1"))
+
+test_office_opens if allowed(with_env(ops_ask("web-1"), {"hour": 8, "minute": 0}))
+
+test_too_early if refused(with_env(ops_ask("web-1"), {"hour": 7, "minute": 59}), "condition.hours")
+
+test_too_late if refused(with_env(ops_ask("web-1"), {"hour": 18, "minute": 0}), "condition.hours")
+
+test_weekend if refused(with_env(ops_ask("web-1"), {"weekday": "sunday"}), "condition.weekdays")
+
+test_outside if refused(with_env(ops_ask("web-1"), {"source": "192.0.2.1"}), "condition.sources")
+
+test_inside_ipv6 if allowed(with_env(ops_ask("web-1"), {"source": "fd00::1"}))
+
+test_unknown_source if refused(with_env(ops_ask("web-1"), {"source": ""}), "condition.sources")
+
+test_over_midnight if {
+	allowed(with_env(ops_ask("batch-1"), {"hour": 23}))
+	allowed(with_env(ops_ask("batch-1"), {"hour": 5, "minute": 59}))
+	refused(with_env(ops_ask("batch-1"), {"hour": 6, "minute": 0}), "condition.hours")
+}
+
+in_window := with_env(ops_ask("core-1"), {"maintenance_window": true, "ticket": "CHG-7"})
+
+test_window if allowed(in_window)
+
+test_no_window if refused(with_env(in_window, {"maintenance_window": false}), "condition.window")
+
+test_no_ticket if refused(with_env(in_window, {"ticket": ""}), "condition.ticket")
+
+test_blank_ticket if refused(with_env(in_window, {"ticket": " "}), "condition.ticket")
+
+test_every_missing_condition_is_named if {
+	d := drawbolt.decision with input as ops_ask("core-1")
+	{r.rule | some r in d.reasons} == {"condition.ticket", "condition.window"}
+}
+
+# ---- Which rule ----
+
+test_general_rule if {
+	d := drawbolt.decision with input as ops_ask("misc")
+	d.rule == "everything"
+	d.allow
+}
+
+test_specific_rule_closes_general_one if refused(
+	with_env(ops_ask("web-1"), {"weekday": "sunday"}),
+	"condition.weekdays",
+)
+
+test_name_before_label if {
+	d := drawbolt.decision with input as object.union(ask, {"target": target("vault-db", "prod")})
+	d.rule == "vault-db"
+}
+
+test_strict_recording_wins if {
+	q := with_user(ops_ask("misc"), {"groups": ["ops", "watched"]})
+	d := drawbolt.decision with input as with_request(q, {"duration_seconds": 60})
+	d.session.recording == "strict"
+	e := drawbolt.decision with input as ops_ask("misc")
+	e.session.recording == "standard"
+}
+
+# Equally specific: the stricter, which is the shorter.
+test_strictest_rule if {
+	q := with_user(ops_ask("misc"), {"groups": ["ops", "watched"]})
+	d := drawbolt.decision with input as q
+	d.rule == "strict"
+}
+
+# ---- Under a request ----
+
+test_connect if allowed(use)
+
+test_activate if allowed(object.union(use, {"action": "activate"}))
+
+test_extend if allowed(object.union(use, {"action": "extend"}))
+
+test_extend_over_the_limit if refused(
+	with_request(object.union(use, {"action": "extend"}), {"duration_seconds": 15000}),
+	"request.duration",
+)
+
+test_checkout if allowed(object.union(use, {"action": "checkout"}))
+
+test_checkout_not_listed if {
+	q := object.union(use, {"action": "checkout", "target": target("vault-db", "staging"), "account": "postgres"})
+	refused(with_request(q, {"role": "db-reader", "rule": "staging"}), "checkout.role")
+}
+
+test_connect_without_request if refused(with_request(use, {"id": ""}), "request.missing")
+
+test_connect_without_rule if refused(with_request(use, {"rule": ""}), "request.missing")
+
+test_connect_of_another if refused(with_request(use, {"requester": "u-bob"}), "request.other")
+
+test_role_lost if refused(with_user(use, {"groups": ["ops"]}), "request.role")
+
+test_rule_gone if refused(with_request(use, {"rule": "gone"}), "request.role")
+
+test_rule_of_another_role if refused(with_request(with_user(use, {"groups": ["dbas", "ops"]}), {"rule": "everything"}), "request.role")
+
+test_not_approved if refused(with_request(use, {"approvals": []}), "request.approvals")
+
+test_approver_left if refused(
+	with_request(use, {"approvals": [{"user_id": "u-lead", "groups": ["everybody"]}]}),
+	"request.approvals",
+)
+
+test_own_approval_does_not_count if refused(
+	with_request(use, {"approvals": [{"user_id": " U-Alice ", "groups": ["db-leads"]}]}),
+	"request.approvals",
+)
+
+test_nobodys_approval_does_not_count if refused(
+	with_request(use, {"approvals": [{"user_id": "", "groups": ["db-leads"]}]}),
+	"request.approvals",
+)
+
+two := with_request(object.union(use, {"target": target("vault-db", "prod")}), {"rule": "vault-db"})
+
+test_three_persons if allowed(with_request(two, {"approvals": [
+	by_lead, by_officer, {"user_id": "u-sec2", "groups": ["security"]},
+]}))
+
+# Two persons make each need look met, but one of them would count twice.
+test_nobody_counts_twice if refused(with_request(two, {"approvals": [by_lead, by_officer]}), "request.approvals")
+
+test_one_person_votes_twice if refused(
+	with_request(two, {"approvals": [by_lead, by_officer, object.union(by_officer, {"user_id": "U-SEC"})]}),
+	"request.approvals",
+)
+
+test_needs_the_right_groups if refused(
+	with_request(two, {"approvals": [
+		by_lead, {"user_id": "u-lead2", "groups": ["db-leads"]}, {"user_id": "u-lead3", "groups": ["db-leads"]},
+	]}),
+	"request.approvals",
+)
+
+# ---- Votes ----
+
+test_approve if allowed(vote)
+
+test_deny if allowed(object.union(vote, {"action": "deny"}))
+
+test_approve_own if refused(with_request(vote, {"requester": "u-lead"}), "vote.own")
+
+test_approve_own_spelt_otherwise if refused(with_request(vote, {"requester": "U-LEAD "}), "vote.own")
+
+test_approve_nobodys if refused(with_request(vote, {"requester": ""}), "vote.nobody")
+
+test_bot_approves if refused(with_user(vote, {"bot": true}), "vote.bot")
+
+test_approve_twice if refused(with_request(vote, {"approvals": [by_lead]}), "vote.twice")
+
+test_change_of_mind if allowed(with_request(object.union(vote, {"action": "deny"}), {"approvals": [by_lead]}))
+
+# Has a rule to approve here, but is in none of the groups that are asked.
+test_approve_wrong_group if refused(object.union(vote, {"user": officer}), "vote.group")
+
+# Is in the group, but has no rule to approve there.
+test_approve_no_role if {
+	q := with_request(object.union(vote, {"target": target("vault-db", "staging")}), {"rule": "vault-db"})
+	refused(q, "approve.role")
+}
+
+test_approve_stale_mfa if refused(with_user(vote, {"mfa_age_seconds": 901}), "mfa.stale")
+
+test_approve_nothing if refused(with_request(vote, {"id": ""}), "request.missing")
+
+test_approve_what_needs_nobody if {
+	q := object.union(vote, {"user": officer, "target": target("stage1", "staging"), "account": "postgres"})
+	refused(with_request(q, {"role": "db-reader", "rule": "staging"}), "vote.needless")
+}
+
+test_approve_outdated if refused(with_request(vote, {"rule": "gone"}), "vote.outdated")
+
+test_approve_break_glass if refused(with_request(vote, {"break_glass": true}), "vote.needless")
+
+# ---- Break-glass ----
+
+test_break_glass if {
+	allowed(urgent)
+	d := drawbolt.decision with input as urgent
+	d.break_glass == true
+	d.approvals == []
+	d.rule == "emergency"
+	d.session.recording == "strict"
+	startswith(d.reasons[0].text, "BREAK-GLASS: alice uses account root on db01")
+}
+
+test_break_glass_connect if allowed(with_request(object.union(urgent, {"action": "connect"}), {
+	"id": "r-2", "role": "db-admin", "rule": "emergency",
+}))
+
+test_break_glass_does_not_open_an_ordinary_request if refused(
+	with_request(use, {"break_glass": true}),
+	"break_glass.role",
+)
+
+test_break_glass_without_rule if refused(
+	with_request(ops_ask("misc"), {"break_glass": true}),
+	"break_glass.role",
+)
+
+test_break_glass_without_reason if refused(with_request(urgent, {"reason": " "}), "break_glass.reason")
+
+test_break_glass_too_long if refused(with_request(urgent, {"duration_seconds": 3600}), "request.duration")
+
+test_break_glass_stale_mfa if refused(with_user(urgent, {"mfa_age_seconds": 301}), "mfa.stale")
+
+# ---- One's own ----
+
+test_cancel if allowed(object.union(use, {"action": "cancel"}))
+
+test_release if allowed(with_user(object.union(use, {"action": "release"}), {"groups": []}))
+
+test_release_of_another if refused(object.union(use, {"action": "release", "user": officer}), "request.other")
+
+test_cancel_nothing if refused(with_request(object.union(use, {"action": "cancel"}), {"id": ""}), "request.missing")
+
+# ---- The rest ----
+
+test_audit if allowed(general("audit.read", auditor))
+
+test_audit_by_another if refused(general("audit.read", alice), "audit.read.role")
+
+test_replay_on_a_target if allowed(object.union(use, {"action": "session.replay", "user": auditor}))
+
+test_auditor_changes_nothing if refused(general("role.write", auditor), "role.write.role")
+
+test_revoke if allowed(object.union(use, {"action": "revoke", "user": officer}))
+
+test_revoke_by_another if refused(object.union(use, {"action": "revoke", "user": lead}), "revoke.role")
+
+test_terminate if allowed(object.union(use, {"action": "session.terminate", "user": officer}))
+
+test_break_glass_flag_changes_nothing_elsewhere if {
+	d := drawbolt.decision with input as with_request(general("audit.read", auditor), {"break_glass": true})
+	d.allow
+	d.break_glass == false
+}
+
+test_unknown_action if refused(general("frobnicate", officer), "frobnicate.role")
+
+# Nothing that is missing from the input becomes a permission.
+test_missing_input if {
+	every key in ["action", "user", "target", "account", "request"] {
+		not allowed(object.remove(ask, [key]))
+	}
+}
+
+test_missing_user_field if {
+	every key in ["id", "bot", "locked", "groups", "mfa_age_seconds"] {
+		q := object.union(object.remove(vote, ["user"]), {"user": object.remove(lead, [key])})
+		not allowed(q)
+	}
+}
+
+test_missing_request_field if {
+	every key in ["id", "requester", "role", "rule", "duration_seconds", "break_glass", "approvals"] {
+		q := object.union(object.remove(use, ["request"]), {"request": object.remove(use.request, [key])})
+		not allowed(q)
+	}
+}
+
+test_empty_input if not allowed({})
