@@ -3,6 +3,7 @@ package recorder
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ func typeUntilKilled(dir string) {
 	s := newStandIn(dir)
 	var out sync.Mutex
 	for id := range 4 {
-		rec, err := s.Start(contextBackground(), Header{ID: fmt.Sprintf("SES-%d", id), Kind: "shell"})
+		rec, err := s.Start(context.Background(), Header{ID: fmt.Sprintf("SES-%d", id), Kind: "shell"})
 		if err != nil {
 			fmt.Println("error", err)
 			os.Exit(1)

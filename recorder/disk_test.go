@@ -7,38 +7,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
-
-// heap returns by how many bytes the heap grew while f ran.
-func heap(f func()) uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	before, most := m.HeapAlloc, uint64(0)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-done:
-			return most
-		case <-tick.C:
-			runtime.ReadMemStats(&m)
-			if m.HeapAlloc > before {
-				most = max(most, m.HeapAlloc-before)
-			}
-		}
-	}
-}
 
 // TestDiskFull fills a real file system.
 func TestDiskFull(t *testing.T) {

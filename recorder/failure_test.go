@@ -10,8 +10,11 @@ import (
 	mrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
@@ -19,8 +22,6 @@ import (
 
 	"github.com/drawbolt/drawbolt/recorder/cast"
 )
-
-func contextBackground() context.Context { return context.Background() }
 
 // newStandIn is a recorder in another process's directory.
 func newStandIn(dir string) *Recorder {
@@ -514,5 +515,98 @@ func TestBombs(t *testing.T) {
 				t.Errorf("took %d MiB", most>>20)
 			}
 		})
+	}
+}
+
+// heap returns by how many bytes the heap grew while f ran.
+func heap(f func()) uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	before, most := m.HeapAlloc, uint64(0)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return most
+		case <-tick.C:
+			runtime.ReadMemStats(&m)
+			if m.HeapAlloc > before {
+				most = max(most, m.HeapAlloc-before)
+			}
+		}
+	}
+}
+
+// TestCrashWhileTidying: a note without its journal is what a crash leaves after
+// the journal was removed. It is told of, and removed.
+func TestCrashWhileTidying(t *testing.T) {
+	s := newStand(t)
+	sealed, err := s.start(t, "SES-1").Close(t.Context(), End{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.writeNote(sealed); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{1, 0} {
+		told := 0
+		if err := s.Recover(t.Context(), func(again Sealed, err error) {
+			if told++; err != nil || again != sealed {
+				t.Errorf("got %+v, %v", again, err)
+			}
+		}); err != nil || told != want {
+			t.Errorf("round %d: told %d times, %v", i, told, err)
+		}
+	}
+	if names := left(t, s.cfg.Journals); len(names) != 0 {
+		t.Errorf("left behind: %v", names)
+	}
+}
+
+// TestConcurrent: many writers on one recording, and closings at the same time.
+func TestConcurrent(t *testing.T) {
+	s := newStand(t)
+	ctx, stop := context.WithCancel(t.Context())
+	run := make(chan error)
+	go func() { run <- s.Run(ctx) }()
+	rec := s.start(t, "SES-1")
+	var wg sync.WaitGroup
+	for _, stream := range []Stream{Input, Output, Stderr} {
+		wg.Go(func() {
+			for range 200 {
+				if err := rec.Write(stream, []byte("abc\n")); err != nil {
+					t.Error(err)
+				}
+				s.flush()
+			}
+		})
+	}
+	wg.Wait()
+	var results [4]Sealed
+	for i := range results {
+		wg.Go(func() {
+			var err error
+			if results[i], err = rec.Close(t.Context(), End{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, r := range results {
+		if r != results[0] || r.Input != 800 || r.Output != 800 || r.Stderr != 800 {
+			t.Errorf("got %+v", r)
+		}
+	}
+	s.open(t, results[0].Name)
+	stop()
+	if err := <-run; err != nil {
+		t.Error(err)
 	}
 }

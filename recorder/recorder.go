@@ -251,6 +251,7 @@ func (r *Recorder) space() error {
 
 const (
 	journalSuffix = ".journal"
+	noteSuffix    = ".sealed"
 	sealedSuffix  = ".cast.zst.age"
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -25,11 +26,21 @@ func (r *Recorder) Recover(ctx context.Context, each func(Sealed, error)) error 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		id, ok := strings.CutSuffix(e.Name(), journalSuffix)
-		if !ok || !e.Type().IsRegular() || checkID(id) != nil {
+		suffix := filepath.Ext(e.Name())
+		id := strings.TrimSuffix(e.Name(), suffix)
+		if !e.Type().IsRegular() || checkID(id) != nil {
 			continue
 		}
-		s, err := r.recover(ctx, id)
+		var s Sealed
+		var err error
+		switch suffix {
+		case journalSuffix:
+			s, err = r.recover(ctx, id)
+		case noteSuffix:
+			s, err = r.recoverNote(ctx, id)
+		default:
+			continue
+		}
 		if !errors.Is(err, errLocked) && !errors.Is(err, fs.ErrNotExist) {
 			each(s, err)
 		}
@@ -58,4 +69,22 @@ func (r *Recorder) recover(ctx context.Context, id string) (Sealed, error) {
 		return Sealed{ID: id}, fmt.Errorf("recover recording %s: %w", id, err)
 	}
 	return r.seal(ctx, id, f, "the recorder stopped before the session's end")
+}
+
+// recoverNote finishes what a crash left after the journal was removed.
+func (r *Recorder) recoverNote(ctx context.Context, id string) (Sealed, error) {
+	r.mu.Lock()
+	live := r.live[id] != nil
+	r.mu.Unlock()
+	if _, err := os.Lstat(r.journal(id)); live || err == nil {
+		return Sealed{ID: id}, errLocked // the journal has its own turn
+	}
+	if _, err := os.Lstat(r.note(id)); err != nil {
+		return Sealed{ID: id}, err // removed with its journal meanwhile
+	}
+	s, ok := r.alreadySealed(ctx, id)
+	if !ok {
+		return Sealed{ID: id}, fmt.Errorf("recover recording %s: the sealed recording is not as it was", id)
+	}
+	return s, r.tidy(id)
 }

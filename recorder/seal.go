@@ -97,7 +97,9 @@ func (r *Recorder) sealJournal(ctx context.Context, id string, journal *os.File,
 	if err := out.Commit(); err != nil {
 		return Sealed{ID: id}, fmt.Errorf("commit %s: %w", name, err)
 	}
-	if err := r.readBack(ctx, &s, made); err != nil {
+	err = r.readBack(ctx, &s, made)
+	clear(made.fileKey)
+	if err != nil {
 		os.Remove(r.note(id)) // nothing vouches for that object now
 		return Sealed{ID: id}, fmt.Errorf("read back %s: %w", name, err)
 	}
@@ -255,7 +257,7 @@ func (r *Recorder) freeName(ctx context.Context, id string) (string, error) {
 }
 
 // The note beside a journal says which object is being committed.
-func (r *Recorder) note(id string) string { return filepath.Join(r.cfg.Journals, id+".sealed") }
+func (r *Recorder) note(id string) string { return filepath.Join(r.cfg.Journals, id+noteSuffix) }
 
 func (r *Recorder) writeNote(s Sealed) error {
 	b, err := json.Marshal(s)
@@ -276,6 +278,7 @@ func (r *Recorder) writeNote(s Sealed) error {
 	return syncDir(r.cfg.Journals)
 }
 
+// alreadySealed reports whether the note is of an object that is in the sink.
 func (r *Recorder) alreadySealed(ctx context.Context, id string) (Sealed, bool) {
 	var s Sealed
 	b, err := os.ReadFile(r.note(id))
@@ -293,7 +296,10 @@ func (r *Recorder) tidy(id string) error {
 	if err := syncDir(r.cfg.Journals); err != nil {
 		return err
 	}
-	return os.Remove(r.note(id))
+	if err := os.Remove(r.note(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // quarantine moves a journal to where Recover does not look.

@@ -3,6 +3,7 @@ package cast
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -468,3 +469,46 @@ func TestWriterErrors(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestStockPlayer reads a recording as a player would that knows asciicast v3
+// and nothing of ours.
+func TestStockPlayer(t *testing.T) {
+	b := record(t, testHeader, sessionEnd, session...)
+	var out, in strings.Builder
+	var at float64
+	for i, line := range strings.Split(strings.TrimSuffix(string(b), "\n"), "\n") {
+		if i == 0 {
+			var h struct {
+				Version int
+				Term    struct{ Cols, Rows int }
+			}
+			if err := json.Unmarshal([]byte(line), &h); err != nil || h.Version != 3 || h.Term.Cols != 132 || h.Term.Rows != 50 {
+				t.Fatalf("header: %+v, %v", h, err)
+			}
+			continue
+		}
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		var e [3]any
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("line %d: %v", i+1, err)
+		}
+		at += e[0].(float64)
+		switch e[1] {
+		case "o":
+			out.WriteString(e[2].(string))
+		case "i":
+			in.WriteString(e[2].(string))
+		}
+	}
+	if want := "caf\u00e9\r"; !strings.HasSuffix(in.String(), want) {
+		t.Errorf("input %q", in.String())
+	}
+	if want := "cat caf\u00e9\r\ncat: bad \ufffd\ufffd name\nplain\n\u20acuro \x00\ufffd\x7f\u0085\ntail \ufffd\ufffd"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("output %q", out.String())
+	}
+	if at < 0.9999 || at > 1.0001 {
+		t.Errorf("takes %v seconds", at)
+	}
+}

@@ -1,0 +1,156 @@
+package recorder
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/drawbolt/drawbolt/recorder/cast"
+)
+
+func BenchmarkWrite(b *testing.B) {
+	for _, size := range []int{1, 200, 32 << 10} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s := newStand(b)
+			rec := s.start(b, "SES-1")
+			data := text(size)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				if err := rec.Write(Output, data); err != nil {
+					b.Fatal(err)
+				}
+				if n += size; n > 1<<30 { // not the whole disk
+					b.StopTimer()
+					if err := rec.file.Truncate(0); err != nil {
+						b.Fatal(err)
+					}
+					n = 0
+					b.StartTimer()
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	s := newStand(b)
+	n := 0
+	for b.Loop() {
+		n++
+		s.start(b, fmt.Sprintf("SES-%d", n)).file.Close()
+	}
+}
+
+// BenchmarkSeal makes, reads back and verifies a recording of 16 MiB of text.
+func BenchmarkSeal(b *testing.B) {
+	const size = 16 << 20
+	s := newStand(b)
+	data := text(8 << 10)
+	n := 0
+	b.SetBytes(size)
+	var sealed Sealed
+	for b.Loop() {
+		b.StopTimer()
+		n++
+		rec := s.start(b, fmt.Sprintf("SES-%d", n))
+		for range size / len(data) {
+			if err := rec.Write(Output, data); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		var err error
+		if sealed, err = rec.Close(b.Context(), End{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(size)/float64(sealed.Size), "ratio")
+}
+
+// BenchmarkHour reports the sizes of an hour of interactive work: a keystroke
+// and its echo four times a second, a screen of output each ten seconds.
+func BenchmarkHour(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		now := time.Now()
+		s := newStand(b, func(c *Config) { c.Now = func() time.Time { return now } })
+		rec := s.start(b, "SES-1")
+		screen := text(2000)
+		plain := 0
+		for i := range 4 * 3600 {
+			now = now.Add(250*time.Millisecond + time.Duration(i*7919%1000)*time.Microsecond)
+			key := []byte{byte('a' + i*7919%26)}
+			for _, e := range []Event{{Stream: Input, Data: key}, {Stream: Output, Data: key}} {
+				if err := rec.Write(e.Stream, e.Data); err != nil {
+					b.Fatal(err)
+				}
+				plain += len(e.Data)
+			}
+			if i%40 == 0 {
+				if err := rec.Write(Output, screen); err != nil {
+					b.Fatal(err)
+				}
+				plain += len(screen)
+			}
+		}
+		journal, err := rec.file.Stat()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		sealed, err := rec.Close(b.Context(), End{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(plain), "plain-bytes")
+		b.ReportMetric(float64(journal.Size()), "journal-bytes")
+		b.ReportMetric(float64(sealed.Size), "sealed-bytes")
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	s := newStand(b)
+	rec := s.start(b, "SES-1")
+	for range 2048 {
+		if err := rec.Write(Output, text(8<<10)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	sealed, err := rec.Close(context.Background(), End{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(s.sealed, sealed.Name))
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err := OpenSealed(bytes.NewReader(file), int64(len(file)), s.auditor)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(2048 * 8 << 10)
+	for b.Loop() {
+		if _, err := r.Seek(0, io.SeekStart); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := cast.Verify(r, s.verifier); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// text is like the output of programs: lines that repeat, but not wholly.
+func text(size int) []byte {
+	var b bytes.Buffer
+	for i := 0; b.Len() < size; i++ {
+		fmt.Fprintf(&b, "-rw-r--r-- 1 root root %8d Mar %2d 10:%02d /var/log/app/%x.log\r\n", i*7919%99999999, i%28+1, i*13%60, uint32(i)*2654435761)
+	}
+	return b.Bytes()[:size]
+}
