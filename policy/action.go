@@ -36,6 +36,7 @@ const (
 	ActionTargetWrite      Action = "target.write"
 	ActionUserRead         Action = "user.read"
 	ActionUserWrite        Action = "user.write"
+	ActionKeyWrite         Action = "key.write" // SSH keys and certificates that prove who one is
 	ActionRoleRead         Action = "role.read"
 	ActionRoleWrite        Action = "role.write"
 	ActionPolicyRead       Action = "policy.read"
@@ -55,7 +56,7 @@ func Actions() []Action {
 		ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate,
-		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionSystemRead, ActionSystemWrite,
@@ -68,7 +69,7 @@ func (a Action) Known() bool {
 	case ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate,
-		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionSystemRead, ActionSystemWrite:

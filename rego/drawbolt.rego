@@ -85,6 +85,21 @@ allow if {
 	mine
 }
 
+# To see and keep what is one's own.
+allow if {
+	input.action in {"request.read", "session.list", "key.write"}
+	input.user.locked == false
+	mine
+}
+
+# Who may vote on a request may read it.
+allow if {
+	input.action == "request.read"
+	input.user.locked == false
+	others
+	count(voter_groups) > 0
+}
+
 # Everything else.
 allow if {
 	general

@@ -2,8 +2,13 @@
 # not look at it. A refusal is one sentence, and names the next step if there is one.
 package drawbolt
 
-reasons := [{"rule": concat(".", [input.action, "own"]), "text": "it is your own request"}] if {
-	input.action in {"cancel", "release"}
+reasons := [{"rule": concat(".", [input.action, "own"]), "text": "it is your own"}] if {
+	input.action in {"cancel", "release", "request.read", "session.list", "key.write"}
+	mine
+	allow
+} else := [{"rule": "request.read.voter", "text": "you are asked to decide on it"}] if {
+	input.action == "request.read"
+	count(voter_groups) > 0
 	allow
 } else := [{"rule": "break_glass.role", "text": text}] if {
 	input.request.break_glass == true

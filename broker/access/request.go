@@ -209,27 +209,48 @@ func (r *Request) Approve(a Approval, bot bool, groups func(userID string) []str
 
 // Satisfied reports whether the votes meet every need, where groups gives the
 // groups that a voter has now (nil when the voter may not vote any more). One
-// person may meet several needs, but counts once in each; votes for another
-// digest and votes of the requester count for none.
+// person counts once in all needs together; votes for another digest and votes
+// of the requester count for none.
 func (r *Request) Satisfied(groups func(userID string) []string) bool {
 	digest := r.Digest()
-	for _, need := range r.Needs {
-		persons := map[string]bool{}
-		for _, a := range r.Approvals {
-			if a.Digest != digest || a.UserID == r.RequesterID {
-				continue
-			}
-			for _, g := range groups(a.UserID) {
-				if slices.Contains(need.Groups, g) {
-					persons[a.UserID] = true
-				}
+	voters := map[string][]string{}
+	for _, a := range r.Approvals {
+		if a.Digest == digest && a.UserID != r.RequesterID {
+			voters[a.UserID] = groups(a.UserID)
+		}
+	}
+	// By Hall's theorem the needs can be met by distinct persons if and only if
+	// every set of needs has enough persons who may meet one of them.
+	if len(r.Needs) > maxNeeds {
+		return false
+	}
+	for set := 1; set < 1<<len(r.Needs); set++ {
+		wanted, persons := 0, 0
+		for _, voter := range voters {
+			if slices.ContainsFunc(voter, func(g string) bool { return r.wants(set, g) }) {
+				persons++
 			}
 		}
-		if len(persons) < need.Count {
+		for i, need := range r.Needs {
+			if set&(1<<i) != 0 {
+				wanted += need.Count
+			}
+		}
+		if persons < wanted {
 			return false
 		}
 	}
 	return true
+}
+
+// wants reports whether a need in the set accepts members of the group.
+func (r *Request) wants(set int, group string) bool {
+	for i, need := range r.Needs {
+		if set&(1<<i) != 0 && slices.Contains(need.Groups, group) {
+			return true
+		}
+	}
+	return false
 }
 
 // Granted is the time that the approvers allow: the shortest of their answers.

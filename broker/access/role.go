@@ -28,11 +28,11 @@ type Rule struct {
 	MFAWithin   time.Duration // how fresh the second factor must be; 0: none needed
 	Session     SessionRules
 	// Conditions; empty ones do not limit.
-	Weekdays        []string // "Monday", ...
-	Hours           string   // "08:00-18:00", UTC
-	Sources         []string // networks, CIDR
-	RequireTicket   bool
-	RequireMaintWin bool
+	Weekdays      []string // "Monday", ...
+	Hours         []string // "08:00-18:00", UTC
+	Sources       []string // networks, CIDR
+	RequireTicket bool
+	RequireWindow bool // a maintenance window
 }
 
 // A Selector picks targets. Empty selects all.
@@ -40,6 +40,9 @@ type Selector struct {
 	Names  []string            // exact, or a prefix and *
 	Labels map[string][]string // label -> one of these values
 }
+
+// maxNeeds bounds the sets of approvers of one rule.
+const maxNeeds = 8
 
 // A Need is k distinct persons out of these groups, never the requester.
 type Need struct {
@@ -115,8 +118,8 @@ func (r *Rule) validate() error {
 			return err
 		}
 	}
-	if len(r.Approvals) > 8 {
-		return Invalid("rule %s names more than 8 sets of approvers", r.ID)
+	if len(r.Approvals) > maxNeeds {
+		return Invalid("rule %s names more than %d sets of approvers", r.ID, maxNeeds)
 	}
 	for _, n := range r.Approvals {
 		if n.Count < 1 || n.Count > 16 || len(n.Groups) == 0 || len(n.Groups) > MaxItems {

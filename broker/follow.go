@@ -1,0 +1,268 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/recorder/audit"
+)
+
+// followEvery is how often the audit log is looked at for what other servers
+// did; what this server did wakes the follower at once.
+const followEvery = 100 * time.Millisecond
+
+// Run follows the audit log and signs its checkpoints until ctx ends: sessions
+// here end when another server revokes their grant, and waiting callers wake.
+// It returns when everything that it started has ended.
+func (b *Broker) Run(ctx context.Context) error {
+	position, err := b.c.Store.AuditSize(ctx)
+	if err != nil {
+		return fmt.Errorf("follow the audit log: %w", err)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { b.signCheckpoints(ctx) })
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	seen := time.Now() // when the log was last read
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-b.wake:
+		}
+		next, err := b.follow(ctx, position)
+		if err == nil {
+			position, seen = next, time.Now()
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(seen) > b.c.StaleAfter {
+			b.c.Log.ErrorContext(ctx, "revocations cannot be read: ending every session", "error", err)
+			b.each(func(l *Live) {
+				_ = l.finish(&access.Error{Kind: ErrDoubt, Code: "DB-2205", Text: "drawbolt cannot tell whether this session is still allowed, so it ends"})
+			})
+		}
+	}
+}
+
+// follow reads the events from position on and acts on them.
+func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
+	size, err := b.c.Store.AuditSize(ctx)
+	if err != nil || size == position {
+		return position, err
+	}
+	if size < position {
+		return position, errors.New("the audit log has become shorter")
+	}
+	leaves, err := b.c.Store.Leaves(ctx, store.LeafFilter{From: position, To: size, Limit: 1000})
+	if err != nil {
+		return position, err
+	}
+	grants, users, targets, everything := map[string]bool{}, map[string]bool{}, map[string]bool{}, false
+	for _, leaf := range leaves {
+		e, err := audit.Parse(leaf)
+		if err != nil {
+			return position, err
+		}
+		position++
+		if e.Outcome != audit.Done {
+			continue
+		}
+		if e.Request != "" {
+			b.watchers.wake(e.Request)
+		}
+		switch {
+		case strings.HasPrefix(e.Action, "grant."):
+			grants[e.Grant] = true
+		case e.Action == "session.terminate":
+			b.terminate(e)
+		case strings.HasPrefix(e.Action, "user."):
+			users[e.Object] = true
+			everything = true // an approver who lost a group loses the votes too
+		case strings.HasPrefix(e.Action, "target."):
+			targets[e.Object] = true
+		case strings.HasPrefix(e.Action, "role."):
+			everything = true
+		}
+	}
+	b.cut(ctx, func(l *Live) bool {
+		return everything || grants[l.Grant.ID] || users[l.Session.UserID] || targets[l.Session.TargetID]
+	})
+	if position < size {
+		b.nudge()
+	}
+	return position, nil
+}
+
+func (b *Broker) each(fn func(*Live)) {
+	b.liveMu.Lock()
+	list := make([]*Live, 0, len(b.live))
+	for _, l := range b.live {
+		list = append(list, l)
+	}
+	b.liveMu.Unlock()
+	for _, l := range list {
+		fn(l)
+	}
+}
+
+// cut looks again at the sessions that the filter picks and ends those that
+// are no longer allowed.
+func (b *Broker) cut(ctx context.Context, pick func(*Live) bool) {
+	b.each(func(l *Live) {
+		if !pick(l) {
+			return
+		}
+		if err := b.recheck(ctx, l); err != nil && l.over.Load() == nil {
+			b.c.Log.ErrorContext(ctx, "a session could not be checked again", "session", l.Session.ID, "error", err)
+			_ = l.finish(&access.Error{Kind: ErrDoubt, Code: "DB-2205", Text: "drawbolt cannot tell whether this session is still allowed, so it ends"})
+		}
+	})
+}
+
+// recheck reads the facts of a session again and asks the policy again. It
+// returns the reason when the session has to end, and has ended it then.
+func (b *Broker) recheck(ctx context.Context, l *Live) error {
+	g, err := b.c.Store.Grant(ctx, l.Grant.ID)
+	if err != nil {
+		return err
+	}
+	if why := over(&g, b.now()); why != nil {
+		return l.finish(why)
+	}
+	u, err := b.c.Store.User(ctx, l.Session.UserID)
+	if err != nil {
+		return err
+	}
+	if u.Locked {
+		return l.finish(&access.Error{Kind: ErrLocked, Code: "DB-2206", Text: fmt.Sprintf("%s is locked: %q", u.Name, u.LockReason)})
+	}
+	r, err := b.c.Store.Request(ctx, g.RequestID)
+	if err != nil {
+		return err
+	}
+	t, err := b.c.Store.Target(ctx, g.TargetID)
+	if errors.Is(err, access.ErrNotFound) {
+		return l.finish(&access.Error{Kind: ErrLocked, Code: "DB-2207", Text: g.TargetName + " was removed"})
+	}
+	if err != nil {
+		return err
+	}
+	if t.Locked {
+		return l.finish(&access.Error{Kind: ErrLocked, Code: "DB-2207", Text: fmt.Sprintf("%s is locked: %q", t.Name, t.LockReason)})
+	}
+	if err := unchanged(&t, &g, &r); err != nil {
+		return l.finish(refusedNow(err))
+	}
+	people, err := b.c.Store.Users(ctx)
+	if err != nil {
+		return err
+	}
+	by := l.Caller
+	by.User = u
+	if _, err := b.decide(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: b.groupsOf(people)}); err != nil {
+		if errors.Is(err, access.ErrUnavailable) {
+			return err
+		}
+		return l.finish(refusedNow(err))
+	}
+	if !g.End.Equal(l.End()) {
+		l.setEnd(g.End)
+		l.notify(fmt.Sprintf("%s@%s now ends at %s UTC", g.Account, g.TargetName, g.End.Format(time.TimeOnly)))
+	}
+	return nil
+}
+
+func refusedNow(err error) *access.Error {
+	e := &access.Error{Kind: ErrRefused, Code: "DB-2208", Text: "this session is no longer allowed: " + err.Error()}
+	if ae, ok := errors.AsType[*access.Error](err); ok {
+		e.Text, e.Rule = "this session is no longer allowed: "+ae.Text, ae.Rule
+	}
+	return e
+}
+
+func (b *Broker) terminate(e audit.Event) {
+	b.liveMu.Lock()
+	l := b.live[e.Session]
+	b.liveMu.Unlock()
+	if l != nil {
+		_ = l.finish(&access.Error{Kind: ErrTerminated, Code: "DB-2209", Text: fmt.Sprintf("%s ended this session: %q", e.ActorName, e.Reason)})
+	}
+}
+
+// signCheckpoints signs the head of the audit log again and again, and once
+// more when ctx ends.
+func (b *Broker) signCheckpoints(ctx context.Context) {
+	tick := time.NewTicker(b.c.CheckpointEvery)
+	defer tick.Stop()
+	for {
+		if _, err := b.sign(context.WithoutCancel(ctx)); err != nil {
+			b.c.Log.ErrorContext(ctx, "the audit log's checkpoint was not signed", "error", err)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+// watchers lets callers wait for a change of a request.
+type watchers struct {
+	mu sync.Mutex
+	m  map[string]*watcher
+}
+
+type watcher struct {
+	changed chan struct{} // closed and replaced at each change
+	users   int
+}
+
+// watch begins to watch a request. The caller takes the channel of the next
+// change before it reads the request, so that no change falls in between.
+func (w *watchers) watch(id string) (next func() <-chan struct{}, stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.m == nil {
+		w.m = map[string]*watcher{}
+	}
+	one := w.m[id]
+	if one == nil {
+		one = &watcher{changed: make(chan struct{})}
+		w.m[id] = one
+	}
+	one.users++
+	return func() <-chan struct{} {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return one.changed
+		}, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if one.users--; one.users == 0 {
+				delete(w.m, id)
+			}
+		}
+}
+
+func (w *watchers) wake(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if one := w.m[id]; one != nil {
+		close(one.changed)
+		one.changed = make(chan struct{})
+	}
+}

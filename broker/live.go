@@ -1,0 +1,175 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+)
+
+// A Live is a session that runs on this server: the handle that Open returns.
+// Its exported fields are copies from the moment of opening and are not
+// changed. It is safe for concurrent use.
+type Live struct {
+	Session access.Session
+	Grant   access.Grant
+	Target  access.Target
+	Caller  access.Caller
+	Rules   access.SessionRules
+
+	now     func() time.Time
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	notices chan string
+
+	// over is set once, when the right to go on is gone. It is what Check
+	// loads before every chunk.
+	over atomic.Pointer[access.Error]
+	// end is the deadline in unix microseconds of the wall clock.
+	end atomic.Int64
+
+	mu       sync.Mutex
+	deadline time.Time // the same deadline on the monotonic clock
+	timer    *time.Timer
+	warn     []*time.Timer
+	closed   bool
+}
+
+// The notices before the end.
+var warnings = []time.Duration{5 * time.Minute, time.Minute}
+
+func (b *Broker) newLive(s access.Session, g access.Grant, t access.Target, by access.Caller) *Live {
+	l := &Live{Session: s, Grant: g, Target: t, Caller: by, Rules: g.Rules, now: b.c.Now, notices: make(chan string, 8)}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.setEnd(g.End)
+	return l
+}
+
+// Context ends when the right to the session does; context.Cause is then an
+// *access.Error whose text the user reads.
+func (l *Live) Context() context.Context { return l.ctx }
+
+// Check returns nil while the session may go on. It is to be called before
+// every chunk is forwarded, in each direction: it costs an atomic load and a
+// look at the clock. Neither a stalled timer nor a clock that was set back
+// keeps a session alive: the deadline counts on the wall and on the monotonic
+// clock, whichever is earlier.
+func (l *Live) Check() error {
+	if over := l.over.Load(); over != nil {
+		return over
+	}
+	if !l.now().Before(l.End()) || l.overdue() {
+		return l.finish(expired(l.Grant, l.End()))
+	}
+	return nil
+}
+
+func (l *Live) overdue() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !time.Now().Before(l.deadline)
+}
+
+// End is the deadline as it is now; an extension moves it.
+func (l *Live) End() time.Time { return time.UnixMicro(l.end.Load()).UTC() }
+
+// Notices are lines to show in the session: five minutes and one minute before
+// the end, and when the end has moved. A line that nobody takes is dropped.
+func (l *Live) Notices() <-chan string { return l.notices }
+
+func (l *Live) notify(line string) {
+	select {
+	case l.notices <- line:
+	default:
+	}
+}
+
+// setEnd sets the deadline and arms the timers for it.
+func (l *Live) setEnd(end time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	left := end.Sub(l.now())
+	l.end.Store(end.UnixMicro())
+	l.deadline = time.Now().Add(left)
+	l.stopTimers()
+	l.timer = time.AfterFunc(max(left, 0), func() { _ = l.Check() })
+	for _, before := range warnings {
+		if left > before {
+			l.warn = append(l.warn, time.AfterFunc(left-before, func() {
+				l.notify(fmt.Sprintf("%s@%s ends in %s, at %s UTC. Longer: drawbolt extend %s --for 30m",
+					l.Grant.Account, l.Grant.TargetName, access.FormatDuration(before), end.UTC().Format(time.TimeOnly), l.Grant.RequestID))
+			}))
+		}
+	}
+}
+
+// stopTimers is called with mu held.
+func (l *Live) stopTimers() {
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	for _, t := range l.warn {
+		t.Stop()
+	}
+	l.timer, l.warn = nil, nil
+}
+
+// finish ends the right to the session for a reason; the first one counts.
+func (l *Live) finish(why *access.Error) error {
+	l.over.CompareAndSwap(nil, why)
+	why = l.over.Load()
+	l.cancel(why)
+	return why
+}
+
+// close releases what the handle holds. The session is over.
+func (l *Live) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.stopTimers()
+	l.mu.Unlock()
+	l.cancel(context.Canceled)
+}
+
+// The kinds of end of a session, told apart with errors.Is. All are ErrDenied.
+var (
+	ErrExpired    = fmt.Errorf("expired: %w", access.ErrDenied)
+	ErrReleased   = fmt.Errorf("released: %w", access.ErrDenied)
+	ErrRevoked    = fmt.Errorf("revoked: %w", access.ErrDenied)
+	ErrLocked     = fmt.Errorf("locked: %w", access.ErrDenied)
+	ErrTerminated = fmt.Errorf("terminated: %w", access.ErrDenied)
+	// ErrRefused: the policy, asked again, says no.
+	ErrRefused = fmt.Errorf("no longer allowed: %w", access.ErrDenied)
+	// ErrDoubt: revocations could not be read for too long.
+	ErrDoubt = fmt.Errorf("revocation in doubt: %w", access.ErrDenied)
+)
+
+func expired(g access.Grant, end time.Time) *access.Error {
+	return &access.Error{Kind: ErrExpired, Code: "DB-2201",
+		Text: fmt.Sprintf("the time for %s@%s is over: it ended at %s UTC", g.Account, g.TargetName, end.Format(time.TimeOnly)),
+		Next: fmt.Sprintf("drawbolt request %s --as %s", g.TargetName, g.Account)}
+}
+
+// over says why a grant has ended, or returns nil while it holds at t.
+func over(g *access.Grant, t time.Time) *access.Error {
+	reason, at, ended := g.EndAt(t)
+	if !ended {
+		return nil
+	}
+	switch reason {
+	case access.EndRevoked:
+		return &access.Error{Kind: ErrRevoked, Code: "DB-2202", Text: fmt.Sprintf("%s revoked %s@%s: %q", g.EndedBy, g.Account, g.TargetName, g.EndNote)}
+	case access.EndReleased:
+		return &access.Error{Kind: ErrReleased, Code: "DB-2203", Text: fmt.Sprintf("%s gave %s@%s back", g.EndedBy, g.Account, g.TargetName)}
+	case access.EndSuperseded:
+		return &access.Error{Kind: ErrReleased, Code: "DB-2204", Text: fmt.Sprintf("another grant took the place of %s", g.ID)}
+	default:
+		return expired(*g, at)
+	}
+}

@@ -1,0 +1,137 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/recorder/audit"
+)
+
+func unknownRole(err error, name string) error {
+	if errors.Is(err, access.ErrNotFound) {
+		return &access.Error{Kind: access.ErrNotFound, Code: "DB-2107", Text: "there is no role " + audit.Clean(name, 64), Next: "drawbolt role ls"}
+	}
+	return err
+}
+
+// Roles lists the roles.
+func (b *Broker) Roles(ctx context.Context, by access.Caller) ([]access.Role, error) {
+	if _, err := b.allow(ctx, question{action: policy.ActionRoleRead, by: by}, event(by, "role.list", "")); err != nil {
+		return nil, err
+	}
+	return b.c.Store.Roles(ctx)
+}
+
+// FindRole returns a role by name.
+func (b *Broker) FindRole(ctx context.Context, by access.Caller, name string) (access.Role, error) {
+	if _, err := b.allow(ctx, question{action: policy.ActionRoleRead, by: by}, event(by, "role.read", name)); err != nil {
+		return access.Role{}, err
+	}
+	r, err := b.c.Store.Role(ctx, name)
+	return r, unknownRole(err, name)
+}
+
+// SetRole adds a role (Version 0) or changes it (the version that the caller
+// saw). All roles together must make sense to the policy, somebody must still
+// be able to change roles, and nobody gives a role to themselves.
+func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (access.Role, error) {
+	if err := r.Validate(); err != nil {
+		return r, err
+	}
+	err := b.write(ctx, by, policy.ActionRoleWrite, event(by, "role.set", r.Name), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
+		roles, err := tx.Roles(ctx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(roles, func(o access.Role) bool { return o.Name == r.Name })
+		var was access.Role
+		if i >= 0 {
+			was = roles[i]
+			roles[i] = r
+		} else {
+			roles = append(roles, r)
+		}
+		if was.Version != r.Version {
+			return staleVersion("role " + r.Name)
+		}
+		if err := checkRoles(roles); err != nil {
+			return err
+		}
+		if holds(&r, &by.User) && !holds(&was, &by.User) {
+			return ownRights
+		}
+		detail(e, "version", "1")
+		if was.Version == 0 {
+			r.Version = 1
+			err = tx.AddRole(ctx, &r)
+		} else {
+			err = tx.SaveRole(ctx, &r)
+		}
+		if err != nil {
+			return err
+		}
+		return keepAdministrator(ctx, tx)
+	})
+	return r, err
+}
+
+// RemoveRole removes a role that no other inherits.
+func (b *Broker) RemoveRole(ctx context.Context, by access.Caller, name string) error {
+	return b.write(ctx, by, policy.ActionRoleWrite, event(by, "role.remove", name), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
+		roles, err := tx.Roles(ctx)
+		if err != nil {
+			return err
+		}
+		left := slices.DeleteFunc(slices.Clone(roles), func(r access.Role) bool { return r.Name == name })
+		if len(left) == len(roles) {
+			return unknownRole(access.ErrNotFound, name)
+		}
+		if err := checkRoles(left); err != nil {
+			return err
+		}
+		if err := tx.RemoveRole(ctx, name); err != nil {
+			return err
+		}
+		if len(administratorRoles(roles)) > 0 && len(administratorRoles(left)) == 0 {
+			return &access.Error{Kind: access.ErrDenied, Code: "DB-2012", Rule: "rights.last", Text: "that would leave nobody who can change roles"}
+		}
+		return keepAdministrator(ctx, tx)
+	})
+}
+
+// Explain answers what the policy would say, without doing anything: for the
+// caller, or, to who may read the policy, for another user.
+func (b *Broker) Explain(ctx context.Context, by access.Caller, user, target, account string, action policy.Action, ask Ask) (policy.Decision, error) {
+	who := by
+	if user != "" && user != by.User.Name {
+		if _, err := b.allow(ctx, question{action: policy.ActionPolicyRead, by: by}, event(by, "policy.explain", user)); err != nil {
+			return policy.Decision{}, err
+		}
+		u, err := b.c.Store.User(ctx, user)
+		if err != nil {
+			return policy.Decision{}, unknownUser(err, user)
+		}
+		who.User = u
+	}
+	v, err := b.FindTarget(ctx, by, target)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	t, err := b.c.Store.Target(ctx, v.Target.ID)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	q := question{action: action, by: who, target: &t, account: account, owner: who.User.ID, duration: ask.Duration}
+	if ask.Duration == 0 {
+		q.duration = b.c.DefaultDuration
+	}
+	d, err := b.decideNow(ctx, q)
+	if errors.Is(err, access.ErrDenied) {
+		err = nil // the refusal is the answer
+	}
+	return d, err
+}

@@ -1,0 +1,151 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/recorder/audit"
+)
+
+// A SessionFilter picks sessions, newest first.
+type SessionFilter struct {
+	Live         bool
+	Target, User string // names
+	Before       string // id of the last session of the page before
+	Limit        int    // default 50, at most 200
+}
+
+// Sessions lists the caller's own sessions, and those of others where the
+// policy lets the caller see them.
+func (b *Broker) Sessions(ctx context.Context, by access.Caller, f SessionFilter) ([]access.Session, error) {
+	if _, err := b.allow(ctx, question{action: policy.ActionSessionList, by: by, owner: by.User.ID}, event(by, "session.list", "")); err != nil {
+		return nil, err
+	}
+	if f.Limit <= 0 {
+		f.Limit = 50
+	}
+	f.Limit = min(f.Limit, 200)
+	sf := store.SessionFilter{Live: f.Live, Before: f.Before, Limit: f.Limit}
+	if f.Target != "" {
+		t, err := b.c.Store.Target(ctx, f.Target)
+		if err != nil {
+			return nil, unknownTarget(err, f.Target)
+		}
+		sf.Target = t.ID
+	}
+	if f.User != "" {
+		u, err := b.c.Store.User(ctx, f.User)
+		if err != nil {
+			return nil, unknownUser(err, f.User)
+		}
+		sf.User = u.ID
+	}
+	var list []access.Session
+	for round := 0; round < 10 && len(list) < f.Limit; round++ {
+		page, err := b.c.Store.Sessions(ctx, sf)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range page {
+			if b.maySession(ctx, by, policy.ActionSessionList, &s) == nil && len(list) < f.Limit {
+				list = append(list, s)
+			}
+		}
+		if len(page) < sf.Limit {
+			break
+		}
+		sf.Before = page[len(page)-1].ID
+	}
+	return list, nil
+}
+
+func (b *Broker) maySession(ctx context.Context, by access.Caller, action policy.Action, s *access.Session) error {
+	t, err := b.c.Store.Target(ctx, s.TargetID)
+	if errors.Is(err, access.ErrNotFound) {
+		t, err = access.Target{ID: s.TargetID, Name: s.TargetName}, nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = b.decideNow(ctx, question{action: action, by: by, target: &t, account: s.Account, owner: s.UserID})
+	return err
+}
+
+func unknownSession(err error, id string) error {
+	if errors.Is(err, access.ErrNotFound) || errors.Is(err, access.ErrDenied) {
+		return &access.Error{Kind: access.ErrNotFound, Code: "DB-2104", Text: "there is no session " + audit.Clean(id, 64) + " that you may know of", Next: "drawbolt sessions"}
+	}
+	return err
+}
+
+// FindSession returns a session that the caller may know of.
+func (b *Broker) FindSession(ctx context.Context, by access.Caller, id string) (access.Session, error) {
+	s, e, err := b.knownSession(ctx, by, id, "session.read")
+	if err != nil {
+		return s, b.refused(ctx, e, err)
+	}
+	return s, nil
+}
+
+func (b *Broker) knownSession(ctx context.Context, by access.Caller, id, action string) (access.Session, audit.Event, error) {
+	e := event(by, action, id)
+	if err := b.refresh(ctx); err != nil {
+		return access.Session{}, e, policyDown(err)
+	}
+	s, err := b.c.Store.Session(ctx, id)
+	if err == nil {
+		err = b.maySession(ctx, by, policy.ActionSessionList, &s)
+	}
+	if err != nil {
+		return access.Session{}, e, unknownSession(err, id)
+	}
+	e.Request, e.Grant, e.Session, e.Target, e.Account = s.RequestID, s.GrantID, s.ID, s.TargetName, s.Account
+	return s, e, nil
+}
+
+// Replay lets the caller see the recording of a session. Seeing it is an event
+// of its own; how says in a word what is done with it.
+func (b *Broker) Replay(ctx context.Context, by access.Caller, id, how string) (access.Session, error) {
+	s, e, err := b.knownSession(ctx, by, id, "session.replay")
+	if err != nil {
+		return s, b.refused(ctx, e, err)
+	}
+	detail(&e, "how", how)
+	if err := b.maySession(ctx, by, policy.ActionSessionReplay, &s); err != nil {
+		return access.Session{}, b.refused(ctx, e, err)
+	}
+	if s.State != access.Closed || s.Recording.Name == "" {
+		return s, b.refused(ctx, e, &access.Error{Kind: access.ErrConflict, Code: "DB-3008", Text: "session " + s.ID + " has no sealed recording (yet)", Next: "drawbolt sessions --live"})
+	}
+	detail(&e, "recording_sha256", s.Recording.SHA256)
+	return s, b.c.Store.Record(ctx, e)
+}
+
+// Terminate ends a running session, on whichever server it runs. The grant
+// stays.
+func (b *Broker) Terminate(ctx context.Context, by access.Caller, id, reason string) error {
+	if err := access.CheckReason(reason); err != nil {
+		return err
+	}
+	s, e, err := b.knownSession(ctx, by, id, "session.terminate")
+	if err != nil {
+		return b.refused(ctx, e, err)
+	}
+	if err := b.maySession(ctx, by, policy.ActionSessionTerminate, &s); err != nil {
+		return b.refused(ctx, e, err)
+	}
+	if s.State == access.Closed {
+		return b.refused(ctx, e, &access.Error{Kind: access.ErrConflict, Code: "DB-3009", Text: "session " + s.ID + " has ended already; nothing changed"})
+	}
+	e.Reason = reason
+	if err := b.c.Store.Record(ctx, e); err != nil {
+		return err
+	}
+	e.ActorName = by.User.Name
+	b.terminate(e)
+	b.nudge()
+	return nil
+}

@@ -1,0 +1,283 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/recorder/audit"
+)
+
+// A TargetView is a target with what the caller may do on it.
+type TargetView struct {
+	Target   access.Target
+	Accounts []AccountView
+	// Admin says that the caller may see how the target is reached: its
+	// address and its host keys.
+	Admin bool
+}
+
+// An AccountView is an account as the caller may use it.
+type AccountView struct {
+	Name        string
+	Usable      bool      // there is a grant
+	Until       time.Time // of the grant
+	Request     string    // the id of the grant's request, or of a pending one
+	MayAsk      bool
+	Needs       []access.Need
+	MaxDuration time.Duration
+	Why         string // when it may not be asked for
+}
+
+// Targets lists the targets that the caller may know.
+func (b *Broker) Targets(ctx context.Context, by access.Caller) ([]TargetView, error) {
+	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, event(by, "target.list", "")); err != nil {
+		return nil, err
+	}
+	all, err := b.c.Store.Targets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	grants, err := b.c.Store.OpenGrants(ctx, by.User.ID, b.now().UnixMicro())
+	if err != nil {
+		return nil, err
+	}
+	var list []TargetView
+	for _, t := range all {
+		if v := b.view(ctx, by, t, grants); v.Admin || len(v.Accounts) > 0 {
+			list = append(list, v)
+		}
+	}
+	return list, nil
+}
+
+// FindTarget returns a target that the caller may know.
+func (b *Broker) FindTarget(ctx context.Context, by access.Caller, name string) (TargetView, error) {
+	e := event(by, "target.read", name)
+	if err := b.refresh(ctx); err != nil {
+		return TargetView{}, b.refused(ctx, e, policyDown(err))
+	}
+	t, err := b.c.Store.Target(ctx, name)
+	if err != nil {
+		return TargetView{}, b.refused(ctx, e, unknownTarget(err, audit.Clean(name, 64)))
+	}
+	grants, err := b.c.Store.OpenGrants(ctx, by.User.ID, b.now().UnixMicro())
+	if err != nil {
+		return TargetView{}, err
+	}
+	v := b.view(ctx, by, t, grants)
+	if !v.Admin && len(v.Accounts) == 0 {
+		return TargetView{}, b.refused(ctx, e, unknownTarget(access.ErrNotFound, name))
+	}
+	return v, nil
+}
+
+func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, grants []access.Grant) TargetView {
+	_, err := b.decideNow(ctx, question{action: policy.ActionTargetRead, by: by, target: &t})
+	v := TargetView{Target: t, Admin: err == nil}
+	now := b.now()
+	for _, a := range t.Accounts {
+		av := AccountView{Name: a.Name}
+		for _, g := range grants {
+			if g.TargetID == t.ID && g.Account == a.Name && g.ActiveAt(now) {
+				av.Usable, av.Until, av.Request = true, g.End, g.RequestID
+			}
+		}
+		d, err := b.decideNow(ctx, question{action: policy.ActionRequest, by: by, target: &t, account: a.Name, owner: by.User.ID, duration: time.Second})
+		av.MayAsk, av.Needs, av.MaxDuration = err == nil, needs(d.Approvals), d.MaxDuration
+		if err != nil {
+			av.Why = err.Error()
+		}
+		if av.Usable || av.MayAsk || d.Role != "" || v.Admin {
+			v.Accounts = append(v.Accounts, av)
+		}
+	}
+	if !v.Admin {
+		v.Target.Address, v.Target.HostKeys = "", nil
+	}
+	return v
+}
+
+// write is the way of the administration's verbs: ask, change, save.
+func (b *Broker) write(ctx context.Context, by access.Caller, action policy.Action, e audit.Event, fn func(tx *store.Tx, by access.Caller, e *audit.Event) error) error {
+	if err := b.refresh(ctx); err != nil {
+		return b.refused(ctx, e, policyDown(err))
+	}
+	return b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+		e := e
+		e.Details = cloneDetails(e.Details)
+		by, err := current(ctx, tx, by)
+		if err != nil {
+			return e, err
+		}
+		d, err := b.decideNow(ctx, question{action: action, by: by})
+		if err != nil {
+			return e, err
+		}
+		e.Rule = d.Rule
+		return e, fn(tx, by, &e)
+	})
+}
+
+func cloneDetails(m map[string]string) map[string]string {
+	out := make(map[string]string, len(m)+4)
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+// AddTarget adds a target with its accounts. Its name stays taken.
+func (b *Broker) AddTarget(ctx context.Context, by access.Caller, t access.Target) (access.Target, error) {
+	t.ID, t.Version = access.NewID(access.TargetPrefix), 1
+	t.Locked, t.LockReason = false, ""
+	if err := checkTarget(&t); err != nil {
+		return t, err
+	}
+	e := event(by, "target.add", t.ID)
+	e.Target = t.Name
+	err := b.write(ctx, by, policy.ActionTargetWrite, e, func(tx *store.Tx, by access.Caller, e *audit.Event) error {
+		t.CreatedAt = tx.Now()
+		targetDetails(e, &t)
+		return tx.AddTarget(ctx, &t)
+	})
+	return t, err
+}
+
+// SetTarget changes a target. Version must be the version that the caller saw.
+// A change of its address or of its host keys ends what was approved for it.
+func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Target) (access.Target, error) {
+	if err := checkTarget(&t); err != nil {
+		return t, err
+	}
+	e := event(by, "target.set", t.Name)
+	e.Target = t.Name
+	err := b.write(ctx, by, policy.ActionTargetWrite, e, func(tx *store.Tx, by access.Caller, e *audit.Event) error {
+		was, err := tx.Target(ctx, t.Name)
+		if err != nil {
+			return unknownTarget(err, t.Name)
+		}
+		if was.Version != t.Version {
+			return staleVersion(t.Name)
+		}
+		t.ID, t.CreatedAt, t.Locked, t.LockReason = was.ID, was.CreatedAt, was.Locked, was.LockReason
+		e.Object = t.ID
+		targetDetails(e, &t)
+		return tx.SaveTarget(ctx, &t)
+	})
+	return t, err
+}
+
+func staleVersion(name string) error {
+	return &access.Error{Kind: access.ErrConflict, Code: "DB-3012", Text: name + " has been changed since you looked at it; look again"}
+}
+
+func targetDetails(e *audit.Event, t *access.Target) {
+	detail(e, "address", t.Address)
+	detail(e, "environment", t.Labels.Environment)
+	detail(e, "tier", t.Labels.Tier)
+	detail(e, "criticality", t.Labels.Criticality)
+	detail(e, "owner", t.Labels.Owner)
+	for i, k := range t.HostKeys {
+		if key, err := parseKey(k); err == nil {
+			detail(e, fmt.Sprintf("host_key_%d", i+1), ssh.FingerprintSHA256(key))
+		}
+	}
+}
+
+// checkTarget checks the form, and that every host key is one.
+func checkTarget(t *access.Target) error {
+	if err := t.Validate(); err != nil {
+		return err
+	}
+	for i, k := range t.HostKeys {
+		key, err := parseKey(k)
+		if err != nil {
+			return access.Invalid("host key %d of %s: %v", i+1, t.Name, err)
+		}
+		t.HostKeys[i] = keyText(key)
+	}
+	return nil
+}
+
+// RemoveTarget removes a target; sessions on it end.
+func (b *Broker) RemoveTarget(ctx context.Context, by access.Caller, name string) error {
+	e := event(by, "target.remove", name)
+	e.Target = audit.Clean(name, audit.MaxName)
+	return b.write(ctx, by, policy.ActionTargetWrite, e, func(tx *store.Tx, by access.Caller, e *audit.Event) error {
+		t, err := tx.Target(ctx, name)
+		if err != nil {
+			return unknownTarget(err, name)
+		}
+		e.Object = t.ID
+		return tx.RemoveTarget(ctx, t.ID)
+	})
+}
+
+// LockTarget denies every use of a target from now on and ends the sessions on
+// it, or lifts that.
+func (b *Broker) LockTarget(ctx context.Context, by access.Caller, name string, locked bool, reason string) error {
+	action := "target.unlock"
+	if locked {
+		action = "target.lock"
+		if err := access.CheckReason(reason); err != nil {
+			return err
+		}
+	}
+	e := event(by, action, name)
+	e.Target = audit.Clean(name, audit.MaxName)
+	e.Reason = audit.Clean(reason, audit.MaxReason)
+	return b.write(ctx, by, policy.ActionLockWrite, e, func(tx *store.Tx, by access.Caller, e *audit.Event) error {
+		t, err := tx.Target(ctx, name)
+		if err != nil {
+			return unknownTarget(err, name)
+		}
+		e.Object = t.ID
+		t.Locked, t.LockReason = locked, reason
+		return tx.SaveTarget(ctx, &t)
+	})
+}
+
+// parseKey parses a public key in the form of authorized_keys. Only plain keys
+// are taken, no certificates, and no options before them.
+func parseKey(text string) (ssh.PublicKey, error) {
+	if len(text) > 16<<10 {
+		return nil, errors.New("it is too long")
+	}
+	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(text))
+	switch {
+	case err != nil:
+		return nil, errors.New("it is not a public key like ssh-ed25519 AAAA...")
+	case len(options) > 0 || len(rest) > 0:
+		return nil, errors.New("it must be one key without options")
+	}
+	if _, ok := key.(*ssh.Certificate); ok {
+		return nil, errors.New("it is a certificate, not a key")
+	}
+	if key.Type() == ssh.InsecureKeyAlgoDSA {
+		return nil, errors.New("DSA keys are not taken")
+	}
+	return key, nil
+}
+
+func keyText(key ssh.PublicKey) string {
+	b := ssh.MarshalAuthorizedKey(key)
+	return string(b[:len(b)-1]) // without the newline
+}
+
+// names returns the names in order.
+func names[T any](list []T, name func(T) string) []string {
+	out := make([]string, 0, len(list))
+	for _, v := range list {
+		out = append(out, name(v))
+	}
+	slices.Sort(out)
+	return out
+}
