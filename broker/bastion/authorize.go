@@ -1,0 +1,85 @@
+package bastion
+
+import (
+	"fmt"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+)
+
+// An Action is something that one of the two sides asks for within a
+// connection. Each channel type, channel request and global request of a
+// protocol is mapped to one of them; what has no Action has no way through.
+type Action string
+
+// The actions that exist. The zero Action stands for what a protocol has no
+// name for.
+const (
+	Jump        Action = "jump"       // reach the next hop, which is ourselves
+	OpenSession Action = "session"    // a channel for one shell or command
+	Terminal    Action = "terminal"   // a pseudo-terminal for it
+	Env         Action = "env"        // an environment variable of the allow-list
+	Shell       Action = "shell"      // an interactive shell
+	Exec        Action = "exec"       // one command
+	SFTP        Action = "sftp"       // the file transfer subsystem
+	Resize      Action = "resize"     // the terminal has another size
+	Signal      Action = "signal"     // a signal for the program
+	EndOutput   Action = "end-output" // the reader of the output has gone
+	Exit        Action = "exit"       // how the program ended, said by the target
+	KeepAlive   Action = "keep-alive" // is the other side there?
+	LastOne     Action = "last-one"   // no more sessions on this connection
+	HostKeys    Action = "host-keys"  // the target tells its other keys
+
+	Forward Action = "forward" // a tunnel to elsewhere, in either direction
+	Agent   Action = "agent"   // the user's key agent
+	X11     Action = "x11"     // the user's display
+)
+
+// Authorize is the one place that says what may happen inside a connection
+// whose grant has these rules. It returns nil, or an error that says why not;
+// the caller refuses, and has the refusal audited. What is not named here is
+// refused.
+//
+// Tunnels, agents and displays are refused whatever the rules say: they would
+// carry what no recording shows.
+func Authorize(rules access.SessionRules, action Action) error {
+	switch action {
+	case OpenSession, Terminal, Env, Resize, Signal, EndOutput, Exit, KeepAlive, LastOne, HostKeys:
+		return nil
+	case Shell:
+		return allowed(rules.Shell, action)
+	case Exec:
+		return allowed(rules.Exec, action)
+	case SFTP:
+		return allowed(rules.SFTP, action)
+	case Forward, Agent, X11:
+		return refusal(fmt.Sprintf("%s is never allowed: it cannot be recorded", action), action)
+	default:
+		return refusal("what is not named is not allowed", action)
+	}
+}
+
+// AuthorizeHop is Authorize for a connection that only leads to the next hop:
+// no grant, so nothing but the hop itself.
+func AuthorizeHop(action Action) error {
+	switch action {
+	case Jump, KeepAlive, LastOne:
+		return nil
+	default:
+		return refusal("this hop only leads to targets", action)
+	}
+}
+
+func allowed(yes bool, action Action) error {
+	if yes {
+		return nil
+	}
+	return refusal(fmt.Sprintf("the role does not allow %s", action), action)
+}
+
+func refusal(text string, action Action) error {
+	rule := "session.unnamed"
+	if action != "" {
+		rule = "session." + string(action)
+	}
+	return &access.Error{Kind: access.ErrDenied, Code: "DB-2402", Text: text, Rule: rule}
+}

@@ -1,0 +1,250 @@
+package sshproxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/bastion"
+)
+
+// A back is our connection to a target, for one session.
+type back struct {
+	conn   *conn
+	client gossh.Conn
+	ch     gossh.Channel
+	exit   <-chan exit // how the program ended; one value
+	unlink func() bool
+}
+
+// Close closes the connection to the target.
+func (b *back) Close() {
+	b.unlink()
+	b.conn.Close()
+}
+
+// connect logs in at the target and starts the program. It returns the
+// terminal's size that the target was told. Its errors can be shown.
+func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowChange, err error) {
+	ctx, cancel := context.WithTimeout(s.Context(), c.link.limits.Dial)
+	defer cancel()
+	signer, err := credential(ctx, s)
+	if err != nil {
+		return nil, size, err
+	}
+	name := s.Live.Target.Name
+	dialer := net.Dialer{Timeout: c.link.limits.Dial}
+	tcp, err := dialer.DialContext(ctx, "tcp", s.Live.Target.Address)
+	if err != nil {
+		return nil, size, c.unreachable("dial", name, err)
+	}
+	b := &back{conn: newConn(s.Context(), tcp, c.link.limits.Dial)}
+	b.unlink = context.AfterFunc(s.Context(), func() { b.conn.Close() })
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	client, channels, requests, err := gossh.NewClientConn(b.conn, s.Live.Target.Address, c.clientConfig(s, signer))
+	if err != nil {
+		if refused, ok := errors.AsType[*access.Error](err); ok {
+			return nil, size, refused // the host key; said by us
+		}
+		return nil, size, c.unreachable("log in", name, err)
+	}
+	b.client = client
+	c.link.spawn("refuse a target's channels", func() {
+		for nc := range channels {
+			err := c.allows(targetChannels[nc.ChannelType()])
+			c.link.refused(c.who, s, "target's channel "+nc.ChannelType(), err)
+			nc.Reject(gossh.Prohibited, "")
+		}
+	})
+	c.link.spawn("answer a target's requests", func() {
+		for req := range requests {
+			action := targetGlobals[req.Type]
+			err := c.allows(action)
+			if err != nil {
+				c.link.refused(c.who, s, "target's global request "+req.Type, err)
+			}
+			req.Reply(err == nil && action == bastion.KeepAlive, nil)
+		}
+	})
+	ch, reqs, err := client.OpenChannel("session", nil)
+	if err != nil {
+		return nil, size, c.unreachable("open a session", name, err)
+	}
+	b.ch = ch
+	exits := make(chan exit, 1)
+	b.exit = exits
+	c.link.spawn("follow a target's session", func() {
+		e := exit{}
+		defer func() { exits <- e }()
+		e = c.exits(s, reqs)
+	})
+	if size, err = c.prime(ch, st); err != nil {
+		return nil, size, c.unreachable("start the program", name, err)
+	}
+	b.conn.unlimited()
+	return b, size, nil
+}
+
+// prime asks the target for what the user asked for, in the same order, and
+// starts the program.
+func (c *channel) prime(ch gossh.Channel, st start) (size windowChange, err error) {
+	for _, e := range c.env {
+		if _, err := ch.SendRequest("env", false, gossh.Marshal(e)); err != nil {
+			return size, err
+		}
+	}
+	c.mu.Lock()
+	size = c.size
+	c.mu.Unlock()
+	if c.term != nil {
+		p := *c.term
+		p.Columns, p.Rows, p.Width, p.Height = size.Columns, size.Rows, size.Width, size.Height
+		if err := demand(ch, "pty-req", gossh.Marshal(p)); err != nil {
+			return size, err
+		}
+	}
+	switch st.action {
+	case bastion.Shell:
+		err = demand(ch, "shell", nil)
+	case bastion.Exec:
+		err = demand(ch, "exec", gossh.Marshal(execRequest{st.command}))
+	case bastion.SFTP:
+		err = demand(ch, "subsystem", gossh.Marshal(subsystem{st.subsystem}))
+	default:
+		err = fmt.Errorf("no way to start %q", st.action)
+	}
+	return size, err
+}
+
+func demand(ch gossh.Channel, name string, payload []byte) error {
+	ok, err := ch.SendRequest(name, true, payload)
+	if err == nil && !ok {
+		err = fmt.Errorf("the target refused %s", name)
+	}
+	return err
+}
+
+// unreachable hides from the user what could tell the network's shape.
+func (c *channel) unreachable(doing, name string, err error) error {
+	c.link.log.Warn("a target cannot be used", "target", name, "doing", doing, "error", err)
+	text := name + " cannot be reached"
+	if doing != "dial" {
+		text = name + " did not let the session in"
+	}
+	return &access.Error{Kind: access.ErrUnavailable, Code: "DB-5422", Text: text}
+}
+
+// credential makes a key for this session and has it certified.
+func credential(ctx context.Context, s *bastion.Session) (gossh.Signer, error) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := gossh.NewSignerFromKey(private)
+	if err != nil {
+		return nil, err
+	}
+	key, err := gossh.NewPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := s.Credential(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return gossh.NewCertSigner(cert, signer)
+}
+
+// clientConfig is how we log in: with the certificate, and only after the
+// target's host key was found to be the one that we know.
+func (c *channel) clientConfig(s *bastion.Session, signer gossh.Signer) *gossh.ClientConfig {
+	k := knownHost{target: s.Live.Target, authority: c.link.broker.Authorities().Host, now: c.link.now}
+	return &gossh.ClientConfig{
+		Config:            targetAlgorithms(),
+		User:              s.Live.Grant.Account,
+		Auth:              []gossh.AuthMethod{gossh.PublicKeys(signer)},
+		HostKeyAlgorithms: k.algorithms(),
+		HostKeyCallback: func(_ string, remote net.Addr, key gossh.PublicKey) error {
+			err := k.check(remote, key)
+			if err != nil {
+				c.link.refused(c.who, s, "host key "+gossh.FingerprintSHA256(key), err)
+			}
+			return err
+		},
+		ClientVersion: serverVersion,
+	}
+}
+
+// knownHost says which host keys a target may show: those pinned at its
+// enrolment, or, when there are none, one certified by our host CA for the
+// target's name.
+type knownHost struct {
+	target    access.Target
+	authority gossh.PublicKey
+	now       func() time.Time
+}
+
+// algorithms narrows the handshake to keys that could pass, so that a target
+// with several host keys shows the one that we know.
+func (k knownHost) algorithms() []string {
+	if len(k.target.HostKeys) == 0 {
+		return hostCertAlgorithms
+	}
+	var list []string
+	for _, pinned := range k.target.HostKeys {
+		if key, _, _, _, err := gossh.ParseAuthorizedKey([]byte(pinned)); err == nil {
+			for _, a := range hostKeyAlgorithms[key.Type()] {
+				if !slices.Contains(list, a) {
+					list = append(list, a)
+				}
+			}
+		}
+	}
+	if len(list) == 0 {
+		return []string{gossh.KeyAlgoED25519} // and check refuses
+	}
+	return list
+}
+
+func (k knownHost) check(remote net.Addr, key gossh.PublicKey) error {
+	refuse := func(why string) error {
+		return &access.Error{Kind: access.ErrDenied, Code: "DB-2431", Rule: "target.host-key",
+			Text: k.target.Name + " " + why + "; nothing was sent to it"}
+	}
+	if len(k.target.HostKeys) > 0 {
+		for _, pinned := range k.target.HostKeys {
+			known, _, _, _, err := gossh.ParseAuthorizedKey([]byte(pinned))
+			if err == nil && bytes.Equal(known.Marshal(), key.Marshal()) {
+				return nil
+			}
+		}
+		return refuse("does not show the host key that is pinned for it")
+	}
+	cert, ok := key.(*gossh.Certificate)
+	if !ok || len(cert.ValidPrincipals) == 0 {
+		return refuse("shows no host key that is pinned or certified for it")
+	}
+	checker := gossh.CertChecker{
+		Clock: k.now,
+		IsHostAuthority: func(authority gossh.PublicKey, _ string) bool {
+			return k.authority != nil && bytes.Equal(authority.Marshal(), k.authority.Marshal())
+		},
+	}
+	if err := checker.CheckHostKey(net.JoinHostPort(k.target.Name, "22"), remote, cert); err != nil {
+		return refuse("shows a host certificate that does not hold")
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package sshproxy
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+	"golang.org/x/time/rate"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/bastion"
+)
+
+// A link is one SSH connection of a user: the outer one, over TCP, or the one
+// nested in it, in which we answer as a target. It counts what goes on in it.
+type link struct {
+	*run
+	conn    *conn
+	version string // of the client, as it said
+	proved  func() // gives back the place among those without a proof
+	hop     *hop   // nil on an outer connection
+
+	mu       sync.Mutex
+	person   bool // somebody was proven
+	channels int
+	refusals int
+	lastOne  bool // the client said that it opens no more sessions
+
+	requests *rate.Limiter
+}
+
+// A hop is what the outer connection has established for the nested one.
+type hop struct {
+	person access.Caller
+	target access.Target
+}
+
+func newLink(r *run, c *conn, proved func()) *link {
+	perSecond := r.limits.Requests
+	l := &link{run: r, conn: c, proved: proved, requests: rate.NewLimiter(rate.Limit(perSecond), 10*perSecond)}
+	c.onClose = func() {
+		l.closed()
+		r.working.Done()
+	}
+	// When the server stops, a connection closes as soon as nothing goes on in
+	// it.
+	context.AfterFunc(c.ctx, func() { l.settle() })
+	return l
+}
+
+func (l *link) source() netip.Addr { return l.conn.source }
+
+// closed accounts for the end of the connection.
+func (l *link) closed() {
+	l.proved()
+	l.mu.Lock()
+	proven := l.person
+	l.mu.Unlock()
+	// A connection that said nothing at all is a health check, unless it sat
+	// out its time.
+	if !proven && (l.conn.in.Load() > 0 || errors.Is(context.Cause(l.conn.ctx), errLoginTime)) {
+		l.gate.failed(l.source())
+	}
+}
+
+// proven notes that a key of a person was proven. The connection has until
+// limit to finish its login.
+func (l *link) proven(limit time.Duration) {
+	l.mu.Lock()
+	l.person = true
+	l.mu.Unlock()
+	l.proved()
+	l.conn.limit(limit)
+}
+
+// loggedIn starts the time in which a first channel must be opened.
+func (l *link) loggedIn() { l.conn.limit(l.limits.Unused) }
+
+// settle closes a connection in which nothing goes on while the server stops.
+func (l *link) settle() {
+	l.mu.Lock()
+	busy := l.channels > 0
+	l.mu.Unlock()
+	if !busy {
+		l.conn.shut(bastion.ErrStopped)
+	}
+}
+
+// enter counts a channel in; it is an error when there are too many.
+func (l *link) enter() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.channels >= l.limits.Channels {
+		return &access.Error{Kind: access.ErrDenied, Code: "DB-2411", Text: "too many channels in one connection", Rule: "session.channels"}
+	}
+	if !l.begin() {
+		return bastion.ErrStopped
+	}
+	l.channels++
+	l.conn.unlimited()
+	return nil
+}
+
+func (l *link) leave() {
+	l.mu.Lock()
+	l.channels--
+	if l.channels == 0 {
+		l.conn.limit(l.limits.Unused)
+	}
+	l.mu.Unlock()
+	if l.conn.ctx.Err() != nil {
+		l.settle()
+	}
+	l.working.Done()
+}
+
+// channel takes a channel that the user opens: the one door for all of them.
+func (l *link) channel(sc *gossh.ServerConn, nc gossh.NewChannel) {
+	defer l.recovered("carry a channel", func() { l.conn.shut(bastion.ErrFault) })
+	who, err := loginOf(sc)
+	if err != nil {
+		l.conn.shut(bastion.ErrFault)
+		return
+	}
+	action, err := who.authorizeChannel(nc.ChannelType())
+	if err == nil && action == bastion.OpenSession && l.isLast() {
+		err = &access.Error{Kind: access.ErrDenied, Code: "DB-2412", Text: "the client said that it would open no more sessions", Rule: "session.last-one"}
+	}
+	if err == nil {
+		err = l.enter()
+	}
+	if err != nil {
+		l.refused(who, nil, "channel "+nc.ChannelType(), err)
+		nc.Reject(gossh.Prohibited, l.explain(l.conn.ctx, err))
+		return
+	}
+	defer l.leave()
+	switch action {
+	case bastion.Jump:
+		l.jump(sc, who, nc)
+	case bastion.OpenSession:
+		l.session(who, nc)
+	default: // authorized, but nothing here can carry it
+		nc.Reject(gossh.UnknownChannelType, "")
+	}
+}
+
+// request takes a global request of the user: the one door for all of them. It
+// returns the answer.
+func (l *link) request(sc *gossh.ServerConn, req *gossh.Request) (ok bool) {
+	defer l.recovered("answer a global request", func() { l.conn.shut(bastion.ErrFault) })
+	who, err := loginOf(sc)
+	if err != nil || !l.paced() {
+		l.conn.shut(bastion.ErrFault)
+		return false
+	}
+	action := globalRequests[req.Type]
+	if err := who.authorize(action); err != nil {
+		l.refused(who, nil, "global request "+req.Type, err)
+		return false
+	}
+	if action == bastion.LastOne {
+		l.mu.Lock()
+		l.lastOne = true
+		l.mu.Unlock()
+	}
+	return true
+}
+
+// paced reports whether the client keeps within its number of requests.
+func (l *link) paced() bool { return l.requests.AllowN(l.now(), 1) }
+
+func (l *link) isLast() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lastOne
+}
+
+// refused has a refusal audited, and ends the connection of a client that does
+// not stop asking: an audit log is not to be flooded.
+func (l *link) refused(who login, s *bastion.Session, what string, why error) {
+	l.mu.Lock()
+	l.refusals++
+	n := l.refusals
+	l.mu.Unlock()
+	if n > l.limits.Refusals {
+		l.conn.shut(errTooManyRefusals)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.conn.ctx), auditWait)
+	defer cancel()
+	live := liveOf(s)
+	if err := l.broker.Refused(ctx, who.by, live, clean(what), clean(why.Error())); err != nil {
+		// What cannot be audited does not go on.
+		l.log.ErrorContext(ctx, "audit a refusal", "what", clean(what), "error", err)
+		l.conn.shut(bastion.ErrFault)
+	}
+}
+
+const auditWait = 10 * time.Second
+
+var errTooManyRefusals = &access.Error{Kind: access.ErrDenied, Code: "DB-2413", Text: "too many refused requests in one connection", Rule: "session.refusals"}
