@@ -114,7 +114,7 @@ func ask() Input {
 
 // The yes above is the bundle from which the hostile ones differ in one thing.
 func TestHonestBundle(t *testing.T) {
-	e, err := New(t.Context(), Config{Bundle: bundle(header + "decision := " + yes)})
+	e, err := New(t.Context(), Config{Bundle: bundle(header + "decision := " + yes), Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,11 @@ func TestHostileBundles(t *testing.T) {
 		{"slow", slow, "no decision within"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e, err := New(t.Context(), Config{Bundle: bundle(test.text), Timeout: 20 * time.Millisecond})
+			timeout := 10 * time.Second
+			if test.name == "slow" {
+				timeout = 20 * time.Millisecond
+			}
+			e, err := New(t.Context(), Config{Bundle: bundle(test.text), Timeout: timeout})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -234,7 +238,7 @@ func TestPanic(t *testing.T) {
 }
 
 func TestEndedContext(t *testing.T) {
-	e, err := New(t.Context(), Config{Bundle: bundle(header + "decision := " + yes)})
+	e, err := New(t.Context(), Config{Bundle: bundle(header + "decision := " + yes), Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +251,7 @@ func TestEndedContext(t *testing.T) {
 }
 
 func TestInputs(t *testing.T) {
-	e, err := New(t.Context(), Config{Bundle: bundle(header + "decision := " + yes)})
+	e, err := New(t.Context(), Config{Bundle: bundle(header + "decision := " + yes), Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

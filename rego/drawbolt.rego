@@ -172,8 +172,9 @@ explained if {
 
 # ---- Which rule decides ----
 
-chosen := data.broker.rules[best] if {
-	count(data.broker.rules[best].conditions) == 0
+chosen := rule if {
+	rule := data.broker.rules[best]
+	count(rule.conditions) == 0
 } else := data.broker.rules[best] if {
 	not failing(best)
 } else := data.broker.rules[min(held)]
@@ -229,8 +230,10 @@ carrier := "break_glass" if {
 roles contains role if some role, _ in data.broker.users[input.user.id]
 
 roles contains role if {
+	some role
 	groups := data.broker.groups # read once: looking into a variable is faster
-	some role, _ in groups[input.user.groups[_]]
+	some group in input.user.groups
+	groups[group][role]
 }
 
 # The roles that may carry this. A request can be bound to one of them: because
@@ -328,6 +331,8 @@ requested_rules := {i |
 session := chosen.session if {
 	chosen.session.recording == "strict"
 } else := object.union(chosen.session, {"recording": "strict"}) if {
+	count(matched) > 1
+	rules := data.broker.rules
 	some i in matched
-	data.broker.rules[i].session.recording == "strict"
+	rules[i].session.recording == "strict"
 } else := chosen.session

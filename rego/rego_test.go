@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/rego"
@@ -25,7 +26,8 @@ func roles(t testing.TB) policy.Data {
 
 func engine(t testing.TB) *policy.Engine {
 	t.Helper()
-	e, err := policy.New(t.Context(), policy.Config{Bundle: rego.Bundle})
+	// Longer than in service: a busy machine must not fail these tests.
+	e, err := policy.New(t.Context(), policy.Config{Bundle: rego.Bundle, Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
