@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func BenchmarkStart(b *testing.B) {
 func BenchmarkSeal(b *testing.B) {
 	const size = 16 << 20
 	s := newStand(b)
-	data := text(8 << 10)
+	data := text(size)
 	n := 0
 	b.SetBytes(size)
 	var sealed Sealed
@@ -60,8 +61,8 @@ func BenchmarkSeal(b *testing.B) {
 		b.StopTimer()
 		n++
 		rec := s.start(b, fmt.Sprintf("SES-%d", n))
-		for range size / len(data) {
-			if err := rec.Write(Output, data); err != nil {
+		for part := range slices.Chunk(data, 8<<10) {
+			if err := rec.Write(Output, part); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -82,7 +83,7 @@ func BenchmarkHour(b *testing.B) {
 		now := time.Now()
 		s := newStand(b, func(c *Config) { c.Now = func() time.Time { return now } })
 		rec := s.start(b, "SES-1")
-		screen := text(2000)
+		screens := text(2000 * 360)
 		plain := 0
 		for i := range 4 * 3600 {
 			now = now.Add(250*time.Millisecond + time.Duration(i*7919%1000)*time.Microsecond)
@@ -94,6 +95,7 @@ func BenchmarkHour(b *testing.B) {
 				plain += len(e.Data)
 			}
 			if i%40 == 0 {
+				screen := screens[i/40*2000:][:2000]
 				if err := rec.Write(Output, screen); err != nil {
 					b.Fatal(err)
 				}
@@ -118,8 +120,8 @@ func BenchmarkHour(b *testing.B) {
 func BenchmarkVerify(b *testing.B) {
 	s := newStand(b)
 	rec := s.start(b, "SES-1")
-	for range 2048 {
-		if err := rec.Write(Output, text(8<<10)); err != nil {
+	for part := range slices.Chunk(text(16<<20), 8<<10) {
+		if err := rec.Write(Output, part); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -135,7 +137,7 @@ func BenchmarkVerify(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.SetBytes(2048 * 8 << 10)
+	b.SetBytes(16 << 20)
 	for b.Loop() {
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			b.Fatal(err)

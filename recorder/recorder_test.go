@@ -41,7 +41,7 @@ func (w wrapper) Unwrap(id string, wrapped []byte) ([]byte, error) {
 	return w.aead.Open(nil, nil, wrapped, []byte(id))
 }
 
-// bench is a recorder with what an auditor needs.
+// A stand is a recorder with what an auditor needs.
 type stand struct {
 	*Recorder
 	cfg      Config

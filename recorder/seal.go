@@ -87,7 +87,7 @@ func (r *Recorder) sealJournal(ctx context.Context, id string, journal *os.File,
 		return Sealed{ID: id}, err
 	}
 	s := Sealed{ID: id, Name: name}
-	made, err := r.convert(ctx, out, j, &s, reason)
+	m, err := r.convert(ctx, out, j, &s, reason)
 	if err != nil && !errors.As(err, &damaged) {
 		return Sealed{ID: id}, errors.Join(err, out.Abort())
 	}
@@ -97,8 +97,8 @@ func (r *Recorder) sealJournal(ctx context.Context, id string, journal *os.File,
 	if err := out.Commit(); err != nil {
 		return Sealed{ID: id}, fmt.Errorf("commit %s: %w", name, err)
 	}
-	err = r.readBack(ctx, &s, made)
-	clear(made.fileKey)
+	err = r.readBack(ctx, &s, m)
+	clear(m.fileKey)
 	if err != nil {
 		os.Remove(r.note(id)) // nothing vouches for that object now
 		return Sealed{ID: id}, fmt.Errorf("read back %s: %w", name, err)

@@ -19,6 +19,7 @@ import (
 // event. It is not safe for concurrent use.
 type Reader struct {
 	r      *bufio.Reader
+	long   []byte // a line that is longer than r's buffer
 	header Header
 
 	line   int64 // number of the line last read
@@ -44,7 +45,7 @@ type Reader struct {
 // NewReader reads the header. A file that is a plain asciicast gives a
 // *DamageError of the kind ErrNotSealed, other bytes one of another kind.
 func NewReader(r io.Reader) (*Reader, error) {
-	c := &Reader{r: bufio.NewReaderSize(r, MaxLine), all: sha256.New(), chunk: sha256.New()}
+	c := &Reader{r: bufio.NewReaderSize(r, 32<<10), all: sha256.New(), chunk: sha256.New()}
 	c.from.line = 1
 	first, err := c.next()
 	if err != nil {
@@ -82,26 +83,32 @@ func (c *Reader) Header() Header { return c.header }
 // the kind ErrAltered when a line is too long (which is then passed over).
 func (c *Reader) next() ([]byte, error) {
 	line, err := c.r.ReadSlice('\n')
+	if err == bufio.ErrBufferFull {
+		c.long = append(c.long[:0], line...)
+		for err == bufio.ErrBufferFull && len(c.long) <= MaxLine {
+			line, err = c.r.ReadSlice('\n')
+			c.long = append(c.long, line...)
+		}
+		line = c.long
+	}
 	c.line++
 	c.offset += int64(len(line))
 	switch {
-	case err == nil:
-		return line, nil
-	case errors.Is(err, bufio.ErrBufferFull):
-		for errors.Is(err, bufio.ErrBufferFull) {
-			c.hash(line)
+	case len(line) > MaxLine:
+		for c.hash(line); err == bufio.ErrBufferFull; c.hash(line) {
 			line, err = c.r.ReadSlice('\n')
 			c.offset += int64(len(line))
 		}
-		c.hash(line)
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil && err != io.EOF {
 			return nil, fmt.Errorf("read recording: %w", err)
 		}
 		return nil, c.damage(ErrAltered, "a line is too long")
-	case errors.Is(err, io.EOF) && len(line) > 0:
+	case err == nil:
+		return line, nil
+	case err == io.EOF && len(line) > 0:
 		c.hash(line)
 		return nil, c.damage(ErrCut, "the file ends inside a line")
-	case errors.Is(err, io.EOF):
+	case err == io.EOF:
 		c.line--
 		return nil, io.EOF
 	}
