@@ -14,9 +14,9 @@ import (
 //   - of the user and the source: after 10 tries that went wrong, that user is
 //     refused from that source for 30 minutes (NIST SP 800-53 AC-7, PCI DSS
 //     8.3.4);
-//   - of the source: 20 tries are free and one more comes back every minute;
-//     each beyond doubles the time for which the source is refused, up to 15
-//     minutes;
+//   - of the source: 20 tries are free and one more comes back every five
+//     minutes; each beyond doubles the time for which the source is refused, up
+//     to 15 minutes;
 //   - of the user: after 100 tries in a day that went wrong from sources where
 //     the user is not known (NIST SP 800-63B allows 100 in a row), strangers
 //     are refused until the day is over.
@@ -33,8 +33,8 @@ const (
 	pairReset = 24 * time.Hour // after the last try
 
 	sourceTries    = 20
-	sourceEvery    = time.Minute // one try comes back
-	sourceMax      = 50          // failures are not counted beyond
+	sourceEvery    = 5 * time.Minute // one try comes back
+	sourceMax      = 30              // failures are not counted beyond
 	sourceMaxBlock = 15 * time.Minute
 
 	strangerTries  = 100
@@ -110,10 +110,11 @@ func blockedUntil(c []Counter, now time.Time) time.Time {
 // countTry counts a try as gone wrong before it is checked, so that any number
 // of parallel tries, and a crash in the middle, count in full.
 func countTry(c []Counter, now time.Time) {
+	known := known(c, now)
 	s := &c[bySource]
 	s.Failures = min(s.Failures+1, sourceMax)
-	if over := s.Failures - sourceTries; over > 0 {
-		s.BlockedUntil = now.Add(min(time.Second<<min(over, 20), sourceMaxBlock))
+	if over := s.Failures - sourceTries; over > 0 && !known { // who is known is not stopped by it and does not prolong it
+		s.BlockedUntil = now.Add(min(time.Second<<over, sourceMaxBlock))
 	}
 	s.ExpiresAt = now.Add(sourceMax * sourceEvery)
 
@@ -124,7 +125,7 @@ func countTry(c []Counter, now time.Time) {
 		p.BlockedUntil = now.Add(pairBlock)
 	}
 	p.ExpiresAt = now.Add(pairReset)
-	if known(c, now) {
+	if known {
 		p.ExpiresAt = p.GoodAt.Add(knownFor + pairReset)
 		return
 	}
@@ -139,17 +140,21 @@ func countTry(c []Counter, now time.Time) {
 
 // uncount takes back countTry, for a try that could not be checked.
 func uncount(c []Counter, now time.Time) {
-	take := func(c *Counter, limit int) {
-		c.Failures = max(0, c.Failures-1)
-		if c.Failures < limit {
-			c.BlockedUntil = time.Time{}
+	take := func(i, limit int) {
+		c[i].Failures = max(0, c[i].Failures-1)
+		if c[i].Failures < limit {
+			c[i].BlockedUntil = time.Time{}
 		}
 	}
-	take(&c[bySource], sourceTries+1)
-	take(&c[byPair], pairTries)
-	if !known(c, now) {
-		take(&c[byUser], strangerTries)
+	take(byPair, pairTries)
+	if known(c, now) {
+		take(bySource, 0)
+		return
 	}
+	// A stranger gets here only if the source was not blocked: the block that
+	// there is now is this try's own.
+	take(bySource, sourceMax)
+	take(byUser, strangerTries)
 }
 
 // countGood takes back countTry and remembers the source as known. Earlier
