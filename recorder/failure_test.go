@@ -139,7 +139,8 @@ func TestStartRefuses(t *testing.T) {
 // faultySink fails at one step.
 type faultySink struct {
 	Sink
-	fail string
+	fail      string
+	committed bool
 }
 
 var errSink = errors.New("the sink is down")
@@ -153,7 +154,7 @@ func (f *faultySink) Create(ctx context.Context, name string) (SinkWriter, error
 }
 
 func (f *faultySink) Open(ctx context.Context, name string) (SinkReader, error) {
-	if f.fail == "open" {
+	if f.fail == "open" || f.fail == "read back" && f.committed {
 		return nil, errSink
 	}
 	return f.Sink.Open(ctx, name)
@@ -181,6 +182,7 @@ func (w *faultyWriter) Commit() error {
 		return errSink
 	}
 	err := w.SinkWriter.Commit()
+	w.f.committed = true
 	if w.f.fail == "commit, but done" {
 		return errSink
 	}
@@ -190,7 +192,7 @@ func (w *faultyWriter) Commit() error {
 // TestSinkFails: whichever step fails, and whether it was done all the same, the
 // journal stays, and the next attempt leaves exactly one good recording more.
 func TestSinkFails(t *testing.T) {
-	for _, fail := range []string{"create", "open", "write", "flip", "commit", "commit, but done"} {
+	for _, fail := range []string{"create", "open", "write", "flip", "commit", "commit, but done", "read back"} {
 		t.Run(fail, func(t *testing.T) {
 			sink := &faultySink{}
 			s := newStand(t, func(c *Config) { sink.Sink, c.Sink = c.Sink, sink })

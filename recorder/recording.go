@@ -123,8 +123,8 @@ type End struct {
 }
 
 // Close ends the recording and seals it. On an error the journal stays, and the
-// next Close or Recover tries again. A recording that failed while
-// it ran is sealed as aborted, with all that was acknowledged.
+// next Close or Recover tries again. A recording that failed while it ran is
+// sealed as aborted, with all that was acknowledged.
 func (rec *Recording) Close(ctx context.Context, e End) (Sealed, error) {
 	rec.mu.Lock()
 	if !rec.closed {

@@ -91,25 +91,32 @@ func (r *Recorder) sealJournal(ctx context.Context, id string, journal *os.File,
 	if err != nil && !errors.As(err, &damaged) {
 		return Sealed{ID: id}, errors.Join(err, out.Abort())
 	}
-	if err := r.writeNote(s); err != nil {
-		return Sealed{ID: id}, errors.Join(err, out.Abort())
+	// What is damaged gets no note: Recover would remove its journal.
+	if damaged == nil {
+		if err := r.writeNote(s); err != nil {
+			return Sealed{ID: id}, errors.Join(err, out.Abort())
+		}
 	}
 	if err := out.Commit(); err != nil {
 		return Sealed{ID: id}, fmt.Errorf("commit %s: %w", name, err)
 	}
-	err = r.readBack(ctx, &s, m)
+	// The note stays when this fails: the next attempt compares again.
+	if err := r.sameObject(ctx, &s); err != nil {
+		return Sealed{ID: id}, fmt.Errorf("read back %s: %w", name, err)
+	}
+	err = r.sameCast(ctx, &s, m)
 	clear(m.fileKey)
 	if err != nil {
-		os.Remove(r.note(id)) // nothing vouches for that object now
+		os.Remove(r.note(id)) // so that the next attempt seals anew
 		return Sealed{ID: id}, fmt.Errorf("read back %s: %w", name, err)
 	}
 	if damaged != nil {
-		return s, errors.Join(damaged, r.quarantine(id), os.Remove(r.note(id)))
+		return s, errors.Join(damaged, r.quarantine(id))
 	}
 	return s, r.tidy(id)
 }
 
-// made is what readBack compares the object with.
+// made is what sameCast compares the object with.
 type made struct {
 	fileKey []byte
 	cast    [sha256.Size]byte
@@ -196,12 +203,8 @@ func (r *Recorder) convert(ctx context.Context, out io.Writer, j *journalReader,
 	return m, nil
 }
 
-// readBack reads the object that was committed, as an auditor would: the same
-// file, and the same cast inside.
-func (r *Recorder) readBack(ctx context.Context, s *Sealed, m made) error {
-	if err := r.sameObject(ctx, s); err != nil {
-		return err
-	}
+// sameCast opens the object as an auditor would and compares the cast inside.
+func (r *Recorder) sameCast(ctx context.Context, s *Sealed, m made) error {
 	f, err := r.cfg.Sink.Open(ctx, s.Name)
 	if err != nil {
 		return err
