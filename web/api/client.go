@@ -223,7 +223,7 @@ func transient(err error) bool { return !Untrusted(err) }
 
 // cause drops the method and the URL that net/http puts before the cause.
 func cause(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok && e != nil {
+	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
 	}
 	return err

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbolt/drawbolt/web/api"
+)
+
+func (c *cli) targetCmd() *cobra.Command {
+	return nounCmd("target", "Machines behind the bastion",
+		c.targetLsCmd(), c.targetShowCmd(), c.targetAddCmd(), c.targetSetCmd(), c.targetRmCmd(),
+		c.lockCmd("target", true, c.completeTargets, lockTarget), c.lockCmd("target", false, c.completeTargets, lockTarget))
+}
+
+func (c *cli) targetLsCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "ls [PATTERN]", Short: "List targets", Args: between(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			targets, err := c.targetsLike(cmd.Context(), first(append(args, "*")...))
+			if err != nil {
+				return err
+			}
+			if ok, err := c.emit(targets); ok {
+				return err
+			}
+			var rows [][]string
+			for _, t := range targets {
+				var accounts []string
+				for _, a := range t.Accounts {
+					accounts = append(accounts, a.Name)
+				}
+				state := "open"
+				if t.Locked {
+					state = "locked: " + t.LockReason
+				}
+				rows = append(rows, []string{t.Name, first(t.Address, "-"), strings.Join(accounts, ","), state, labels(t.Labels)})
+			}
+			c.table("No targets.", []string{"NAME", "ADDRESS", "ACCOUNTS", "STATE", "LABELS"}, rows)
+			return nil
+		},
+	}
+}
+
+func (c *cli) targetShowCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "show TARGET", Short: "Show a target", Args: between(1, 1), ValidArgsFunction: c.completeTargets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, _, err := c.client()
+			if err != nil {
+				return err
+			}
+			t, err := cl.FindTarget(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return c.showTarget(&t)
+		},
+	}
+}
+
+func (c *cli) showTarget(t *api.Target) error {
+	if ok, err := c.emit(*t); ok {
+		return err
+	}
+	c.print("%s  %s", t.Name, t.ID)
+	row := func(name, value string) {
+		if value != "" {
+			c.print("  %-13s%s", name, value)
+		}
+	}
+	row("address", t.Address)
+	row("labels", labels(t.Labels))
+	row("applications", strings.Join(t.Applications, ", "))
+	for _, k := range t.HostKeys {
+		row("host key", k)
+	}
+	if t.Locked {
+		row("locked", first(t.LockReason, "yes"))
+	}
+	for _, a := range t.Accounts {
+		row("account", a.Name+": "+c.accountState(*t, a))
+	}
+	return nil
+}
+
+type targetOptions struct {
+	address      string
+	accounts     []string
+	labels       []string
+	applications []string
+	hostKeys     []string
+}
+
+func (o *targetOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.address, "address", "", "`host:port` of its SSH server")
+	f.StringSliceVar(&o.accounts, "account", nil, "`name` of an account; may be repeated")
+	f.StringSliceVar(&o.labels, "label", nil, "`name=value`: environment, tier, criticality or owner; may be repeated")
+	f.StringSliceVar(&o.applications, "application", nil, "`name` of an application; may be repeated")
+	f.StringArrayVar(&o.hostKeys, "host-key", nil, "pinned host `key`, or a file that holds it; may be repeated")
+}
+
+// apply changes in where a flag was given.
+func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
+	given := cmd.Flags().Changed
+	if given("address") {
+		in.Address = o.address
+	}
+	if given("account") {
+		in.Accounts = nil
+		for _, name := range o.accounts {
+			in.Accounts = append(in.Accounts, api.AccountInput{Name: name})
+		}
+	}
+	if given("application") {
+		in.Applications = o.applications
+	}
+	for _, l := range o.labels {
+		name, value, ok := strings.Cut(l, "=")
+		to := map[string]*string{"environment": &in.Labels.Environment, "env": &in.Labels.Environment, "tier": &in.Labels.Tier,
+			"criticality": &in.Labels.Criticality, "owner": &in.Labels.Owner}[name]
+		if !ok || to == nil {
+			return usage("the label %q is not one: environment=, tier=, criticality= or owner=", l)
+		}
+		*to = value
+	}
+	if given("host-key") {
+		in.HostKeys = nil
+		for _, k := range o.hostKeys {
+			key, err := keyText(k)
+			if err != nil {
+				return err
+			}
+			in.HostKeys = append(in.HostKeys, key)
+		}
+	}
+	return nil
+}
+
+// keyText returns an SSH public key in the form of authorized_keys, without its
+// comment, given itself or as the file that holds it.
+func keyText(arg string) (string, error) {
+	key, _, err := parseKey([]byte(arg))
+	if err == nil {
+		return key, nil
+	}
+	b, ferr := readFile(arg)
+	if os.IsNotExist(ferr) {
+		return "", usage("%q is neither a public key nor a file", arg)
+	} else if ferr != nil {
+		return "", ferr
+	}
+	if key, _, err = parseKey(b); err != nil {
+		return "", usage("%s holds no public key: %v", arg, err)
+	}
+	return key, nil
+}
+
+func (c *cli) targetAddCmd() *cobra.Command {
+	var o targetOptions
+	cmd := &cobra.Command{
+		Use: "add TARGET --address HOST:PORT --account NAME", Short: "Add a target", Args: between(1, 1),
+		Example: "  drawbolt target add db01 --address 10.0.0.5:22 --account root,app --label environment=prod --host-key db01.pub",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.address == "" || len(o.accounts) == 0 {
+				return usage("a target needs --address HOST:PORT and --account NAME")
+			}
+			in := api.TargetInput{Name: args[0]}
+			if err := o.apply(cmd, &in); err != nil {
+				return err
+			}
+			cl, _, err := c.client()
+			if err != nil {
+				return err
+			}
+			t, err := cl.AddTarget(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			if ok, err := c.emit(t); ok {
+				return err
+			}
+			c.done("%s is added", t.Name)
+			if len(t.HostKeys) == 0 {
+				c.say("  no host key is pinned: it must show a certificate of drawbolt's host authority (drawbolt ca show host)")
+			}
+			c.say("  it must trust drawbolt's user authority: drawbolt ca show user")
+			return nil
+		},
+	}
+	o.flags(cmd)
+	return cmd
+}
+
+func (c *cli) targetSetCmd() *cobra.Command {
+	var o targetOptions
+	cmd := &cobra.Command{
+		Use: "set TARGET [FLAGS]", Short: "Change what the flags name; the rest stays", Args: between(1, 1), ValidArgsFunction: c.completeTargets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, _, err := c.client()
+			if err != nil {
+				return err
+			}
+			t, err := cl.FindTarget(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			in := api.TargetInput{Name: t.Name, Address: t.Address, Labels: t.Labels, Applications: t.Applications,
+				HostKeys: t.HostKeys, Version: t.Version}
+			for _, a := range t.Accounts {
+				in.Accounts = append(in.Accounts, api.AccountInput{Name: a.Name, Credential: a.Credential})
+			}
+			if err := o.apply(cmd, &in); err != nil {
+				return err
+			}
+			if t, err = cl.SetTarget(cmd.Context(), in); err != nil {
+				return err
+			}
+			if ok, err := c.emit(t); ok {
+				return err
+			}
+			c.done("%s is changed", t.Name)
+			return nil
+		},
+	}
+	o.flags(cmd)
+	return cmd
+}
+
+func (c *cli) targetRmCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "rm TARGET", Short: "Remove a target", Args: between(1, 1), ValidArgsFunction: c.completeTargets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, _, err := c.client()
+			if err != nil {
+				return err
+			}
+			if err := c.confirm("Remove the target " + args[0] + "?"); err != nil {
+				return err
+			}
+			if err := cl.RemoveTarget(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			c.done("%s is removed", args[0])
+			return nil
+		},
+	}
+}
+
+// lockCmd makes lock and unlock of targets and users.
+func (c *cli) lockCmd(what string, lock bool, complete cobra.CompletionFunc,
+	do func(ctx context.Context, cl *api.Client, name, reason string, lock bool) (any, error)) *cobra.Command {
+	verb, short, did := "lock", "Deny everything about it now, and cut its sessions", "locked; its sessions are cut"
+	if !lock {
+		verb, short, did = "unlock", "End a lock", "not locked any more"
+	}
+	var reason string
+	cmd := &cobra.Command{
+		Use: verb + " " + strings.ToUpper(what) + " --reason TEXT", Short: short, Args: between(1, 1), ValidArgsFunction: complete,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			why, err := c.because(reason)
+			if err != nil {
+				return err
+			}
+			cl, _, err := c.client()
+			if err != nil {
+				return err
+			}
+			v, err := do(cmd.Context(), cl, args[0], why, lock)
+			if err != nil {
+				return err
+			}
+			if ok, err := c.emit(v); ok {
+				return err
+			}
+			c.done("%s is %s", args[0], did)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the audit log")
+	return cmd
+}
+
+func lockTarget(ctx context.Context, cl *api.Client, name, reason string, lock bool) (any, error) {
+	if lock {
+		return cl.LockTarget(ctx, name, reason)
+	}
+	return cl.UnlockTarget(ctx, name, reason)
+}
+
+func lockUser(ctx context.Context, cl *api.Client, name, reason string, lock bool) (any, error) {
+	if lock {
+		return cl.LockUser(ctx, name, reason)
+	}
+	return cl.UnlockUser(ctx, name, reason)
+}
