@@ -71,7 +71,7 @@ func EnvironmentAt(t time.Time) Environment {
 // about none. For ActionRequest it is the request that is being made.
 type Request struct {
 	ID        string `json:"id"`
-	Requester string `json:"requester"` // User.ID
+	Requester string `json:"requester"` // User.ID; of sessions and keys, the owner's
 	// Role and Rule are Decision.Role and Decision.Rule of the decision that let
 	// the request in. When a request is being made, Role may name the role the
 	// user wants to use ("" leaves the choice to the policy), and Rule is "".

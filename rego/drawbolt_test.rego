@@ -126,6 +126,8 @@ test_other_account if refused(object.union(ask, {"account": "oracle"}), "request
 
 test_no_account if refused(object.union(ask, {"account": ""}), "target.missing")
 
+test_no_account_where_all_are_allowed if refused(object.union(ops_ask("misc"), {"account": ""}), "target.missing")
+
 test_no_target if refused(object.union(ask, {"target": {"name": ""}}), "target.missing")
 
 test_other_environment if refused(object.union(ask, {"target": {"labels": {"environment": "lab"}}}), "request.role")
@@ -265,6 +267,12 @@ test_strict_recording_wins if {
 	e.session.recording == "standard"
 }
 
+test_rules_of_other_targets_do_not_make_it_strict if {
+	q := with_user(ops_ask("misc"), {"groups": ["ops"]})
+	d := drawbolt.decision with input as with_request(q, {"role": "maintenance"})
+	d.session.recording == "standard"
+}
+
 # Equally specific: the stricter, which is the shorter.
 test_strictest_rule if {
 	q := with_user(ops_ask("misc"), {"groups": ["ops", "watched"]})
@@ -358,6 +366,26 @@ test_bot_approves if refused(with_user(vote, {"bot": true}), "vote.bot")
 
 test_approve_twice if refused(with_request(vote, {"approvals": [by_lead]}), "vote.twice")
 
+test_second_vote if allowed(with_request(vote, {"approvals": [by_officer]}))
+
+# A lead with the role that is asked for neither uses what is another's, nor
+# approves their own by having it approved by others first.
+test_voter_does_not_connect if refused(
+	with_user(object.union(use, {"action": "connect"}), {"id": "u-both", "groups": ["dbas", "db-leads"]}),
+	"request.other",
+)
+
+test_own_vote_after_others if refused(
+	with_request(with_user(vote, {"groups": ["dbas", "db-leads"]}), {"requester": "u-lead", "approvals": [by_officer, {
+		"user_id": "u-lead2",
+		"groups": ["db-leads"],
+	}]}),
+	"vote.own",
+)
+
+# The rule is one of another role: nothing says who would decide.
+test_vote_under_another_role if refused(with_request(vote, {"role": "db-reader"}), "vote.outdated")
+
 test_change_of_mind if allowed(with_request(object.union(vote, {"action": "deny"}), {"approvals": [by_lead]}))
 
 # Has a rule to approve here, but is in none of the groups that are asked.
@@ -419,6 +447,31 @@ test_break_glass_stale_mfa if refused(with_user(urgent, {"mfa_age_seconds": 301}
 test_cancel if allowed(object.union(use, {"action": "cancel"}))
 
 test_release if allowed(with_user(object.union(use, {"action": "release"}), {"groups": []}))
+
+test_locked_user_releases_nothing if refused(with_user(object.union(use, {"action": "release"}), {"locked": true}), "user.locked")
+
+test_read_own if {
+	every action in ["request.read", "session.list", "key.write"] {
+		q := with_user(object.union(use, {"action": action}), {"groups": []})
+		allowed(q)
+		not allowed(with_user(q, {"locked": true}))
+		not allowed(with_user(q, {"id": "u-bob"}))
+	}
+}
+
+test_own_is_not_everything if refused(
+	with_user(object.union(use, {"action": "session.replay"}), {"groups": []}),
+	"session.replay.role",
+)
+
+test_voter_reads if allowed(object.union(vote, {"action": "request.read"}))
+
+test_locked_voter_reads_nothing if refused(
+	with_user(object.union(vote, {"action": "request.read"}), {"locked": true}),
+	"user.locked",
+)
+
+test_no_voter_reads_nothing if refused(object.union(vote, {"action": "request.read", "user": officer}), "request.read.role")
 
 test_release_of_another if refused(object.union(use, {"action": "release", "user": officer}), "request.other")
 
