@@ -55,9 +55,9 @@ func New(c Config) (*Logins, error) {
 func (l *Logins) now() time.Time { return l.c.Now().UTC().Truncate(time.Microsecond) }
 
 // notLoggedIn is the one answer to every token that does not hold; why is for
-// the log only.
+// the log only, and its kind is not that of the answer.
 func notLoggedIn(why error) error {
-	return fmt.Errorf("%w (%w)", &access.Error{
+	return fmt.Errorf("%w (%v)", &access.Error{
 		Kind: access.ErrUnauthenticated, Code: "DB-4001",
 		Text: "you are not logged in, or your login has ended", Next: "drawbolt login",
 	}, why)
