@@ -135,7 +135,7 @@ func TestWords(t *testing.T) {
 		0: "0s", time.Hour: "1h", 90 * time.Minute: "1h30m", 30 * time.Second: "30s",
 		10 * time.Minute: "10m", 24 * time.Hour: "24h", time.Hour + time.Second: "1h0m1s", 100 * time.Hour: "100h",
 	} {
-		if got := Words(d); got != want {
+		if got := inWords(d); got != want {
 			t.Errorf("%d: got %s, want %s", d, got, want)
 		}
 	}

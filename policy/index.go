@@ -484,9 +484,9 @@ func ruleList(entries []entry) []any {
 			"prefix":      e.prefix,
 			"conditions":  append([]any{}, e.checks...),
 			"max_seconds": int(e.rule.MaxDuration / time.Second),
-			"max_text":    Words(e.rule.MaxDuration),
+			"max_text":    inWords(e.rule.MaxDuration),
 			"mfa_seconds": int(e.rule.MFAWithin / time.Second),
-			"mfa_text":    Words(e.rule.MFAWithin),
+			"mfa_text":    inWords(e.rule.MFAWithin),
 			"approvals":   needs(e.rule.Approvals),
 			"quorums":     quorums(e.rule.Approvals),
 			"session":     session(e.rule.Session),
@@ -631,8 +631,8 @@ func orList(s []string) string {
 	return strings.Join(s[:len(s)-1], ", ") + " or " + s[len(s)-1]
 }
 
-// Words writes d as people do: "4h", "1h30m", "90s" as "1m30s", "0s".
-func Words(d time.Duration) string {
+// inWords writes d as people do: "4h", "1h30m", "90s" as "1m30s", "0s".
+func inWords(d time.Duration) string {
 	s := d.Truncate(time.Second).String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

@@ -267,9 +267,9 @@ test_strict_recording_wins if {
 	e.session.recording == "standard"
 }
 
-test_rules_of_other_targets_do_not_make_it_strict if {
-	q := with_user(ops_ask("misc"), {"groups": ["ops"]})
-	d := drawbolt.decision with input as with_request(q, {"role": "maintenance"})
+test_rules_that_do_not_match_do_not_make_it_strict if {
+	d := drawbolt.decision with input as with_user(ask, {"groups": ["dbas", "ops"]})
+	d.rule == "prod"
 	d.session.recording == "standard"
 }
 
@@ -380,6 +380,11 @@ test_own_vote_after_others if refused(
 		"user_id": "u-lead2",
 		"groups": ["db-leads"],
 	}]}),
+	"vote.own",
+)
+
+test_own_vote_for_no_time if refused(
+	with_request(vote, {"requester": "u-lead", "duration_seconds": 0}),
 	"vote.own",
 )
 
