@@ -82,7 +82,8 @@ func check(re *regexp.Regexp, s, what, allowed string) error {
 // CheckText checks a sentence written by a person: valid UTF-8, at most max
 // bytes, and nothing that could act on a terminal or hide what it says: no
 // control characters, no format characters (bidirectional overrides, zero
-// width), no line or paragraph separators.
+// width), no letters that are drawn as nothing (the Hangul fillers), no line or
+// paragraph separators.
 func CheckText(what, s string, max int) error {
 	if len(s) > max {
 		return Invalid("%s is %d bytes long: at most %d are allowed", what, len(s), max)
@@ -91,16 +92,17 @@ func CheckText(what, s string, max int) error {
 		return Invalid("%s is not valid UTF-8", what)
 	}
 	for _, r := range s {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co) {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Other_Default_Ignorable_Code_Point) {
 			return Invalid("%s holds the character %U, which is not allowed", what, r)
 		}
 	}
 	return nil
 }
 
-// CheckReason checks the reason of a request: a text that is not empty.
+// CheckReason checks the reason of a request: a text with a letter or a digit
+// in it, so that no approver is shown a blank.
 func CheckReason(s string) error {
-	if strings.TrimSpace(s) == "" {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }) {
 		return &Error{Kind: ErrInvalid, Code: "DB-1003", Text: "a reason is needed", Next: `--reason "INC-1234 what you will do"`}
 	}
 	return CheckText("the reason", s, MaxReason)
@@ -125,7 +127,10 @@ func ParseDuration(s string) (time.Duration, error) {
 			d += time.Duration(n) * unit
 		}
 	}
-	return d, CheckDuration(d)
+	if err := CheckDuration(d); err != nil {
+		return 0, err
+	}
+	return d, nil
 }
 
 // CheckDuration checks the length of a grant: whole seconds, positive, at most
@@ -142,12 +147,11 @@ func CheckDuration(d time.Duration) error {
 	return nil
 }
 
-// FormatDuration writes a duration as ParseDuration reads it.
+// FormatDuration writes a duration as ParseDuration reads it, rounded to
+// seconds. Less than none is none.
 func FormatDuration(d time.Duration) string {
-	if d%time.Second != 0 || d < 0 {
-		d = d.Round(time.Second)
-	}
-	if d == 0 {
+	d = d.Round(time.Second)
+	if d <= 0 {
 		return "0s"
 	}
 	var b strings.Builder
