@@ -37,7 +37,7 @@ func (c *cli) runApprove(ctx context.Context, o approveOptions) error {
 	if err != nil {
 		return err
 	}
-	cl, p, err := c.client()
+	cl, p, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}

@@ -283,7 +283,7 @@ func (c *cli) confirm(question string) error {
 		return nil
 	}
 	if !c.interactive() {
-		return usage("%s needs an answer, and there is nobody to ask: add --yes", strings.TrimSuffix(question, "?"))
+		return usage("“%s” needs an answer, and there is nobody to ask: add --yes", question)
 	}
 	line, err := c.ask(question + " [y/N] ")
 	if err != nil {
@@ -296,8 +296,12 @@ func (c *cli) confirm(question string) error {
 }
 
 // client returns a client for the profile's server, and the profile. Without a
-// login it is an error of the kind "not logged in".
-func (c *cli) client() (*api.Client, *profile, error) {
+// login it is an error of the kind "not logged in". output is like what the verb
+// will emit: a field that --json names wrongly is found before anything is changed.
+func (c *cli) client(output ...any) (*api.Client, *profile, error) {
+	if err := c.checkFields(output...); err != nil {
+		return nil, nil, err
+	}
 	p, err := c.loadProfile()
 	if err != nil {
 		return nil, nil, err

@@ -28,7 +28,7 @@ func (c *cli) runDeny(ctx context.Context, id, why string) error {
 	if err != nil {
 		return err
 	}
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (c *cli) endCmd() *cobra.Command {
 }
 
 func (c *cli) runEnd(ctx context.Context, args []string) error {
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (c *cli) runExtend(ctx context.Context, args []string, length string) error
 	if err != nil {
 		return err
 	}
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}

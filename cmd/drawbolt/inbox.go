@@ -27,7 +27,7 @@ func (c *cli) inboxCmd() *cobra.Command {
 }
 
 func (c *cli) runInbox(ctx context.Context) error {
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (c *cli) runInbox(ctx context.Context) error {
 const inboxEvery = 3 * time.Second
 
 func (c *cli) watchInbox(ctx context.Context) error {
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,9 @@ func (c *cli) runLogin(ctx context.Context, o loginOptions) error {
 	if o.otp != "" && o.user == "" {
 		return usage("--otp needs --user NAME")
 	}
+	if err := c.checkFields(loginJSON{}); err != nil {
+		return err
+	}
 	p, err := c.loginProfile(o.server)
 	if err != nil {
 		return err

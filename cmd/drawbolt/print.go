@@ -185,6 +185,19 @@ func (c *cli) encode(v reflect.Value) ([]byte, error) {
 	return armour(b), nil
 }
 
+// checkFields finds a wrong field in --json before there is something to print.
+func (c *cli) checkFields(output ...any) error {
+	if c.json == "" {
+		return nil
+	}
+	for _, v := range output {
+		if _, err := c.fields(reflect.TypeOf(v)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fields returns the fields that --json names, nil for all, or what is wrong.
 func (c *cli) fields(t reflect.Type) ([]string, error) {
 	if c.json == "*" {

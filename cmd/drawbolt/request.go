@@ -69,7 +69,7 @@ func (c *cli) runRequest(ctx context.Context, o requestOptions) error {
 		at = at.UTC()
 		in.Start = &at
 	}
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"github.com/drawbolt/drawbolt/web/api"
 )
 
 func (c *cli) revokeCmd() *cobra.Command {
@@ -25,7 +27,7 @@ func (c *cli) runRevoke(ctx context.Context, id, why string) error {
 	if err != nil {
 		return err
 	}
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (c *cli) roleLsCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "ls", Short: "List roles", Args: between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, _, err := c.client()
+			cl, _, err := c.client(api.Role{})
 			if err != nil {
 				return err
 			}
@@ -52,7 +52,7 @@ func (c *cli) roleShowCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ROLE", Short: "Print a role as JSON, as role set reads it", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, _, err := c.client()
+			cl, _, err := c.client(api.Role{})
 			if err != nil {
 				return err
 			}
@@ -114,7 +114,7 @@ func (c *cli) runRoleSet(ctx context.Context, file string) error {
 	if r.Name == "" {
 		return usage("%s: the role has no name", file)
 	}
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Role{})
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (c *cli) roleRmCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "rm ROLE", Short: "Remove a role", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, _, err := c.client()
+			cl, _, err := c.client(api.Role{})
 			if err != nil {
 				return err
 			}

@@ -44,7 +44,7 @@ func (c *cli) runStatus(ctx context.Context, id, wait string) error {
 			return err
 		}
 	}
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (c *cli) describe(r *api.Request) {
 
 // runMine lists the caller's pending requests and grants that still hold.
 func (c *cli) runMine(ctx context.Context) error {
-	cl, _, err := c.client()
+	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 func (c *cli) targetCmd() *cobra.Command {
 	return nounCmd("target", "Machines behind the bastion",
 		c.targetLsCmd(), c.targetShowCmd(), c.targetAddCmd(), c.targetSetCmd(), c.targetRmCmd(),
-		c.lockCmd("target", true, c.completeTargets, lockTarget), c.lockCmd("target", false, c.completeTargets, lockTarget))
+		c.lockCmd("target", api.Target{}, true, c.completeTargets, lockTarget), c.lockCmd("target", api.Target{}, false, c.completeTargets, lockTarget))
 }
 
 func (c *cli) targetLsCmd() *cobra.Command {
@@ -173,7 +173,7 @@ func (c *cli) targetAddCmd() *cobra.Command {
 			if err := o.apply(cmd, &in); err != nil {
 				return err
 			}
-			cl, _, err := c.client()
+			cl, _, err := c.client(api.Target{})
 			if err != nil {
 				return err
 			}
@@ -201,7 +201,7 @@ func (c *cli) targetSetCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "set TARGET [FLAGS]", Short: "Change what the flags name; the rest stays", Args: between(1, 1), ValidArgsFunction: c.completeTargets,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, _, err := c.client()
+			cl, _, err := c.client(api.Target{})
 			if err != nil {
 				return err
 			}
@@ -252,7 +252,7 @@ func (c *cli) targetRmCmd() *cobra.Command {
 }
 
 // lockCmd makes lock and unlock of targets and users.
-func (c *cli) lockCmd(what string, lock bool, complete cobra.CompletionFunc,
+func (c *cli) lockCmd(what string, output any, lock bool, complete cobra.CompletionFunc,
 	do func(ctx context.Context, cl *api.Client, name, reason string, lock bool) (any, error)) *cobra.Command {
 	verb, short, did := "lock", "Deny everything about it now, and cut its sessions", "locked; its sessions are cut"
 	if !lock {
@@ -266,7 +266,7 @@ func (c *cli) lockCmd(what string, lock bool, complete cobra.CompletionFunc,
 			if err != nil {
 				return err
 			}
-			cl, _, err := c.client()
+			cl, _, err := c.client(output)
 			if err != nil {
 				return err
 			}

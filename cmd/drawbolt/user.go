@@ -16,7 +16,7 @@ import (
 
 func (c *cli) userCmd() *cobra.Command {
 	return nounCmd("user", "People", c.userLsCmd(), c.userShowCmd(), c.userAddCmd(), c.userSetCmd(), c.userLinkCmd(),
-		c.lockCmd("user", true, nil, lockUser), c.lockCmd("user", false, nil, lockUser), c.userKeyCmd())
+		c.lockCmd("user", api.User{}, true, nil, lockUser), c.lockCmd("user", api.User{}, false, nil, lockUser), c.userKeyCmd())
 }
 
 func (c *cli) userLsCmd() *cobra.Command {
@@ -99,7 +99,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 		Args:    between(1, 1),
 		Example: "  drawbolt user add alice --display \"Alice Kim\" --group dba,web",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, _, err := c.client()
+			cl, _, err := c.client(api.SetupLink{})
 			if err != nil {
 				return err
 			}
@@ -122,7 +122,7 @@ func (c *cli) userLinkCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "link USER", Short: "Print a new one-time link to set a password", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, _, err := c.client()
+			cl, _, err := c.client(api.SetupLink{})
 			if err != nil {
 				return err
 			}
@@ -149,7 +149,7 @@ func (c *cli) userSetCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "set USER [FLAGS]", Short: "Change what the flags name; the rest stays", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, _, err := c.client()
+			cl, _, err := c.client(api.User{})
 			if err != nil {
 				return err
 			}
@@ -240,7 +240,7 @@ func (c *cli) userKeyAddCmd() *cobra.Command {
 			if err != nil {
 				return usage("%s: %v", args[0], err)
 			}
-			cl, _, err := c.client()
+			cl, _, err := c.client(api.Key{})
 			if err != nil {
 				return err
 			}

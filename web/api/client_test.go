@@ -1,0 +1,484 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// discard makes a call of a method that also returns a value.
+func discard[T any](_ T, err error) error { return err }
+
+func drain(r io.ReadCloser, err error) error {
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err
+}
+
+func at(s string) time.Time {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// routes has every method of Client with the request that it must make.
+var routes = []struct {
+	name string // of the method
+	call func(ctx context.Context, c *Client) error
+	want string // method, address, body
+}{
+	{"Login", func(ctx context.Context, c *Client) error {
+		return discard(c.Login(ctx, LoginInput{User: "alice", Password: "pw", OTP: "123456"}))
+	}, `POST /v1/login {"user":"alice","password":"pw","otp":"123456"}`},
+	{"BeginDeviceLogin", func(ctx context.Context, c *Client) error { return discard(c.BeginDeviceLogin(ctx)) }, `POST /v1/login/device {}`},
+	{"FinishDeviceLogin", func(ctx context.Context, c *Client) error {
+		_, ok, err := c.FinishDeviceLogin(ctx, "d")
+		if ok {
+			return errors.New("an answer without a token is a login")
+		}
+		return err
+	}, `POST /v1/login/device/token {"device":"d"}`},
+	{"Logout", func(ctx context.Context, c *Client) error { return c.Logout(ctx) }, `POST /v1/logout {}`},
+	{"Me", func(ctx context.Context, c *Client) error { return discard(c.Me(ctx)) }, `GET /v1/me`},
+	{"Certify", func(ctx context.Context, c *Client) error { return discard(c.Certify(ctx, "ssh-ed25519 AAAA")) }, `POST /v1/me/certificate {"public_key":"ssh-ed25519 AAAA"}`},
+	{"MyKeys", func(ctx context.Context, c *Client) error { return discard(c.MyKeys(ctx)) }, `GET /v1/me/keys`},
+	{"AddMyKey", func(ctx context.Context, c *Client) error { return discard(c.AddMyKey(ctx, KeyInput{Key: "k"})) }, `POST /v1/me/keys {"key":"k"}`},
+	{"RemoveMyKey", func(ctx context.Context, c *Client) error { return c.RemoveMyKey(ctx, "SHA256:a/b+c") }, `DELETE /v1/me/keys/SHA256:a%2Fb+c`},
+	{"SetPassword", func(ctx context.Context, c *Client) error { return c.SetPassword(ctx, PasswordInput{"a", "b"}) }, `POST /v1/me/password {"current":"a","new":"b"}`},
+	{"BeginTOTP", func(ctx context.Context, c *Client) error { return discard(c.BeginTOTP(ctx)) }, `POST /v1/me/totp {}`},
+	{"ConfirmTOTP", func(ctx context.Context, c *Client) error { return c.ConfirmTOTP(ctx, "1") }, `POST /v1/me/totp/confirm {"otp":"1"}`},
+	{"Setup", func(ctx context.Context, c *Client) error { return c.Setup(ctx, SetupInput{"t", "p"}) }, `POST /v1/setup {"token":"t","password":"p"}`},
+	{"Targets", func(ctx context.Context, c *Client) error { return discard(c.Targets(ctx)) }, `GET /v1/targets`},
+	{"FindTarget", func(ctx context.Context, c *Client) error { return discard(c.FindTarget(ctx, "../me?x")) }, `GET /v1/targets/..%2Fme%3Fx`},
+	{"AddTarget", func(ctx context.Context, c *Client) error {
+		return discard(c.AddTarget(ctx, TargetInput{Name: "db01", Address: "h:22", Accounts: []AccountInput{{Name: "root"}}}))
+	}, `POST /v1/targets {"name":"db01","address":"h:22","labels":{},"accounts":[{"name":"root"}]}`},
+	{"SetTarget", func(ctx context.Context, c *Client) error {
+		return discard(c.SetTarget(ctx, TargetInput{Name: "db01", Version: 3}))
+	}, `PUT /v1/targets/db01 {"name":"db01","address":"","labels":{},"accounts":null,"version":3}`},
+	{"RemoveTarget", func(ctx context.Context, c *Client) error { return c.RemoveTarget(ctx, "db01") }, `DELETE /v1/targets/db01`},
+	{"LockTarget", func(ctx context.Context, c *Client) error { return discard(c.LockTarget(ctx, "db01", "why")) }, `POST /v1/targets/db01/lock {"reason":"why"}`},
+	{"UnlockTarget", func(ctx context.Context, c *Client) error { return discard(c.UnlockTarget(ctx, "db01", "why")) }, `POST /v1/targets/db01/unlock {"reason":"why"}`},
+	{"Request", func(ctx context.Context, c *Client) error {
+		start := at("2026-03-01T09:00:00Z")
+		return discard(c.Request(ctx, RequestInput{Target: "db01", Account: "root", DurationSeconds: 3600, Reason: "r", Start: &start, BreakGlass: true}))
+	}, `POST /v1/requests {"target":"db01","account":"root","duration_seconds":3600,"reason":"r","start":"2026-03-01T09:00:00Z","break_glass":true}`},
+	{"Requests", func(ctx context.Context, c *Client) error {
+		return discard(c.Requests(ctx, RequestFilter{State: Pending, Mine: true, Inbox: true, Limit: 7, Before: "REQ-1"}))
+	}, `GET /v1/requests?before=REQ-1&inbox=true&limit=7&mine=true&state=pending`},
+	{"FindRequest", func(ctx context.Context, c *Client) error { return discard(c.FindRequest(ctx, "REQ-1")) }, `GET /v1/requests/REQ-1`},
+	{"AwaitRequest", func(ctx context.Context, c *Client) error {
+		return discard(c.AwaitRequest(ctx, "REQ-1", 4, time.Hour))
+	}, `GET /v1/requests/REQ-1?version=4&wait_seconds=60`},
+	{"Approve", func(ctx context.Context, c *Client) error {
+		return discard(c.Approve(ctx, "REQ-1", ApproveInput{"d", 60, "c"}))
+	}, `POST /v1/requests/REQ-1/approve {"digest":"d","duration_seconds":60,"comment":"c"}`},
+	{"Deny", func(ctx context.Context, c *Client) error {
+		return discard(c.Deny(ctx, "REQ-1", DenyInput{Reason: "no"}))
+	}, `POST /v1/requests/REQ-1/deny {"reason":"no"}`},
+	{"Cancel", func(ctx context.Context, c *Client) error { return discard(c.Cancel(ctx, "REQ-1")) }, `POST /v1/requests/REQ-1/cancel {}`},
+	{"End", func(ctx context.Context, c *Client) error { return discard(c.End(ctx, "REQ-1")) }, `POST /v1/requests/REQ-1/end {}`},
+	{"Extend", func(ctx context.Context, c *Client) error { return discard(c.Extend(ctx, "REQ-1", ExtendInput{60})) }, `POST /v1/requests/REQ-1/extend {"duration_seconds":60}`},
+	{"Revoke", func(ctx context.Context, c *Client) error { return discard(c.Revoke(ctx, "REQ-1", "no")) }, `POST /v1/requests/REQ-1/revoke {"reason":"no"}`},
+	{"Sessions", func(ctx context.Context, c *Client) error {
+		return discard(c.Sessions(ctx, SessionFilter{Live: true, Target: "t", User: "u", Limit: 1, Before: "SES-1"}))
+	}, `GET /v1/sessions?before=SES-1&limit=1&live=true&target=t&user=u`},
+	{"FindSession", func(ctx context.Context, c *Client) error { return discard(c.FindSession(ctx, "SES-1")) }, `GET /v1/sessions/SES-1`},
+	{"EndSession", func(ctx context.Context, c *Client) error { return discard(c.EndSession(ctx, "SES-1", "no")) }, `POST /v1/sessions/SES-1/end {"reason":"no"}`},
+	{"Recording", func(ctx context.Context, c *Client) error { return drain(c.Recording(ctx, "SES-1", "txt")) }, `GET /v1/sessions/SES-1/recording?format=txt`},
+	{"SealedFile", func(ctx context.Context, c *Client) error { return drain(c.SealedFile(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/sealed`},
+	{"Proof", func(ctx context.Context, c *Client) error { return discard(c.Proof(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/proof`},
+	{"Events", func(ctx context.Context, c *Client) error {
+		return discard(c.Events(ctx, EventFilter{After: 0, Limit: 5, Actor: "a", Action: "b", Object: "o", Target: "t", Since: at("2026-03-01T09:00:00Z"), Until: at("2026-03-02T09:00:00+01:00")}))
+	}, `GET /v1/audit/events?action=b&actor=a&after=0&limit=5&object=o&since=2026-03-01T09%3A00%3A00Z&target=t&until=2026-03-02T08%3A00%3A00Z`},
+	{"ExportAudit", func(ctx context.Context, c *Client) error { return drain(c.ExportAudit(ctx)) }, `GET /v1/audit/export`},
+	{"Checkpoint", func(ctx context.Context, c *Client) error { return discard(c.Checkpoint(ctx)) }, `GET /v1/audit/checkpoint`},
+	{"AuditKey", func(ctx context.Context, c *Client) error { return discard(c.AuditKey(ctx)) }, `GET /v1/audit/key`},
+	{"Users", func(ctx context.Context, c *Client) error { return discard(c.Users(ctx)) }, `GET /v1/users`},
+	{"FindUser", func(ctx context.Context, c *Client) error { return discard(c.FindUser(ctx, "bob")) }, `GET /v1/users/bob`},
+	{"AddUser", func(ctx context.Context, c *Client) error { return discard(c.AddUser(ctx, UserInput{Name: "bob"})) }, `POST /v1/users {"name":"bob"}`},
+	{"SetUser", func(ctx context.Context, c *Client) error {
+		return discard(c.SetUser(ctx, UserInput{Name: "bob", Version: 2}))
+	}, `PUT /v1/users/bob {"name":"bob","version":2}`},
+	{"LockUser", func(ctx context.Context, c *Client) error { return discard(c.LockUser(ctx, "bob", "r")) }, `POST /v1/users/bob/lock {"reason":"r"}`},
+	{"UnlockUser", func(ctx context.Context, c *Client) error { return discard(c.UnlockUser(ctx, "bob", "r")) }, `POST /v1/users/bob/unlock {"reason":"r"}`},
+	{"SetupLink", func(ctx context.Context, c *Client) error { return discard(c.SetupLink(ctx, "bob")) }, `POST /v1/users/bob/setup {}`},
+	{"Keys", func(ctx context.Context, c *Client) error { return discard(c.Keys(ctx, "bob")) }, `GET /v1/users/bob/keys`},
+	{"AddKey", func(ctx context.Context, c *Client) error {
+		return discard(c.AddKey(ctx, "bob", KeyInput{Key: "k", Comment: "c"}))
+	}, `POST /v1/users/bob/keys {"key":"k","comment":"c"}`},
+	{"RemoveKey", func(ctx context.Context, c *Client) error { return c.RemoveKey(ctx, "bob", "SHA256:x") }, `DELETE /v1/users/bob/keys/SHA256:x`},
+	{"Groups", func(ctx context.Context, c *Client) error { return discard(c.Groups(ctx)) }, `GET /v1/groups`},
+	{"Roles", func(ctx context.Context, c *Client) error { return discard(c.Roles(ctx)) }, `GET /v1/roles`},
+	{"FindRole", func(ctx context.Context, c *Client) error { return discard(c.FindRole(ctx, "dba")) }, `GET /v1/roles/dba`},
+	{"SetRole", func(ctx context.Context, c *Client) error { return discard(c.SetRole(ctx, Role{Name: "dba"})) }, `PUT /v1/roles/dba {"name":"dba"}`},
+	{"RemoveRole", func(ctx context.Context, c *Client) error { return c.RemoveRole(ctx, "dba") }, `DELETE /v1/roles/dba`},
+	{"Explain", func(ctx context.Context, c *Client) error {
+		return discard(c.Explain(ctx, ExplainInput{Target: "t", Account: "a", Action: "request"}))
+	}, `POST /v1/policy/explain {"target":"t","account":"a","action":"request"}`},
+	{"Authorities", func(ctx context.Context, c *Client) error { return discard(c.Authorities(ctx)) }, `GET /v1/authorities`},
+	{"Version", func(ctx context.Context, c *Client) error { return discard(c.Version(ctx)) }, `GET /v1/version`},
+}
+
+func testClient(t *testing.T, h http.HandlerFunc) *Client {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	hc, err := NewHTTP("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(hc.CloseIdleConnections)
+	return &Client{Server: srv.URL, Token: "secret", HTTP: hc, Timeout: 10 * time.Second}
+}
+
+func answer(w http.ResponseWriter, status int, kind, body string) {
+	w.Header().Set("Content-Type", kind)
+	w.WriteHeader(status)
+	io.WriteString(w, body)
+}
+
+func TestRoutes(t *testing.T) {
+	methods := map[string]bool{}
+	for m := range reflect.TypeFor[*Client]().Methods() {
+		methods[m.Name] = true
+	}
+	for _, tt := range routes {
+		t.Run(tt.name, func(t *testing.T) {
+			calls := 0
+			c := testClient(t, func(w http.ResponseWriter, r *http.Request) {
+				calls++
+				body, _ := io.ReadAll(r.Body)
+				got := strings.TrimSpace(r.Method + " " + r.RequestURI + " " + string(body))
+				if got != tt.want {
+					t.Errorf("got  %s\nwant %s", got, tt.want)
+				}
+				if h := r.Header.Get("Authorization"); h != "Bearer secret" {
+					t.Errorf("Authorization is %q", h)
+				}
+				if h := r.Header.Get("Content-Type"); (len(body) > 0) != (h == "application/json") {
+					t.Errorf("Content-Type is %q with %d bytes", h, len(body))
+				}
+				answer(w, http.StatusOK, "application/json; charset=utf-8", "{}")
+			})
+			if err := tt.call(t.Context(), c); err != nil {
+				t.Error(err)
+			}
+			if calls != 1 {
+				t.Errorf("%d calls", calls)
+			}
+		})
+		if !methods[tt.name] {
+			t.Errorf("%s is not a method", tt.name)
+		}
+		delete(methods, tt.name)
+	}
+	for name := range methods {
+		t.Errorf("the method %s is not tested", name)
+	}
+}
+
+func TestProblem(t *testing.T) {
+	tests := []struct {
+		name, kind, body string
+		status           int
+		want             Problem
+	}{
+		{"ours", ProblemType, `{"title":"Forbidden","status":200,"detail":"no","code":"DB-2002","rule":"approve.self","next":"ask","id":"x"}`, 403,
+			Problem{Title: "Forbidden", Status: 403, Detail: "no", Code: "DB-2002", Rule: "approve.self", Next: "ask", ID: "x"}},
+		{"of a proxy", "text/html", "<h1>oops</h1>", 418, Problem{Title: "I'm a teapot", Status: 418, Detail: "the server answered 418 I'm a teapot"}},
+		{"not JSON", ProblemType, "{", 400, Problem{Title: "Bad Request", Status: 400, Detail: "the server answered 400 Bad Request"}},
+		{"a redirect is not followed", "text/plain", "", 302, Problem{Title: "Found", Status: 302, Detail: "the server answered 302 Found"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			calls := 0
+			c := testClient(t, func(w http.ResponseWriter, r *http.Request) {
+				calls++
+				w.Header().Set("Location", "/elsewhere")
+				answer(w, tt.status, tt.kind, tt.body)
+			})
+			_, err := c.Me(t.Context())
+			if p := AsProblem(err); p == nil || *p != tt.want {
+				t.Errorf("got %+v, want %+v", p, tt.want)
+			}
+			if calls != 1 {
+				t.Errorf("%d calls", calls)
+			}
+		})
+	}
+}
+
+func TestRetry(t *testing.T) {
+	tests := []struct {
+		name   string
+		status int
+		call   func(context.Context, *Client) error
+		want   int32
+	}{
+		{"GET behind a proxy", 503, func(ctx context.Context, c *Client) error { return discard(c.Me(ctx)) }, attempts},
+		{"POST behind a proxy", 503, func(ctx context.Context, c *Client) error { return discard(c.Cancel(ctx, "x")) }, 1},
+		{"GET with an error of the server", 500, func(ctx context.Context, c *Client) error { return discard(c.Me(ctx)) }, 1},
+		{"GET, broken off", 0, func(ctx context.Context, c *Client) error { return discard(c.Me(ctx)) }, attempts},
+		{"POST, broken off", 0, func(ctx context.Context, c *Client) error { return discard(c.Cancel(ctx, "x")) }, 1},
+		{"DELETE, broken off", 0, func(ctx context.Context, c *Client) error { return c.RemoveRole(ctx, "x") }, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var calls atomic.Int32
+			c := testClient(t, func(w http.ResponseWriter, r *http.Request) {
+				calls.Add(1)
+				if tt.status == 0 {
+					panic(http.ErrAbortHandler)
+				}
+				w.WriteHeader(tt.status)
+			})
+			if err := tt.call(t.Context(), c); err == nil {
+				t.Error("no error")
+			}
+			if got := calls.Load(); got != tt.want {
+				t.Errorf("%d calls, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLimits(t *testing.T) {
+	t.Run("too long", func(t *testing.T) {
+		c := testClient(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			chunk := bytes.Repeat([]byte(" "), 1<<20)
+			for range MaxResponse>>20 + 1 {
+				if _, err := w.Write(chunk); err != nil {
+					return
+				}
+			}
+		})
+		if _, err := c.Me(t.Context()); err == nil || !strings.Contains(err.Error(), "longer than 64 MiB") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("not JSON", func(t *testing.T) {
+		c := testClient(t, func(w http.ResponseWriter, r *http.Request) { answer(w, 200, "text/html", "{}") })
+		if _, err := c.Me(t.Context()); err == nil || !strings.Contains(err.Error(), "is it a drawbolt server?") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("silent", func(t *testing.T) {
+		c := testClient(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		c.Timeout = 50 * time.Millisecond
+		if _, err := c.Me(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Me: %v", err)
+		}
+		if _, err := c.ExportAudit(t.Context()); err == nil {
+			t.Error("ExportAudit: no error")
+		}
+	})
+	t.Run("a stream may take longer than the timeout", func(t *testing.T) {
+		release := make(chan struct{})
+		c := testClient(t, func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "begin ")
+			w.(http.Flusher).Flush()
+			<-release
+			io.WriteString(w, "end")
+		})
+		c.Timeout = 300 * time.Millisecond
+		r, err := c.ExportAudit(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		time.AfterFunc(600*time.Millisecond, func() { close(release) })
+		if b, err := io.ReadAll(r); err != nil || string(b) != "begin end" {
+			t.Errorf("got %q, %v", b, err)
+		}
+	})
+}
+
+func TestAwaitOutlastsTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Client{Server: "https://gw.example.com", Timeout: 5 * time.Second, HTTP: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			select {
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			case <-time.After(30 * time.Second): // the server holds the question
+			}
+			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(`{"id":"REQ-1","version":2}`))}, nil
+		})}}
+		r, err := c.AwaitRequest(t.Context(), "REQ-1", 1, 30*time.Second)
+		if err != nil || r.Version != 2 {
+			t.Errorf("got %+v, %v", r, err)
+		}
+		if _, err := c.FindRequest(t.Context(), "REQ-1"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("FindRequest: %v", err)
+		}
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestTrust(t *testing.T) {
+	calls := 0
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls++
+		answer(w, 200, "application/json", `{"version":"1"}`)
+	}))
+	defer srv.Close()
+	srv.Config.ErrorLog = nil
+	pin := Fingerprint(srv.Certificate())
+	seen, err := PeerFingerprint(t.Context(), srv.URL)
+	if err != nil || seen != pin {
+		t.Errorf("PeerFingerprint: %s, %v; want %s", seen, err, pin)
+	}
+	if calls != 0 {
+		t.Error("PeerFingerprint made a request")
+	}
+	other := strings.Repeat("0", 64)
+	for _, tt := range []struct {
+		name, pin string
+		ok        bool
+	}{{"pinned", pin, true}, {"pinned, as openssl writes it", "SHA256:" + colons(pin), true}, {"another pin", other, false}, {"roots of the system", "", false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			calls = 0
+			h, err := NewHTTP(tt.pin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.CloseIdleConnections()
+			_, err = (&Client{Server: srv.URL, HTTP: h, Token: "secret"}).Version(t.Context())
+			if (err == nil) != tt.ok || (calls == 1) != tt.ok {
+				t.Errorf("%d calls, %v", calls, err)
+			}
+			if Untrusted(err) == tt.ok {
+				t.Errorf("Untrusted is %t of %v", !tt.ok, err)
+			}
+		})
+	}
+}
+
+func colons(h string) string {
+	var parts []string
+	for i := 0; i < len(h); i += 2 {
+		parts = append(parts, strings.ToUpper(h[i:i+2]))
+	}
+	return strings.Join(parts, ":")
+}
+
+func TestCheckServer(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://gw.example.com":       "https://gw.example.com",
+		"https://gw.example.com:8443/": "https://gw.example.com:8443",
+		"http://127.0.0.1:8080":        "http://127.0.0.1:8080",
+		"http://[::1]:8080":            "http://[::1]:8080",
+		"http://gw.example.com":        "",
+		"http://127.0.0.1.example.com": "",
+		"https://a:b@gw.example.com":   "",
+		"https://gw.example.com/v1":    "",
+		"https://gw.example.com?x":     "",
+		"https://":                     "",
+		"ftp://gw.example.com":         "",
+		"gw.example.com":               "",
+	} {
+		got, err := CheckServer(in)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: got %q, %v", in, got, err)
+		}
+	}
+	c := &Client{Server: "http://gw.example.com", Token: "secret", HTTP: &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+		t.Error("a token was sent in the clear")
+		return nil, errors.New("no")
+	})}}
+	if _, err := c.Me(t.Context()); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestUnmarshal(t *testing.T) {
+	for _, tt := range []struct{ name, in, want string }{
+		{"role", `{"name":"dba","rules":[{"id":"r","actions":["request"],"targets":{"labels":{"environment":["prod"]}},"session":{"shell":true}}]}`, ""},
+		{"unknown", `{"name":"dba","x":1}`, `the key "x" is not known`},
+		{"unknown, deep", `{"name":"dba","rules":[{"id":"r","max_duration":"1h"}]}`, `the key "max_duration" is not known`},
+		{"another case", `{"Name":"dba"}`, `the key "Name" is not known`},
+		{"twice", `{"name":"dba","name":"root"}`, `the key "name" stands there twice`},
+		{"twice in a map", `{"rules":[{"targets":{"labels":{"a":[],"a":["b"]}}}]}`, `the key "a" stands there twice`},
+		{"two values", `{"name":"dba"}{}`, "something follows"},
+		{"cut", `{"name":`, "unexpected EOF"},
+		{"empty", ``, "unexpected EOF"},
+		{"deep", strings.Repeat("[", 100), "too deep"},
+		{"another type", `{"name":1}`, "cannot unmarshal number"},
+	} {
+		var r Role
+		err := Unmarshal([]byte(tt.in), &r)
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// FuzzUnmarshal: what is taken means what it says. Decoded and encoded again it
+// is taken again and is the same.
+func FuzzUnmarshal(f *testing.F) {
+	f.Add([]byte(`{"name":"dba","rules":[{"id":"r","actions":[],"targets":{"labels":{"a":["b"]}},"session":{}}],"version":2}`))
+	f.Add([]byte(`{"name":"a","name":"b"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r, again Role
+		if Unmarshal(b, &r) != nil {
+			return
+		}
+		out, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Unmarshal(out, &again); err != nil {
+			t.Fatalf("%s: %v", out, err)
+		}
+		if out2, _ := json.Marshal(again); !bytes.Equal(out, out2) {
+			t.Fatalf("%s became %s", out, out2)
+		}
+	})
+}
+
+func FuzzParseFingerprint(f *testing.F) {
+	f.Add(strings.Repeat("a0", 32))
+	f.Add("SHA256:" + colons(strings.Repeat("0f", 32)))
+	f.Fuzz(func(t *testing.T, s string) {
+		h, err := ParseFingerprint(s)
+		if err != nil {
+			return
+		}
+		if again, err := ParseFingerprint(h); err != nil || again != h || len(h) != 64 {
+			t.Fatalf("%q gave %q, then %q, %v", s, h, again, err)
+		}
+	})
+}
+
+func ExampleClient() {
+	h, err := NewHTTP("") // or the fingerprint of a self-signed certificate
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	c := &Client{Server: "https://gw.example.com", Token: "from Login", HTTP: h}
+	r, err := c.Request(context.Background(), RequestInput{Target: "db01", Account: "root", Reason: "INC-42"})
+	for err == nil && r.State == Pending {
+		r, err = c.AwaitRequest(context.Background(), r.ID, r.Version, MaxWait)
+	}
+}
