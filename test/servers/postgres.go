@@ -26,8 +26,9 @@ var startPostgres = sync.OnceValues(newPostgres)
 // conclude from it what survives a power cut.
 func Postgres(t testing.TB) (url string) {
 	t.Helper()
-	base, err := startPostgres()
+	s, err := startPostgres()
 	check(t, err)
+	base := s.base
 	name := "test_" + strings.ToLower(rand.Text())
 	admin := func(query string) error {
 		ctx, cancel := context.WithTimeout(context.Background(), wait)
@@ -49,70 +50,78 @@ func Postgres(t testing.TB) (url string) {
 	return base + name
 }
 
-func newPostgres() (string, error) {
+// A postgres is kept for good: its pipe would be closed with it.
+type postgres struct {
+	*server
+	base string // URL of the server, ending in /
+}
+
+func newPostgres() (*postgres, error) {
 	const debian, bin = "postgresql", "/usr/lib/postgresql/*/bin/"
 	initdb, err := program("initdb", debian, bin+"initdb")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	postgres, err := program("postgres", debian, bin+"postgres")
+	program, err := program("postgres", debian, bin+"postgres")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	dir, err := newDir("postgres")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	url, err := runPostgres(dir, initdb, postgres)
+	s, err := runPostgres(dir, initdb, program)
 	if err != nil {
 		os.RemoveAll(dir)
-		return "", fmt.Errorf("start PostgreSQL: %w", err)
+		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	return url, nil
+	return s, nil
 }
 
-func runPostgres(dir, initdb, postgres string) (string, error) {
+func runPostgres(dir, initdb, program string) (*postgres, error) {
 	// Any user of the machine can reach the port, so it asks for a password.
 	password := rand.Text()
 	pwfile, data := filepath.Join(dir, "password"), filepath.Join(dir, "data")
 	if err := os.WriteFile(pwfile, []byte(password), 0o600); err != nil {
-		return "", err
+		return nil, err
 	}
 	if err := os.Mkdir(data, 0o700); err != nil {
-		return "", err
+		return nil, err
 	}
 	var as []string // PostgreSQL refuses to run as root
 	if os.Getuid() == 0 {
 		u, err := user.Lookup("postgres")
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		uid, _ := strconv.Atoi(u.Uid)
 		gid, _ := strconv.Atoi(u.Gid)
 		for _, path := range []string{pwfile, data} {
 			if err := os.Chown(path, uid, gid); err != nil {
-				return "", err
+				return nil, err
 			}
 		}
 		as = []string{"/usr/bin/setpriv", "--reuid", u.Uid, "--regid", u.Gid, "--clear-groups", "--"}
 	}
 	argv := append(as[:len(as):len(as)], initdb, "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", pwfile,
-		"--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
+		"--no-sync", "--encoding=UTF8",
+		// An order that is not that of bytes, so that tests find what relies on one.
+		"--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US")
 	c := exec.Command(argv[0], argv[1:]...)
 	c.Dir = dir
 	if err := run(c); err != nil {
-		return "", err
+		return nil, err
 	}
 	port, err := freePort()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	// SIGQUIT is PostgreSQL's immediate shutdown.
-	s, err := start(dir, "QUIT", "", append(as, postgres, "-D", data, "-p", strconv.Itoa(port),
+	s, err := start(dir, "QUIT", "", append(as, program, "-D", data, "-p", strconv.Itoa(port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200",
 		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB")...)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	base := fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/", password, port)
 	err = s.until(func() error {
@@ -126,7 +135,7 @@ func runPostgres(dir, initdb, postgres string) (string, error) {
 	})
 	if err != nil {
 		s.stop()
-		return "", err
+		return nil, err
 	}
-	return base, nil
+	return &postgres{s, base}, nil
 }
