@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strings"
 	"time"
 
@@ -15,28 +16,24 @@ import (
 )
 
 const (
-	moveHead   = "UPDATE audit_head SET size = ? WHERE id = 1 AND size = ?"
-	insertLeaf = "INSERT INTO audit_leaves (seq, time, actor, action, object, target, session, leaf) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-	insertHash = "INSERT INTO audit_hashes (position, hash) VALUES (?, ?)"
+	readHead   = "SELECT size, edge FROM audit_head WHERE id = 1"
+	moveHead   = "UPDATE audit_head SET size = ?, edge = ? WHERE id = 1 AND size = ?"
+	insertLeaf = "INSERT INTO audit_leaves (seq, time, actor, action, object, target, session, hashes, leaf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
-// append writes the events, their leaves and hashes at the end of the log. The
-// head moves by compare and swap, so that two writers can never fork the log.
+// append writes the events and their hashes at the end of the log. The head is
+// locked from here to the commit and moves by compare and swap, so that two
+// writers can never fork the log.
 func (tx *Tx) append(ctx context.Context, events []audit.Event) error {
-	lock := ""
-	if tx.db.postgres {
-		lock = " FOR UPDATE"
-	}
 	var size int64
-	if err := tx.row(ctx, "SELECT size FROM audit_head WHERE id = 1"+lock).Scan(&size); err != nil {
+	var edge []byte
+	if err := tx.row(ctx, readHead+tx.lock()).Scan(&size, &edge); err != nil {
 		return err
 	}
+	if len(edge) != bits.OnesCount64(uint64(size))*tlog.HashSize {
+		return fmt.Errorf("the head of the audit log has %d events and an edge of %d bytes", size, len(edge))
+	}
 	was := size
-	// The hashes of this transaction, which later events of it build on.
-	fresh := map[int64]tlog.Hash{}
-	read := tlog.HashReaderFunc(func(positions []int64) ([]tlog.Hash, error) {
-		return readHashes(ctx, tx.queryer, positions, fresh)
-	})
 	for _, e := range events {
 		e.Seq = size
 		if e.Time.IsZero() {
@@ -46,23 +43,14 @@ func (tx *Tx) append(ctx context.Context, events []audit.Event) error {
 		if err != nil {
 			return err
 		}
-		hashes, err := audit.Append(size, leaf, read)
-		if err != nil {
+		var hashes []byte
+		hashes, edge = grow(size, edge, audit.LeafHash(leaf))
+		if _, err := tx.exec(ctx, insertLeaf, e.Seq, toMicros(e.Time), e.Actor, e.Action, e.Object, e.Target, e.Session, hashes, leaf); err != nil {
 			return err
-		}
-		if _, err := tx.exec(ctx, insertLeaf, e.Seq, toMicros(e.Time), e.Actor, e.Action, e.Object, e.Target, e.Session, leaf); err != nil {
-			return err
-		}
-		first := tlog.StoredHashIndex(0, size)
-		for i, h := range hashes {
-			fresh[first+int64(i)] = h
-			if _, err := tx.exec(ctx, insertHash, first+int64(i), h[:]); err != nil {
-				return err
-			}
 		}
 		size++
 	}
-	n, err := tx.exec(ctx, moveHead, size, was)
+	n, err := tx.exec(ctx, moveHead, size, edge, was)
 	if err != nil {
 		return err
 	}
@@ -72,29 +60,45 @@ func (tx *Tx) append(ctx context.Context, events []audit.Event) error {
 	return nil
 }
 
-func readHashes(ctx context.Context, q queryer, positions []int64, fresh map[int64]tlog.Hash) ([]tlog.Hash, error) {
-	hashes := make([]tlog.Hash, len(positions))
-	for i, position := range positions {
-		if h, ok := fresh[position]; ok {
-			hashes[i] = h
-			continue
-		}
-		var b []byte
-		if err := q.row(ctx, "SELECT hash FROM audit_hashes WHERE position = ?", position).Scan(&b); err != nil {
-			return nil, fmt.Errorf("read the audit hash at %d: %w", position, err)
-		}
-		if len(b) != tlog.HashSize {
-			return nil, fmt.Errorf("the audit hash at %d has %d bytes", position, len(b))
-		}
-		hashes[i] = tlog.Hash(b)
+// grow adds a leaf to a tree of which it has the size and the right edge. It
+// returns the hashes to keep with the leaf, as tlog.StoredHashes does, and the
+// new edge.
+func grow(size int64, edge []byte, h tlog.Hash) (hashes, grown []byte) {
+	hashes = append(hashes, h[:]...)
+	for n := size; n&1 == 1; n >>= 1 { // each is a full subtree that h completes
+		end := len(edge) - tlog.HashSize
+		h = tlog.NodeHash(tlog.Hash(edge[end:]), h)
+		hashes, edge = append(hashes, h[:]...), edge[:end]
 	}
-	return hashes, nil
+	return hashes, append(edge, h[:]...)
+}
+
+func (q queryer) hash(ctx context.Context, position int64) (tlog.Hash, error) {
+	level, n := tlog.SplitStoredHashIndex(position)
+	seq := (n+1)<<level - 1 // the leaf that completed the subtree
+	var b []byte
+	if err := q.row(ctx, "SELECT hashes FROM audit_leaves WHERE seq = ?", seq).Scan(&b); err != nil {
+		return tlog.Hash{}, fmt.Errorf("read the hashes of event %d: %w", seq, err)
+	}
+	start := level * tlog.HashSize
+	if len(b) < start+tlog.HashSize {
+		return tlog.Hash{}, fmt.Errorf("event %d has %d bytes of hashes", seq, len(b))
+	}
+	return tlog.Hash(b[start : start+tlog.HashSize]), nil
 }
 
 // Hashes reads the stored hashes of the audit log's tree.
 func (db *DB) Hashes(ctx context.Context) tlog.HashReader {
 	return tlog.HashReaderFunc(func(positions []int64) ([]tlog.Hash, error) {
-		return readHashes(ctx, db.queryer, positions, nil)
+		hashes := make([]tlog.Hash, len(positions))
+		for i, position := range positions {
+			h, err := db.hash(ctx, position)
+			if err != nil {
+				return nil, unavailable(err)
+			}
+			hashes[i] = h
+		}
+		return hashes, nil
 	})
 }
 
@@ -133,18 +137,22 @@ func (db *DB) Leaves(ctx context.Context, f LeafFilter) ([][]byte, error) {
 		add("time < ?", toMicros(f.Until))
 	}
 	if prefix, ok := strings.CutSuffix(f.Action, ".*"); ok {
-		// Byte order: '/' is the character after '.'.
-		add("action >= ?", prefix+".")
-		add("action < ?", prefix+"/")
+		// No comparison by order and no LIKE: they differ between the engines
+		// and with the collation of the database.
+		prefix += "."
+		where, args = append(where, "substr(action, 1, ?) = ?"), append(args, len(prefix), prefix)
 	} else if f.Action != "" {
 		add("action = ?", f.Action)
 	}
 	for _, c := range []struct{ column, value string }{
-		{"actor", f.Actor}, {"object", f.Object}, {"target", f.Target}, {"session", f.Session},
+		{"actor", f.Actor}, {"object", f.Object}, {"target", f.Target},
 	} {
 		if c.value != "" {
 			add(c.column+" = ?", c.value)
 		}
+	}
+	if f.Session != "" {
+		add("session <> '' AND session = ?", f.Session) // both, for the partial index
 	}
 	order := "seq"
 	if f.Newest {

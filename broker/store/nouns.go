@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 )
@@ -95,6 +96,12 @@ var sessions = newTable("sessions", "id", func(s *access.Session) []column {
 		{"serial", unsigned{&s.Serial}}, {"recording", encoded{&s.Recording}}, {"version", &s.Version},
 	}
 })
+
+func statements() []string {
+	return slices.Concat([]string{readHead, moveHead, insertLeaf},
+		users.statements(), targets.statements(), roles.statements(), requests.statements(), approvals.statements(),
+		grants.statements(), sessions.statements(), certificates.statements())
+}
 
 // The reads below exist on both sides of a change: a Tx locks what it reads, a
 // DB reads what is committed.

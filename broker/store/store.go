@@ -85,7 +85,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		db.Close()
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := db.prepare(ctx, moveHead, insertLeaf, insertHash); err != nil {
+	if err := db.prepare(ctx, statements()...); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open database: %w", err)
 	}
@@ -195,6 +195,26 @@ func (q queryer) rows(ctx context.Context, query string, args ...any) (*sql.Rows
 	return q.conn.QueryContext(ctx, q.db.bind(query), args...)
 }
 
+// A transaction uses the statements that are prepared where there is one.
+type transaction struct {
+	*sql.Tx
+	prepared map[string]*sql.Stmt
+}
+
+func (t transaction) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if s, ok := t.prepared[query]; ok {
+		return t.StmtContext(ctx, s).ExecContext(ctx, args...)
+	}
+	return t.Tx.ExecContext(ctx, query, args...)
+}
+
+func (t transaction) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if s, ok := t.prepared[query]; ok {
+		return t.StmtContext(ctx, s).QueryRowContext(ctx, args...)
+	}
+	return t.Tx.QueryRowContext(ctx, query, args...)
+}
+
 // bind turns ? into $1, $2 for PostgreSQL. No statement here has a ? of another
 // meaning.
 func (db *DB) bind(query string) string {
@@ -222,10 +242,9 @@ func (db *DB) bind(query string) string {
 // done, so that two servers cannot decide on the same thing at once.
 type Tx struct {
 	queryer
-	tx     *sql.Tx
+	tx     transaction
 	now    time.Time
 	events []audit.Event
-	size   int64 // of the audit log, once events are written
 }
 
 // Now is the time of the change, in microseconds UTC.
@@ -236,15 +255,9 @@ func (tx *Tx) Now() time.Time { return tx.now }
 func (tx *Tx) Also(e audit.Event) { tx.events = append(tx.events, e) }
 
 func (tx *Tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	var res sql.Result
-	var err error
-	if s, ok := tx.db.prepared[query]; ok {
-		res, err = tx.tx.StmtContext(ctx, s).ExecContext(ctx, args...)
-	} else {
-		res, err = tx.tx.ExecContext(ctx, tx.db.bind(query), args...)
-	}
+	res, err := tx.tx.ExecContext(ctx, tx.db.bind(query), args...)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %w", errDatabase, err)
 	}
 	return res.RowsAffected()
 }
@@ -267,7 +280,7 @@ func (db *DB) prepare(ctx context.Context, queries ...string) error {
 
 // lock is the clause that keeps a row that a change has read.
 func (q queryer) lock() string {
-	if _, changing := q.conn.(*sql.Tx); changing && q.db.postgres {
+	if _, changing := q.conn.(transaction); changing && q.db.postgres {
 		return " FOR NO KEY UPDATE"
 	}
 	return "" // SQLite has one writer at a time
@@ -276,12 +289,14 @@ func (q queryer) lock() string {
 // failed says what could not be done. Outside a change that is the whole
 // answer: the database is not available.
 func (q queryer) failed(what string, err error) error {
-	err = fmt.Errorf("%s: %w", what, err)
-	if _, changing := q.conn.(*sql.Tx); changing {
-		return err
+	if _, changing := q.conn.(transaction); changing {
+		return fmt.Errorf("%s: %w: %w", what, errDatabase, err)
 	}
-	return unavailable(err)
+	return unavailable(fmt.Errorf("%s: %w", what, err))
 }
+
+// errDatabase: the database broke; the change did not refuse.
+var errDatabase = errors.New("database")
 
 // errStale: the row has changed since it was read; the change is tried again.
 var errStale = errors.New("changed by somebody else meanwhile")
@@ -313,6 +328,9 @@ func (db *DB) Change(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) 
 			if refusal.Reason == "" {
 				refusal.Reason = audit.Clean(err.Error(), audit.MaxReason)
 			}
+			// Who gives up waiting does not get around the record.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
 			if e := db.Record(ctx, *refusal); e != nil {
 				return errors.Join(err, e)
 			}
@@ -325,6 +343,8 @@ func (db *DB) Change(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) 
 			}
 		case errors.Is(err, errStale):
 			return &access.Error{Kind: access.ErrConflict, Code: "DB-3011", Text: "it is being changed by others at this moment; try again"}
+		case ctx.Err() != nil:
+			return unavailable(fmt.Errorf("%w: %w", ctx.Err(), err))
 		default:
 			return unavailable(err)
 		}
@@ -348,29 +368,30 @@ func (db *DB) try(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) (*a
 		return nil, err
 	}
 	defer conn.Rollback() // does nothing after Commit
-	tx := &Tx{queryer: queryer{db, conn}, tx: conn, now: db.now().UTC().Truncate(time.Microsecond)}
+	t := transaction{conn, db.prepared}
+	tx := &Tx{queryer: queryer{db, t}, tx: t, now: db.now().UTC().Truncate(time.Microsecond)}
 	e, err := fn(tx)
 	if err != nil {
-		if errors.Is(err, errStale) || isDatabase(err) {
+		if errors.Is(err, errStale) || errors.Is(err, errDatabase) {
 			return nil, err
 		}
 		return &e, err
 	}
-	if e.Outcome == "" {
-		e.Outcome = audit.Done
+	events := append([]audit.Event{e}, tx.events...)
+	for i := range events {
+		if events[i].Outcome == "" {
+			events[i].Outcome = audit.Done
+		}
 	}
-	if err := tx.append(ctx, append([]audit.Event{e}, tx.events...)); err != nil {
+	if !db.postgres {
+		// Nothing here waits; to be cancelled costs the driver a goroutine for
+		// each statement. Commit looks at the caller's context again.
+		ctx = context.WithoutCancel(ctx)
+	}
+	if err := tx.append(ctx, events); err != nil {
 		return nil, fmt.Errorf("write the audit event: %w", err)
 	}
 	return nil, conn.Commit()
-}
-
-func isDatabase(err error) bool {
-	var lite *sqlite.Error
-	var pg *pgconn.PgError
-	var pgConn *pgconn.ConnectError
-	return errors.As(err, &lite) || errors.As(err, &pg) || errors.As(err, &pgConn) ||
-		errors.Is(err, sql.ErrConnDone) || errors.Is(err, sql.ErrTxDone) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func isRetryable(err error) bool {

@@ -34,7 +34,9 @@ type column struct {
 
 func newTable[T any](name, key string, columns func(*T) []column) *table[T] {
 	var names, marks, sets []string
+	versioned := false
 	for _, c := range columns(new(T)) {
+		versioned = versioned || c.name == "version"
 		names = append(names, c.name)
 		marks = append(marks, "?")
 		if c.name != key {
@@ -42,12 +44,24 @@ func newTable[T any](name, key string, columns func(*T) []column) *table[T] {
 		}
 	}
 	all := strings.Join(names, ", ")
-	return &table[T]{
+	t := &table[T]{
 		name: name, key: key, columns: columns,
 		read:   "SELECT " + all + " FROM " + name,
 		insert: "INSERT INTO " + name + " (" + all + ") VALUES (" + strings.Join(marks, ", ") + ")",
-		update: "UPDATE " + name + " SET " + strings.Join(sets, ", ") + " WHERE " + key + " = ? AND version = ?",
 	}
+	if versioned {
+		t.update = "UPDATE " + name + " SET " + strings.Join(sets, ", ") + " WHERE " + key + " = ? AND version = ?"
+	}
+	return t
+}
+
+// statements are those that are worth to be prepared.
+func (t *table[T]) statements() []string {
+	list := []string{t.insert}
+	if t.update != "" {
+		list = append(list, t.update, t.read+" WHERE "+t.key+" = ?")
+	}
+	return list
 }
 
 // one returns the row that the clause selects, or access.ErrNotFound.

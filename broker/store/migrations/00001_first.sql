@@ -169,7 +169,8 @@ CREATE TABLE certificates (
     key        TEXT   NOT NULL,
     issued_at  BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
-    revoked_at BIGINT NOT NULL
+    revoked_at BIGINT NOT NULL,
+    mfa_at     BIGINT NOT NULL
 );
 
 CREATE TABLE vault_records (
@@ -178,14 +179,19 @@ CREATE TABLE vault_records (
     sealed  BYTEA  NOT NULL
 );
 
--- The audit log: leaves and the hashes of their Merkle tree, written in the
--- transaction of the change that they tell of.
+-- The audit log, written in the transaction of the change that it tells of.
+-- The head has the size of the log and the right edge of its Merkle tree: the
+-- roots of the full subtrees, largest first, 32 bytes each. That is all that a
+-- further leaf builds on, and it cannot be of another history than the size.
 CREATE TABLE audit_head (
     id   BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
-    size BIGINT NOT NULL
+    size BIGINT NOT NULL,
+    edge BYTEA  NOT NULL
 );
-INSERT INTO audit_head (id, size) VALUES (1, 0);
+INSERT INTO audit_head (id, size, edge) VALUES (1, 0, '');
 
+-- hashes are the leaf's and those of the subtrees that it completes, smallest
+-- first, 32 bytes each. They stand before the leaf because they are read alone.
 CREATE TABLE audit_leaves (
     seq     BIGINT NOT NULL PRIMARY KEY,
     time    BIGINT NOT NULL,
@@ -194,14 +200,11 @@ CREATE TABLE audit_leaves (
     object  TEXT   NOT NULL,
     target  TEXT   NOT NULL,
     session TEXT   NOT NULL,
+    hashes  BYTEA  NOT NULL,
     leaf    BYTEA  NOT NULL
 );
-CREATE INDEX audit_leaves_session ON audit_leaves (session, action);
-
-CREATE TABLE audit_hashes (
-    position BIGINT NOT NULL PRIMARY KEY,
-    hash     BYTEA  NOT NULL
-);
+-- Most events belong to no session; they need not be in the index.
+CREATE INDEX audit_leaves_session ON audit_leaves (session, action) WHERE session <> '';
 
 CREATE TABLE audit_checkpoints (
     size    BIGINT NOT NULL PRIMARY KEY,
