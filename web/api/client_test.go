@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -337,12 +338,13 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 func TestTrust(t *testing.T) {
 	calls := 0
-	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls++
 		answer(w, 200, "application/json", `{"version":"1"}`)
 	}))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes
+	srv.StartTLS()
 	defer srv.Close()
-	srv.Config.ErrorLog = nil
 	pin := Fingerprint(srv.Certificate())
 	seen, err := PeerFingerprint(t.Context(), srv.URL)
 	if err != nil || seen != pin {
