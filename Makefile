@@ -1,0 +1,56 @@
+# What people type. `make test` is all that CI runs (.ci/run calls it).
+
+GO      ?= go
+TOOL     = $(GO) tool -modfile=.ci/tools.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 10s
+
+.PHONY: build test packages lint unit stories fuzz golden bench cover repro demo dev ui
+
+build: ## both programs into bin/, static
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/drawbolt ./cmd/drawboltd
+
+demo: build ## the main job, once, for real, on loopback
+	bin/drawboltd demo
+
+dev: build ## the demo's servers without the story
+	bin/drawboltd demo --no-story
+
+test: packages lint build unit stories fuzz repro ## everything
+
+packages: ## install what the tests need, or name it
+	./.ci/packages
+
+lint: ## gofmt, vet, staticcheck, go.mod
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/drawbolt
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/drawbolt
+
+unit: ## every package's tests with the race detector
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v '/test$$')
+
+stories: build ## the real programs against real servers
+	$(GO) test -timeout 20m ./test
+
+fuzz: ## each fuzz test for FUZZTIME
+	./.ci/fuzz $(FUZZTIME)
+
+golden: ## rewrite the golden files
+	UPDATE_GOLDEN=1 $(GO) test ./...
+
+bench: build ## beside what people run otherwise; see docs/performance.md
+	./test/bench/run
+
+cover:
+	$(GO) test -coverprofile=/tmp/drawbolt.cover ./... && $(GO) tool cover -func=/tmp/drawbolt.cover | tail -1
+
+repro: ## two builds give the same bytes
+	./.ci/repro
+
+ui: ## the style sheet and the scripts, after a change of web/ui/assets (needs npm)
+	web/ui/assets/build.sh
+	$(TOOL) templ generate -path web/ui
