@@ -1,0 +1,80 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/web/ui"
+)
+
+// assets are the static files, compressed once. Their address has a hash of all
+// of them in it, so they may be kept for good.
+type assets struct {
+	version string
+	files   map[string]asset
+}
+
+type asset struct {
+	media         string
+	plain, packed []byte
+}
+
+var mediaTypes = map[string]string{
+	"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml", "txt": "text/plain; charset=utf-8",
+}
+
+func loadAssets() (assets, error) {
+	a := assets{files: map[string]asset{}}
+	sum := sha256.New()
+	list, err := fs.ReadDir(ui.Static, "static")
+	if err != nil {
+		return a, fmt.Errorf("read the static files: %w", err)
+	}
+	for _, e := range list {
+		plain, err := fs.ReadFile(ui.Static, "static/"+e.Name())
+		if err != nil {
+			return a, fmt.Errorf("read the static files: %w", err)
+		}
+		media, ok := mediaTypes[e.Name()[strings.LastIndexByte(e.Name(), '.')+1:]]
+		if !ok {
+			return a, fmt.Errorf("the static file %s is of no known type", e.Name())
+		}
+		var b bytes.Buffer
+		z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is a valid one
+		z.Write(plain)
+		z.Close()
+		a.files[e.Name()] = asset{media, plain, b.Bytes()}
+		fmt.Fprintf(sum, "%s %d\n%s", e.Name(), len(plain), plain)
+	}
+	a.version = hex.EncodeToString(sum.Sum(nil)[:8])
+	return a, nil
+}
+
+// path is where pages find the files.
+func (a assets) path() string { return "/static/" + a.version + "/" }
+
+func (s *Server) staticFile(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	f, ok := s.assets.files[r.PathValue("file")]
+	if !ok || r.PathValue("version") != s.assets.version {
+		s.fail(w, r, by, &access.Error{Kind: access.ErrNotFound, Code: "DB-6001", Text: "there is no such file"})
+		return
+	}
+	h, body := w.Header(), f.plain
+	h.Set("Content-Type", f.media)
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("Vary", "Accept-Encoding")
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		body = f.packed
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.Write(body)
+}

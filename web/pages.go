@@ -1,0 +1,427 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/web/api"
+	"github.com/drawbolt/drawbolt/web/ui"
+)
+
+// The pages call the same verbs as the API and show its wire types, so that a
+// page can say nothing that a client would not be told.
+
+func (s *Server) page(by access.Caller, title, path string) ui.Page {
+	return ui.Page{Title: title, User: by.User.Name, Path: path, Static: s.assets.path(), Now: s.now()}
+}
+
+// show writes a page. It is rendered whole first: half a page is none.
+func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
+	var b bytes.Buffer
+	if err := c.Render(r.Context(), &b); err != nil {
+		s.writeProblem(w, s.problem(r, fmt.Errorf("render the page: %w", err)))
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	w.Write(b.Bytes())
+}
+
+// problemPage stands in the place of a page that cannot be shown.
+func (s *Server) problemPage(w http.ResponseWriter, r *http.Request, by access.Caller, p *problem) {
+	out := s.page(by, p.Title, "")
+	out.Error = &p.Problem
+	s.show(w, r, p.Status, ui.Problem(out))
+}
+
+// with puts what went wrong with a form onto the page that shows the form
+// again, and returns the status of the answer.
+func (s *Server) with(p *ui.Page, r *http.Request, err error) int {
+	if err == nil {
+		return http.StatusOK
+	}
+	said := s.problem(r, err)
+	p.Error = &said.Problem
+	return said.Status
+}
+
+// unchanged answers a poll that has nothing new with 204, on which htmx leaves
+// the page alone: what somebody is typing stays.
+func unchanged(w http.ResponseWriter, r *http.Request, key string) bool {
+	if r.Header.Get("HX-Request") != "true" || r.URL.Query().Get("seen") != key {
+		return false
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// keyOf changes when what is shown of the requests does.
+func keyOf(lists ...[]ui.Request) string {
+	sum := sha256.New()
+	for _, list := range lists {
+		for _, r := range list {
+			grant := ""
+			if r.Grant != nil {
+				grant = r.Grant.State
+			}
+			fmt.Fprintln(sum, r.ID, r.Version, r.State, grant)
+		}
+		fmt.Fprintln(sum)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}
+
+func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
+	return ui.Request{
+		Request: s.viewCase(c), Mine: c.Request.RequesterID == by.User.ID, Source: c.Request.Source,
+		Command: s.sshCommand(c.Request.Account, c.Request.TargetName),
+	}
+}
+
+// sshCommand is what a stock ssh client takes without any configuration.
+func (s *Server) sshCommand(account, target string) string {
+	if s.sshPort == 22 {
+		return "ssh " + account + "+" + target + "@" + s.sshHost
+	}
+	return "ssh -p " + strconv.Itoa(s.sshPort) + " " + account + "+" + target + "@" + s.sshHost
+}
+
+func (s *Server) viewRequests(by access.Caller, list []broker.Case) []ui.Request {
+	return each(list, func(c broker.Case) ui.Request { return s.viewRequest(by, c) })
+}
+
+// Signing in.
+
+func (s *Server) loginPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	s.show(w, r, http.StatusOK, ui.Login(s.page(by, "Sign in", ""), "", localPath(r.URL.Query().Get("next"))))
+}
+
+func (s *Server) loginForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	name, next := r.PostFormValue("user"), localPath(r.PostFormValue("next"))
+	user, mfaAt, err := s.c.Local.Login(r.Context(), name, []byte(r.PostFormValue("password")), r.PostFormValue("otp"), by.Source)
+	var token string
+	var expires time.Time
+	if err == nil {
+		token, expires, err = s.issue(r.Context(), user, by, mfaAt)
+	}
+	if err != nil {
+		p := s.page(access.Caller{}, "Sign in", "")
+		status := s.with(&p, r, err)
+		s.show(w, r, status, ui.Login(p, name, next))
+		return
+	}
+	// A fresh login each time; the one that this browser had ends.
+	if by.Login != "" {
+		if err := s.c.Logins.Revoke(r.Context(), by, by.Login); err != nil {
+			s.fail(w, r, access.Caller{}, err)
+			return
+		}
+	}
+	setCookie(w, token, expires)
+	http.Redirect(w, r, next, http.StatusSeeOther)
+}
+
+func (s *Server) issue(ctx context.Context, user access.User, by access.Caller, mfaAt time.Time) (string, time.Time, error) {
+	token, l, err := s.c.Logins.Issue(ctx, user, by.Source, "web", mfaAt)
+	return token, l.ExpiresAt, err
+}
+
+func (s *Server) logoutForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	if err := s.c.Logins.Revoke(r.Context(), by, by.Login); err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	endCookie(w)
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+func (s *Server) setupPage(w http.ResponseWriter, r *http.Request, _ access.Caller) {
+	token := r.URL.Query().Get("token")
+	user, err := s.c.Local.SetupUser(r.Context(), token)
+	if err != nil {
+		s.fail(w, r, access.Caller{}, err)
+		return
+	}
+	s.show(w, r, http.StatusOK, ui.Setup(s.page(access.Caller{}, "Choose a password", ""), user.Name, token))
+}
+
+func (s *Server) setupForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	token, password := r.PostFormValue("token"), r.PostFormValue("password")
+	user, err := s.c.Local.SetupUser(r.Context(), token)
+	if err != nil {
+		s.fail(w, r, access.Caller{}, err)
+		return
+	}
+	if password != r.PostFormValue("again") {
+		err = access.Invalid("the two passwords are not the same")
+	} else {
+		_, err = s.c.Local.Setup(r.Context(), token, []byte(password), by.Source, "web")
+	}
+	if errors.Is(err, access.ErrInvalid) {
+		p := s.page(access.Caller{}, "Choose a password", "")
+		s.show(w, r, s.with(&p, r, err), ui.Setup(p, user.Name, token))
+		return
+	}
+	if err != nil {
+		s.fail(w, r, access.Caller{}, err)
+		return
+	}
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+func (s *Server) devicePage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	p := s.page(by, "Log in on the command line", "")
+	code := r.URL.Query().Get("code")
+	if code == "" {
+		s.show(w, r, http.StatusOK, ui.DevicePage(p, ui.Device{}))
+		return
+	}
+	d, err := s.c.Logins.Device(r.Context(), code)
+	status := s.with(&p, r, err)
+	s.show(w, r, status, ui.DevicePage(p, ui.Device{Code: d.Code, Client: d.Client, Source: d.Source, ExpiresAt: d.ExpiresAt}))
+}
+
+func (s *Server) deviceForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	p := s.page(by, "Log in on the command line", "")
+	code, done := r.PostFormValue("code"), ""
+	var err error
+	switch r.PostFormValue("action") {
+	case "confirm":
+		err, done = s.c.Logins.ConfirmDevice(r.Context(), by, code), "Confirmed. You can go back to your terminal and close this page."
+	case "deny":
+		err, done = s.c.Logins.DenyDevice(r.Context(), by, code), "Refused. Nobody was let in."
+	default:
+		err = access.Invalid("say whether you confirm or refuse")
+	}
+	if err != nil {
+		done = ""
+	}
+	s.show(w, r, s.with(&p, r, err), ui.DevicePage(p, ui.Device{Done: done}))
+}
+
+// Requests.
+
+func (s *Server) homePage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	open, err := s.c.Broker.Requests(r.Context(), by, broker.Filter{Mine: true, Active: true, Limit: 50})
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	mine, err := s.c.Broker.Requests(r.Context(), by, broker.Filter{Mine: true, Limit: 20})
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	inbox, err := s.c.Broker.Requests(r.Context(), by, broker.Filter{Inbox: true, Limit: 50})
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	h := ui.Home{Open: s.viewRequests(by, open), Inbox: len(inbox)}
+	for _, x := range s.viewRequests(by, mine) {
+		switch {
+		case x.State == api.Pending:
+			h.Pending = append(h.Pending, x)
+		case !x.Open() && len(h.Recent) < 10:
+			h.Recent = append(h.Recent, x)
+		}
+	}
+	h.Key = keyOf(h.Open, h.Pending, h.Recent, s.viewRequests(by, inbox))
+	if unchanged(w, r, h.Key) {
+		return
+	}
+	s.show(w, r, http.StatusOK, ui.HomePage(s.page(by, "My access", "/"), h))
+}
+
+func (s *Server) inboxPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	list, err := s.c.Broker.Requests(r.Context(), by, broker.Filter{Inbox: true, Limit: 100})
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	items := s.viewRequests(by, list)
+	in := ui.Inbox{Key: keyOf(items), Items: items}
+	if unchanged(w, r, in.Key) {
+		return
+	}
+	s.show(w, r, http.StatusOK, ui.InboxPage(s.page(by, "Inbox", "/inbox"), in))
+}
+
+func (s *Server) requestPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	c, err := s.c.Broker.FindRequest(r.Context(), by, r.PathValue("id"))
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	view := s.viewRequest(by, c)
+	if unchanged(w, r, keyOf([]ui.Request{view})) {
+		return
+	}
+	s.showRequest(w, r, by, view, nil)
+}
+
+func (s *Server) showRequest(w http.ResponseWriter, r *http.Request, by access.Caller, view ui.Request, err error) {
+	view.Key = keyOf([]ui.Request{view})
+	p := s.page(by, view.Account+" on "+view.Target, "")
+	status := s.with(&p, r, err)
+	s.show(w, r, status, ui.RequestPage(p, view))
+}
+
+// requestForm is every decision that a page can send about a request. What is
+// done is seen on the page that the browser is sent to; what is refused is told
+// above the request as it is now, with what was typed.
+func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	ctx, id, b := r.Context(), r.PathValue("id"), s.c.Broker
+	note, digest := r.PostFormValue("note"), r.PostFormValue("digest")
+	secondsGiven, err := strconv.ParseInt(r.PostFormValue("seconds"), 10, 64)
+	if err != nil {
+		secondsGiven = 0
+	}
+	err = nil
+	switch r.PostFormValue("action") {
+	case "approve":
+		if secondsGiven <= 0 {
+			err = access.Invalid("choose for how long")
+			break
+		}
+		_, err = b.Approve(ctx, by, id, digest, broker.Answer{Duration: duration(secondsGiven), Comment: note})
+	case "deny":
+		_, err = b.Deny(ctx, by, id, digest, note)
+	case "cancel":
+		_, err = b.Cancel(ctx, by, id)
+	case "end":
+		_, err = b.Release(ctx, by, id)
+	case "extend":
+		_, err = b.Extend(ctx, by, id, duration(secondsGiven))
+	case "revoke":
+		_, err = b.Revoke(ctx, by, id, note)
+	default:
+		err = access.Invalid("there is no such decision")
+	}
+	if err == nil {
+		http.Redirect(w, r, "/r/"+url.PathEscape(id), http.StatusSeeOther)
+		return
+	}
+	c, findErr := b.FindRequest(ctx, by, id)
+	if findErr != nil {
+		s.fail(w, r, by, err) // what was wrong first
+		return
+	}
+	view := s.viewRequest(by, c)
+	view.Typed = ui.Decision{Seconds: secondsGiven, Note: note}
+	s.showRequest(w, r, by, view, err)
+}
+
+func (s *Server) askPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	q := r.URL.Query()
+	s.showAsk(w, r, by, ui.Ask{Target: q.Get("target"), Account: q.Get("account"), Reason: q.Get("reason"), Seconds: 3600}, nil)
+}
+
+func (s *Server) showAsk(w http.ResponseWriter, r *http.Request, by access.Caller, a ui.Ask, err error) {
+	p := s.page(by, "Ask for access", "")
+	status := s.with(&p, r, err)
+	list, err := s.c.Broker.Targets(r.Context(), by)
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	a.Targets = each(list, viewTarget)
+	s.show(w, r, status, ui.AskPage(p, a))
+}
+
+func (s *Server) askForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	a := ui.Ask{
+		Target: r.PostFormValue("target"), Account: r.PostFormValue("account"), Reason: r.PostFormValue("reason"),
+		BreakGlass: r.PostFormValue("break_glass") == "yes",
+	}
+	a.Seconds, _ = strconv.ParseInt(r.PostFormValue("seconds"), 10, 64) // 0: the default
+	c, err := s.c.Broker.Request(r.Context(), by, broker.Ask{
+		Target: a.Target, Account: a.Account, Reason: a.Reason, Duration: duration(a.Seconds), BreakGlass: a.BreakGlass,
+	})
+	if err != nil {
+		s.showAsk(w, r, by, a, err)
+		return
+	}
+	http.Redirect(w, r, "/r/"+c.Request.ID, http.StatusSeeOther)
+}
+
+func (s *Server) targetsPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	list, err := s.c.Broker.Targets(r.Context(), by)
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	s.show(w, r, http.StatusOK, ui.TargetsPage(s.page(by, "Targets", "/targets"), each(list, viewTarget)))
+}
+
+// Sessions.
+
+func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	const limit = 50
+	q := r.URL.Query()
+	live := q.Get("live") == "true"
+	list, err := s.c.Broker.Sessions(r.Context(), by, broker.SessionFilter{Live: live, Before: q.Get("before"), Limit: limit})
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	older := ""
+	if len(list) == limit {
+		older = "/sessions?" + url.Values{"live": {strconv.FormatBool(live)}, "before": {list[limit-1].ID}}.Encode()
+	}
+	s.show(w, r, http.StatusOK, ui.SessionsPage(s.page(by, "Sessions", "/sessions"), each(list, apiSession), live, older))
+}
+
+func (s *Server) sessionPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	s.showSession(w, r, by, nil)
+}
+
+func (s *Server) showSession(w http.ResponseWriter, r *http.Request, by access.Caller, wrong error) {
+	x, err := s.c.Broker.FindSession(r.Context(), by, r.PathValue("id"))
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	view := ui.Session{Session: apiSession(x), MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID}
+	c, err := s.c.Broker.FindRequest(r.Context(), by, x.RequestID)
+	switch {
+	case err == nil:
+		of := s.viewCase(c)
+		view.Of = &of
+	case !errors.Is(err, access.ErrNotFound) && !errors.Is(err, access.ErrDenied):
+		s.fail(w, r, by, err)
+		return
+	}
+	p := s.page(by, x.ID, "/sessions")
+	s.show(w, r, s.with(&p, r, wrong), ui.SessionPage(p, view))
+}
+
+func (s *Server) sessionForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	id := r.PathValue("id")
+	if err := s.c.Broker.Terminate(r.Context(), by, id, r.PostFormValue("note")); err != nil {
+		s.showSession(w, r, by, err)
+		return
+	}
+	http.Redirect(w, r, "/sessions/"+url.PathEscape(id), http.StatusSeeOther)
+}
+
+func (s *Server) transcript(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	c, err := s.openText(r.Context(), by, r.PathValue("id"))
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	s.send(w, r, c)
+}

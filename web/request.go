@@ -1,0 +1,135 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/web/api"
+)
+
+func (s *Server) viewCase(c broker.Case) api.Request {
+	r, now := &c.Request, s.now()
+	out := api.Request{
+		ID: r.ID, State: string(r.StateAt(now)), Requester: r.RequesterName, Target: r.TargetName, Account: r.Account,
+		Role: r.Role, Reason: r.Reason, Ticket: r.Ticket, DurationSeconds: seconds(r.Duration), BreakGlass: r.BreakGlass,
+		Start: when(r.Start), CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), DecidedAt: when(r.DecidedAt),
+		DecidedBy: r.DecidedBy, Note: r.Note,
+		Approvals: each(r.Approvals, func(a access.Approval) api.Approval {
+			return api.Approval{User: a.UserName, Comment: a.Comment, DurationSeconds: seconds(a.Duration), At: a.At.UTC()}
+		}),
+		Needed: each(r.Needs, func(n access.Need) api.Need {
+			return api.Need{Count: n.Count, Groups: n.Groups, Have: have(r, n)}
+		}),
+		Waiting: each(c.Waiting, same), MayDecide: c.MayDecide, Digest: r.Digest(), Version: c.Version(),
+		Policy: api.Policy{
+			Rule: r.Policy.Rule, Text: r.Policy.Text, Decision: r.Policy.Decision, InputHash: r.Policy.InputHash, Digest: r.Policy.Digest,
+		},
+		URL: s.url + "/r/" + r.ID, Grant: apiGrant(c.Grant, now),
+	}
+	if len(r.Approvals) > 0 && out.DecidedBy == "" && r.State == access.Approved {
+		out.DecidedBy = r.Approvals[len(r.Approvals)-1].UserName
+	}
+	return out
+}
+
+// answerCase is what every verb on a request answers.
+func (s *Server) answerCase(c broker.Case, err error) (api.Request, error) {
+	if err != nil {
+		return api.Request{}, err
+	}
+	return s.viewCase(c), nil
+}
+
+// ByID names a request, a grant or a session.
+type ByID struct {
+	ID string `path:"id" maxLength:"32"`
+}
+
+func (s *Server) request(ctx context.Context, by access.Caller, in *struct{ Body api.RequestInput }) (api.Request, error) {
+	ask := broker.Ask{
+		Target: in.Body.Target, Account: in.Body.Account, Reason: in.Body.Reason,
+		Duration: duration(in.Body.DurationSeconds), BreakGlass: in.Body.BreakGlass,
+	}
+	if in.Body.Start != nil {
+		ask.Start = in.Body.Start.UTC()
+	}
+	return s.answerCase(s.c.Broker.Request(ctx, by, ask))
+}
+
+func (s *Server) requests(ctx context.Context, by access.Caller, in *struct {
+	State  string `query:"state" enum:"pending,approved,denied,cancelled,expired"`
+	Mine   bool   `query:"mine"`
+	Inbox  bool   `query:"inbox"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+	Before string `query:"before" maxLength:"32"`
+}) (api.List[api.Request], error) {
+	list, err := s.c.Broker.Requests(ctx, by, broker.Filter{
+		State: access.RequestState(in.State), Mine: in.Mine, Inbox: in.Inbox, Limit: in.Limit, Before: in.Before,
+	})
+	return page(list, in.Limit, s.viewCase, func(c broker.Case) string { return c.Request.ID }), err
+}
+
+func (s *Server) findRequest(ctx context.Context, by access.Caller, in *struct {
+	ByID
+	Wait    int64 `query:"wait_seconds" minimum:"0" maximum:"60"`
+	Version int64 `query:"version" minimum:"0"`
+}) (api.Request, error) {
+	if in.Wait == 0 {
+		return s.answerCase(s.c.Broker.FindRequest(ctx, by, in.ID))
+	}
+	leave, ok := s.polls.enter(by.User.ID)
+	if !ok {
+		return api.Request{}, &access.Error{Kind: errRate, Code: "DB-6009", Text: "you wait for too many requests at a time"}
+	}
+	defer leave()
+	wait := time.Duration(in.Wait) * time.Second
+	// The answer is later than others: move the deadline that guarded set.
+	_ = http.NewResponseController(ctx.Value(exchangeKey{}).(*exchange).w).SetWriteDeadline(time.Now().Add(wait + answerWithin))
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return s.answerCase(s.c.Broker.Await(ctx, by, in.ID, in.Version))
+}
+
+func (s *Server) approve(ctx context.Context, by access.Caller, in *struct {
+	ByID
+	Body api.ApproveInput
+}) (api.Request, error) {
+	return s.answerCase(s.c.Broker.Approve(ctx, by, in.ID, in.Body.Digest, broker.Answer{Duration: duration(in.Body.DurationSeconds), Comment: in.Body.Comment}))
+}
+
+func (s *Server) deny(ctx context.Context, by access.Caller, in *struct {
+	ByID
+	Body api.DenyInput
+}) (api.Request, error) {
+	return s.answerCase(s.c.Broker.Deny(ctx, by, in.ID, in.Body.Digest, in.Body.Reason))
+}
+
+type verb struct {
+	ByID
+	None
+}
+
+func (s *Server) cancel(ctx context.Context, by access.Caller, in *verb) (api.Request, error) {
+	return s.answerCase(s.c.Broker.Cancel(ctx, by, in.ID))
+}
+
+func (s *Server) end(ctx context.Context, by access.Caller, in *verb) (api.Request, error) {
+	return s.answerCase(s.c.Broker.Release(ctx, by, in.ID))
+}
+
+func (s *Server) extend(ctx context.Context, by access.Caller, in *struct {
+	ByID
+	Body api.ExtendInput
+}) (api.Request, error) {
+	return s.answerCase(s.c.Broker.Extend(ctx, by, in.ID, duration(in.Body.DurationSeconds)))
+}
+
+func (s *Server) revoke(ctx context.Context, by access.Caller, in *struct {
+	ByID
+	Body api.Reason
+}) (api.Request, error) {
+	return s.answerCase(s.c.Broker.Revoke(ctx, by, in.ID, in.Body.Reason))
+}

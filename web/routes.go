@@ -1,0 +1,335 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/web/api"
+)
+
+// auth says who may call a route. The zero value is none of them, and no route
+// may have it.
+type auth int
+
+const (
+	_     auth = iota
+	open       // anybody
+	login      // who bears a login: a token, or a browser's cookie
+)
+
+// A route is one line of what the server answers to. Either api or page is set.
+type route struct {
+	method, path string
+	auth         auth
+	costly       bool // an open one that costs a password hash or a row: fewer of them
+	summary      string
+	api          func(*Server, huma.API, huma.Operation)
+	page         func(*Server, http.ResponseWriter, *http.Request, access.Caller)
+}
+
+func (rt route) pattern() string {
+	if rt.path == "/" {
+		return rt.method + " /{$}"
+	}
+	return rt.method + " " + rt.path
+}
+
+// routes is every route there is. Nothing answers that does not stand here.
+func (s *Server) routes() []route {
+	const get, post, put, remove = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
+	return []route{
+		// The API, open.
+		{method: post, path: "/v1/login", auth: open, costly: true, summary: "Log in with a password", api: call((*Server).login)},
+		{method: post, path: "/v1/login/device", auth: open, costly: true, summary: "Begin a login that is finished in a browser", api: call((*Server).beginDevice)},
+		{method: post, path: "/v1/login/device/token", auth: open, summary: "Ask whether the login was confirmed; 202: not yet", api: call((*Server).finishDevice)},
+		{method: post, path: "/v1/setup", auth: open, costly: true, summary: "Choose the first password, under a one-time link", api: call((*Server).setup)},
+		{method: get, path: "/v1/authorities", auth: open, summary: "Public keys of the SSH authorities", api: call((*Server).authorities)},
+		{method: get, path: "/v1/version", auth: open, summary: "Version and clock of the server", api: call((*Server).version)},
+		{method: get, path: "/healthz", auth: open, page: (*Server).healthz},
+		{method: get, path: "/api/openapi.json", auth: open, page: (*Server).openAPIFile},
+
+		// The caller.
+		{method: post, path: "/v1/logout", auth: login, summary: "End this login", api: call((*Server).logout)},
+		{method: get, path: "/v1/me", auth: login, summary: "Who the caller is", api: call((*Server).me)},
+		{method: post, path: "/v1/me/certificate", auth: login, summary: "Certify an SSH key of the caller", api: call((*Server).certify)},
+		{method: get, path: "/v1/me/keys", auth: login, summary: "The caller's SSH keys", api: call((*Server).myKeys)},
+		{method: post, path: "/v1/me/keys", auth: login, summary: "Register an SSH key of the caller", api: call((*Server).addMyKey)},
+		{method: remove, path: "/v1/me/keys/{fingerprint}", auth: login, summary: "Forget an SSH key of the caller", api: call((*Server).removeMyKey)},
+		{method: post, path: "/v1/me/password", auth: login, summary: "Change the caller's password", api: call((*Server).setPassword)},
+		{method: post, path: "/v1/me/totp", auth: login, summary: "Make an authenticator; it counts when it is confirmed", api: call((*Server).beginTOTP)},
+		{method: post, path: "/v1/me/totp/confirm", auth: login, summary: "Turn the authenticator on with its first code", api: call((*Server).confirmTOTP)},
+
+		// Targets.
+		{method: get, path: "/v1/targets", auth: login, summary: "Targets the caller may know of", api: call((*Server).targets)},
+		{method: post, path: "/v1/targets", auth: login, summary: "Add a target", api: call((*Server).addTarget)},
+		{method: get, path: "/v1/targets/{name}", auth: login, summary: "One target", api: call((*Server).findTarget)},
+		{method: put, path: "/v1/targets/{name}", auth: login, summary: "Change a target", api: call((*Server).setTarget)},
+		{method: remove, path: "/v1/targets/{name}", auth: login, summary: "Remove a target", api: call((*Server).removeTarget)},
+		{method: post, path: "/v1/targets/{name}/lock", auth: login, summary: "Deny a target to everybody and cut its sessions", api: call((*Server).lockTarget)},
+		{method: post, path: "/v1/targets/{name}/unlock", auth: login, summary: "End a lock", api: call((*Server).unlockTarget)},
+
+		// Requests and their grants.
+		{method: post, path: "/v1/requests", auth: login, summary: "Ask for an account on a target", api: call((*Server).request)},
+		{method: get, path: "/v1/requests", auth: login, summary: "Requests, the newest first", api: call((*Server).requests)},
+		{method: get, path: "/v1/requests/{id}", auth: login, summary: "One request, by its id or its grant's; with wait_seconds when its version is no longer version", api: call((*Server).findRequest)},
+		{method: post, path: "/v1/requests/{id}/approve", auth: login, summary: "Approve what the digest names", api: call((*Server).approve)},
+		{method: post, path: "/v1/requests/{id}/deny", auth: login, summary: "Deny a request", api: call((*Server).deny)},
+		{method: post, path: "/v1/requests/{id}/cancel", auth: login, summary: "Take a pending request back", api: call((*Server).cancel)},
+		{method: post, path: "/v1/requests/{id}/end", auth: login, summary: "Give a grant back", api: call((*Server).end)},
+		{method: post, path: "/v1/requests/{id}/extend", auth: login, summary: "Lengthen a grant", api: call((*Server).extend)},
+		{method: post, path: "/v1/requests/{id}/revoke", auth: login, summary: "Take a grant away", api: call((*Server).revoke)},
+
+		// Sessions and their recordings.
+		{method: get, path: "/v1/sessions", auth: login, summary: "Sessions, the newest first", api: call((*Server).sessions)},
+		{method: get, path: "/v1/sessions/{id}", auth: login, summary: "One session", api: call((*Server).findSession)},
+		{method: post, path: "/v1/sessions/{id}/end", auth: login, summary: "Cut a running session", api: call((*Server).endSession)},
+		{method: get, path: "/v1/sessions/{id}/recording", auth: login, summary: "The recording, decrypted", api: stream((*Server).recording)},
+		{method: get, path: "/v1/sessions/{id}/proof", auth: login, summary: "The proof that the recording's hash stands in the audit log", api: call((*Server).proof)},
+		{method: get, path: "/v1/sessions/{id}/sealed", auth: login, summary: "The recording as it is kept (age)", api: stream((*Server).sealed)},
+
+		// The audit log.
+		{method: get, path: "/v1/audit/events", auth: login, summary: "Events, in the order of the log", api: call((*Server).events)},
+		{method: get, path: "/v1/audit/export", auth: login, summary: "The whole log with its proofs", api: stream((*Server).exportAudit)},
+		{method: get, path: "/v1/audit/checkpoint", auth: login, summary: "The newest signed head of the log", api: call((*Server).checkpoint)},
+		{method: get, path: "/v1/audit/key", auth: login, summary: "The keys to verify with", api: call((*Server).auditKey)},
+
+		// People, roles, policy.
+		{method: get, path: "/v1/users", auth: login, summary: "People", api: call((*Server).users)},
+		{method: post, path: "/v1/users", auth: login, summary: "Add a person", api: call((*Server).addUser)},
+		{method: get, path: "/v1/users/{name}", auth: login, summary: "One person", api: call((*Server).findUser)},
+		{method: put, path: "/v1/users/{name}", auth: login, summary: "Change a person", api: call((*Server).setUser)},
+		{method: post, path: "/v1/users/{name}/lock", auth: login, summary: "Deny everything to a person and cut that person's sessions", api: call((*Server).lockUser)},
+		{method: post, path: "/v1/users/{name}/unlock", auth: login, summary: "End a lock", api: call((*Server).unlockUser)},
+		{method: post, path: "/v1/users/{name}/setup", auth: login, summary: "Make a one-time link to choose a password", api: call((*Server).setupLink)},
+		{method: get, path: "/v1/users/{name}/keys", auth: login, summary: "A person's SSH keys", api: call((*Server).keys)},
+		{method: post, path: "/v1/users/{name}/keys", auth: login, summary: "Register an SSH key of a person", api: call((*Server).addKey)},
+		{method: remove, path: "/v1/users/{name}/keys/{fingerprint}", auth: login, summary: "Forget an SSH key of a person", api: call((*Server).removeKey)},
+		{method: get, path: "/v1/groups", auth: login, summary: "Groups and their members", api: call((*Server).groups)},
+		{method: get, path: "/v1/roles", auth: login, summary: "Roles", api: call((*Server).roles)},
+		{method: get, path: "/v1/roles/{name}", auth: login, summary: "One role", api: call((*Server).findRole)},
+		{method: put, path: "/v1/roles/{name}", auth: login, summary: "Make or change a role", api: call((*Server).setRole)},
+		{method: remove, path: "/v1/roles/{name}", auth: login, summary: "Remove a role", api: call((*Server).removeRole)},
+		{method: post, path: "/v1/policy/explain", auth: login, summary: "What the policy would say", api: call((*Server).explain)},
+
+		// Pages, open.
+		{method: get, path: "/static/{version}/{file}", auth: open, page: (*Server).staticFile},
+		{method: get, path: "/login", auth: open, page: (*Server).loginPage},
+		{method: post, path: "/login", auth: open, costly: true, page: (*Server).loginForm},
+		{method: get, path: "/setup", auth: open, page: (*Server).setupPage},
+		{method: post, path: "/setup", auth: open, costly: true, page: (*Server).setupForm},
+
+		// Pages.
+		{method: post, path: "/logout", auth: login, page: (*Server).logoutForm},
+		{method: get, path: "/device", auth: login, page: (*Server).devicePage},
+		{method: post, path: "/device", auth: login, page: (*Server).deviceForm},
+		{method: get, path: "/", auth: login, page: (*Server).homePage},
+		{method: get, path: "/inbox", auth: login, page: (*Server).inboxPage},
+		{method: get, path: "/ask", auth: login, page: (*Server).askPage},
+		{method: post, path: "/ask", auth: login, page: (*Server).askForm},
+		{method: get, path: "/r/{id}", auth: login, page: (*Server).requestPage},
+		{method: post, path: "/r/{id}", auth: login, page: (*Server).requestForm},
+		{method: get, path: "/targets", auth: login, page: (*Server).targetsPage},
+		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
+		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},
+		{method: post, path: "/sessions/{id}", auth: login, page: (*Server).sessionForm},
+		{method: get, path: "/sessions/{id}/transcript", auth: login, page: (*Server).transcript},
+	}
+}
+
+// build makes one handler of the table.
+func (s *Server) build() (http.Handler, error) {
+	mux := http.NewServeMux()
+	byPattern := map[string]route{}
+	for _, rt := range s.table {
+		if rt.auth != open && rt.auth != login {
+			return nil, fmt.Errorf("the route %s does not say who may call it", rt.pattern())
+		}
+		byPattern[rt.pattern()] = rt
+	}
+	conf := huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "drawbolt", Version: "1",
+				Description: "Just-in-time privileged access. Times are RFC 3339 in UTC, durations are whole seconds, keys are lower case, and what is not known is refused.",
+				License:     &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"token":  {Type: "http", Scheme: "bearer"},
+					"cookie": {Type: "apiKey", In: "cookie", Name: cookieName},
+				},
+			},
+		},
+		// No documentation page, no schema links: the first loads a script from
+		// elsewhere, the second are built from the Host header.
+		Formats:                      map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat}, // the second is for problem+json
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{rewrite},
+	}
+	of := humago.New(guardedMux{mux, s, byPattern}, conf)
+	refusal := of.OpenAPI().Components.Schemas.Schema(typeOf[api.Problem](), true, "Problem")
+	for _, rt := range s.table {
+		if rt.page != nil {
+			mux.HandleFunc(rt.pattern(), s.guarded(rt, func(w http.ResponseWriter, r *http.Request, by access.Caller) { rt.page(s, w, r, by) }))
+			continue
+		}
+		op := huma.Operation{
+			Method: rt.method, Path: rt.path, Summary: rt.summary,
+			OperationID:  operationID(rt),
+			Tags:         []string{strings.Split(rt.path, "/")[2]},
+			MaxBodyBytes: maxBody + 1, BodyReadTimeout: -1, // readBody has read it by then
+			Responses: map[string]*huma.Response{"default": {
+				Description: "A refusal or a failure",
+				Content:     map[string]*huma.MediaType{api.ProblemType: {Schema: refusal}},
+			}},
+		}
+		if rt.auth == login {
+			op.Security = []map[string][]string{{"token": {}}, {"cookie": {}}}
+		}
+		rt.api(s, of, op)
+	}
+	schemas := of.OpenAPI().Components.Schemas.Map()
+	delete(schemas, "ErrorModel") // huma's own, which no answer is
+	delete(schemas, "ErrorDetail")
+	var err error
+	if s.openAPI, err = json.MarshalIndent(of.OpenAPI(), "", "  "); err != nil {
+		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		by := access.Caller{Source: s.source(r)}
+		if !s.sources.allow(by.Source) {
+			s.fail(w, r, by, errRate)
+			return
+		}
+		if allowed := s.methods(mux, r); len(allowed) > 0 {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			s.fail(w, r, by, errMethod)
+			return
+		}
+		s.fail(w, r, by, &access.Error{Kind: access.ErrNotFound, Code: "DB-6001", Text: "there is nothing at this address"})
+	})
+	return s.secured(mux), nil
+}
+
+// methods returns the methods that the path would answer to.
+func (s *Server) methods(mux *http.ServeMux, r *http.Request) (allowed []string) {
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		probe := &http.Request{Method: m, URL: r.URL, Host: r.Host}
+		if _, pattern := mux.Handler(probe); pattern != "/" && pattern != "" {
+			allowed = append(allowed, m)
+		}
+	}
+	return allowed
+}
+
+// operationID names an operation after its address: post-requests-id-approve.
+func operationID(rt route) string {
+	path := strings.NewReplacer("/v1", "", "{", "", "}", "").Replace(rt.path)
+	return strings.ToLower(rt.method) + strings.ReplaceAll(path, "/", "-")
+}
+
+// guardedMux puts guarded in front of what huma registers.
+type guardedMux struct {
+	*http.ServeMux
+	s         *Server
+	byPattern map[string]route
+}
+
+func (m guardedMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	rt, ok := m.byPattern[pattern]
+	if !ok {
+		panic("web: " + pattern + " stands in no table") // a mistake in build
+	}
+	m.ServeMux.HandleFunc(pattern, m.s.guarded(rt, func(w http.ResponseWriter, r *http.Request, by access.Caller) {
+		h(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, &exchange{w, r, by})))
+	}))
+}
+
+// exchangeKey finds the exchange in a context: huma gives handlers nothing but
+// one. Only call and stream look for it.
+type exchangeKey struct{}
+
+type exchange struct {
+	w  http.ResponseWriter
+	r  *http.Request
+	by access.Caller
+}
+
+// An answer is what huma writes.
+type answer[O any] struct {
+	Status int
+	Body   O
+}
+
+// A statuser answers with another status than 200.
+type statuser interface{ status() int }
+
+// call makes an operation of a handler.
+func call[I, O any](handle func(*Server, context.Context, access.Caller, *I) (O, error)) func(*Server, huma.API, huma.Operation) {
+	return func(s *Server, of huma.API, op huma.Operation) {
+		op.DefaultStatus = http.StatusOK
+		huma.Register(of, op, func(ctx context.Context, in *I) (*answer[O], error) {
+			x := ctx.Value(exchangeKey{}).(*exchange)
+			body, err := handle(s, ctx, x.by, in)
+			if err != nil {
+				p := s.problem(x.r, err)
+				if p.Status == http.StatusUnauthorized {
+					x.w.Header().Set("WWW-Authenticate", `Bearer realm="drawbolt"`)
+				}
+				return nil, p
+			}
+			out := &answer[O]{http.StatusOK, body}
+			if st, ok := any(body).(statuser); ok {
+				out.Status = st.status()
+			}
+			return out, nil
+		})
+	}
+}
+
+// A content is an answer of any length. write is called once; an error from it
+// cuts the connection, so that the reader knows that there is more. What cannot
+// be had must have failed before.
+type content struct {
+	media string
+	file  string
+	write func(io.Writer) error
+}
+
+// stream makes an operation of a handler whose answer is not JSON.
+func stream[I any](handle func(*Server, context.Context, access.Caller, *I) (content, error)) func(*Server, huma.API, huma.Operation) {
+	return func(s *Server, of huma.API, op huma.Operation) {
+		op.DefaultStatus = http.StatusOK
+		op.Responses["200"] = &huma.Response{
+			Description: "A file", Content: map[string]*huma.MediaType{"*/*": {Schema: &huma.Schema{Type: "string", Format: "binary"}}},
+		}
+		huma.Register(of, op, func(ctx context.Context, in *I) (*huma.StreamResponse, error) {
+			x := ctx.Value(exchangeKey{}).(*exchange)
+			c, err := handle(s, ctx, x.by, in)
+			if err != nil {
+				return nil, s.problem(x.r, err)
+			}
+			return &huma.StreamResponse{Body: func(huma.Context) { s.send(x.w, x.r, c) }}, nil
+		})
+	}
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request, _ access.Caller) {
+	s.text(w, http.StatusOK, "ok\n")
+}
+
+func (s *Server) openAPIFile(w http.ResponseWriter, _ *http.Request, _ access.Caller) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(s.openAPI)
+}

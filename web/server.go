@@ -1,0 +1,193 @@
+// Package web is drawbolt over HTTP: the JSON API of web/api under /v1 and the
+// pages of web/ui for browsers. It says who calls, reads the question strictly,
+// puts it to one verb of the broker, and writes the answer. It decides nothing:
+// what a caller may do or see is the broker's to say.
+//
+// It trusts the identity package for what a token proves, and the addresses in
+// Config.TrustedProxies for whom they forward. It trusts nothing in a request:
+// bodies, headers, counts and times are limited, JSON that two readers could
+// understand differently is refused, and a request of a browser that another
+// site has caused changes nothing.
+//
+// It keeps no state but counters: sessions, logins and links live in the
+// broker's store, so any number of servers may answer one person.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/identity"
+	"github.com/drawbolt/drawbolt/broker/identity/local"
+)
+
+// Config is what a Server needs.
+type Config struct {
+	Broker *broker.Broker
+	Logins *identity.Logins
+	Local  *local.Provider
+
+	// OpenCast opens the recording of a session, decrypted (asciicast v3 with
+	// its seal); OpenSealed opens it as it is kept. The broker has been asked
+	// before either is called. nil: this server has no recordings to give.
+	OpenCast   func(context.Context, access.Session) (io.ReadCloser, error)
+	OpenSealed func(context.Context, access.Session) (io.ReadCloser, error)
+
+	ExternalURL    string         // https://gw.example.com: what people type, without a path
+	SSHAddress     string         // host:port of the SSH front, as clients reach it
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; default none
+	Version        string         // of the program
+	VerifierKey    string         // note verifier key of the audit log
+	RecordingKeys  []string       // note verifier keys of recordings, where others
+
+	// Ready reports whether this server can do its work now. Default: it can.
+	Ready func(context.Context) error
+
+	Now func() time.Time // default time.Now
+	Log *slog.Logger     // default slog.Default()
+}
+
+// A Server answers HTTP. It is safe for concurrent use.
+type Server struct {
+	c        Config
+	url      string // ExternalURL without a trailing slash
+	secure   bool   // ExternalURL is https
+	sshHost  string
+	sshPort  int
+	table    []route
+	openAPI  []byte
+	verifier note.Verifier
+	assets   assets
+	handler  http.Handler
+	sources  *limiter // of requests that need no login
+	attempts *limiter // of those among them that cost a password hash or a row
+	polls    *counter // long polls a user
+}
+
+// The limits of what one peer may ask of the server.
+const (
+	maxBody      = 64 << 10 // bytes of a request's body
+	maxHeader    = 32 << 10 // bytes of a request's headers
+	headerWithin = 10 * time.Second
+	bodyWithin   = 20 * time.Second // from the headers to the last byte of the body
+	answerWithin = 30 * time.Second // of an answer that is no stream and no long poll
+	idleWithin   = 2 * time.Minute
+	maxPolls     = 16 // long polls of one user at a time
+)
+
+// New checks the configuration and builds the routes. It starts nothing.
+func New(c Config) (*Server, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Ready == nil {
+		c.Ready = func(context.Context) error { return nil }
+	}
+	if c.Broker == nil || c.Logins == nil || c.Local == nil {
+		return nil, errors.New("web: a broker, its logins and its local users are needed")
+	}
+	u, err := url.Parse(c.ExternalURL)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.User != nil {
+		return nil, fmt.Errorf("web: the external URL %q is not one like https://gw.example.com", c.ExternalURL)
+	}
+	host, port, err := net.SplitHostPort(c.SSHAddress)
+	if err != nil {
+		return nil, fmt.Errorf("web: the SSH address: %w", err)
+	}
+	portNumber, err := net.LookupPort("tcp", port)
+	if err != nil {
+		return nil, fmt.Errorf("web: the SSH address: %w", err)
+	}
+	if host == "" {
+		host = u.Hostname()
+	}
+	s := &Server{
+		c: c, url: u.Scheme + "://" + u.Host, secure: u.Scheme == "https", sshHost: host, sshPort: portNumber,
+		sources:  newLimiter(20, 100, c.Now),
+		attempts: newLimiter(1, 20, c.Now),
+		polls:    newCounter(maxPolls),
+	}
+	if s.verifier, err = note.NewVerifier(c.VerifierKey); err != nil {
+		return nil, fmt.Errorf("web: the key of the audit log: %w", err)
+	}
+	if s.assets, err = loadAssets(); err != nil {
+		return nil, fmt.Errorf("web: %w", err)
+	}
+	s.table = s.routes()
+	if s.handler, err = s.build(); err != nil {
+		return nil, fmt.Errorf("web: %w", err)
+	}
+	return s, nil
+}
+
+// Handler returns the whole of what the outside sees.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Ops returns what a supervisor asks on a port of its own: /healthz, that the
+// process answers, and /readyz, that it can do its work.
+func (s *Server) Ops() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { s.text(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.c.Ready(r.Context()); err != nil {
+			s.text(w, http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
+			return
+		}
+		s.text(w, http.StatusOK, "ready\n")
+	})
+	return mux
+}
+
+func (s *Server) text(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	io.WriteString(w, text)
+}
+
+// Serve answers on a listener (of TLS, unless a proxy on this machine does it)
+// until ctx ends, and then gives the running requests ten seconds.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	// Long polls end with base, which ends as soon as the server is told to stop.
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	srv := &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: headerWithin,
+		IdleTimeout:       idleWithin,
+		MaxHeaderBytes:    maxHeader,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(s.c.Log.Handler(), slog.LevelDebug), // peers' broken handshakes
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	time.AfterFunc(time.Second, stop)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(grace); err != nil {
+		srv.Close() // who has not finished by now is cut
+	}
+	<-done
+	return nil
+}
+
+func (s *Server) now() time.Time { return s.c.Now().UTC() }

@@ -1,0 +1,30 @@
+package web
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// send writes a content. The reader has answerWithin for each piece of it.
+func (s *Server) send(w http.ResponseWriter, r *http.Request, c content) {
+	h := w.Header()
+	h.Set("Content-Type", c.media)
+	h.Set("Content-Disposition", `attachment; filename="`+c.file+`"`) // of an id that was checked
+	if err := c.write(&patient{w, http.NewResponseController(w)}); err != nil {
+		s.report(r, slog.LevelWarn, err)
+		panic(http.ErrAbortHandler) // what came is not the whole
+	}
+}
+
+// patient moves the deadline along as long as the reader reads.
+type patient struct {
+	io.Writer
+	control *http.ResponseController
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	_ = p.control.SetWriteDeadline(time.Now().Add(answerWithin)) // a test's recorder has none
+	return p.Writer.Write(b)
+}

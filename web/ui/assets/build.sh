@@ -1,0 +1,14 @@
+#!/bin/sh
+# Builds what is committed: the Go code of the templates, and static/.
+# It needs Node 20 or newer, and the tool templ of .ci/tools.mod.
+set -eu
+cd "$(dirname "$0")"
+npm ci --no-audit --no-fund --silent
+(cd ../../.. && go tool -modfile=.ci/tools.mod templ generate -path web/ui -log-level warn)
+rm -rf ../static
+mkdir ../static
+npx --no-install tailwindcss -i app.css -o ../static/app.css --minify
+npx --no-install esbuild app.js --minify --target=es2020 --outfile=../static/app.js --log-level=warning
+cp node_modules/htmx.org/dist/htmx.min.js ../static/htmx.min.js
+cp node_modules/htmx.org/LICENSE ../static/htmx.LICENSE.txt
+cp favicon.svg ../static/favicon.svg

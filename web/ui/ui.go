@@ -1,0 +1,191 @@
+// Package ui is how drawbolt looks in a browser: templates over the wire types
+// of web/api, and the static files they use. Every page works as plain HTML
+// with forms; the script only keeps what is shown fresh, counts down, and copies.
+//
+// Templates escape whatever they are given and contain neither script nor style
+// of their own, so that the content policy can forbid both. They show what they
+// are handed and ask nobody; what may be shown has been decided before.
+//
+// The *_templ.go files are generated from the *.templ files and static/ from
+// assets/, both by assets/build.sh, and are committed.
+package ui
+
+import (
+	"embed"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/drawbolt/drawbolt/web/api"
+)
+
+// Static are the files under /static/.
+//
+//go:embed static
+var Static embed.FS
+
+// A Page is what every page shows around its own content.
+type Page struct {
+	Title  string
+	User   string // name of who is signed in; "" for nobody
+	Path   string // of the page among the navigation's
+	Static string // where the static files are: /static/VERSION/
+	Now    time.Time
+	Error  *api.Problem // what went wrong with the form that was sent
+}
+
+// A Request is a request as one person looks at it.
+type Request struct {
+	api.Request
+	Key     string // changes when what is shown does
+	Mine    bool
+	Source  string   // the address the request came from
+	Command string   // what to type to use the grant
+	Typed   Decision // what was typed into a form that was refused
+}
+
+// A Decision is what an approver typed.
+type Decision struct {
+	Seconds int64
+	Note    string
+}
+
+// Choices are the durations an approver may choose from: the one asked for,
+// and up to three shorter ones.
+func (r Request) Choices() []int64 {
+	var list []int64
+	for _, s := range []int64{900, 1800, 3600, 7200, 4 * 3600, 8 * 3600, 24 * 3600, 7 * 86400} {
+		if s < r.DurationSeconds {
+			list = append(list, s)
+		}
+	}
+	if len(list) > 3 {
+		list = list[len(list)-3:]
+	}
+	return append(list, r.DurationSeconds)
+}
+
+// Chosen is the duration that is chosen when the form appears.
+func (r Request) Chosen() int64 {
+	if slices.Contains(r.Choices(), r.Typed.Seconds) {
+		return r.Typed.Seconds
+	}
+	return r.DurationSeconds
+}
+
+// Open reports whether there is a grant that has not ended.
+func (r Request) Open() bool { return r.Grant != nil && r.Grant.State != api.Ended }
+
+// NeedsText says whose approval the policy wants.
+func NeedsText(needs []api.Need) string {
+	if len(needs) == 0 {
+		return "no approval"
+	}
+	var parts []string
+	for _, n := range needs {
+		parts = append(parts, fmt.Sprintf("%d of @%s", n.Count, strings.Join(n.Groups, ", @")))
+	}
+	return strings.Join(parts, " and ")
+}
+
+// Span writes a number of seconds for people: 1 h 30 min.
+func Span(seconds int64) string {
+	if seconds < 60 {
+		return fmt.Sprintf("%d s", max(0, seconds))
+	}
+	var parts []string
+	for _, u := range []struct {
+		length int64
+		name   string
+	}{{86400, "d"}, {3600, "h"}, {60, "min"}} {
+		if n := seconds / u.length; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, u.name))
+			seconds -= n * u.length
+		}
+	}
+	return strings.Join(parts[:min(2, len(parts))], " ")
+}
+
+// From is how long it is from a to b, for people.
+func From(a, b time.Time) string { return Span(int64(b.Sub(a) / time.Second)) }
+
+// Stamp writes a time whole, in UTC.
+func Stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// Size writes a number of bytes.
+func Size(n int64) string {
+	switch {
+	case n < 10_000:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 10_000_000:
+		return fmt.Sprintf("%d kB", n/1000)
+	default:
+		return fmt.Sprintf("%d MB", n/1_000_000)
+	}
+}
+
+// Durations are what the ask form offers, in seconds.
+func Durations() []int64 { return []int64{900, 1800, 3600, 7200, 4 * 3600, 8 * 3600} }
+
+// An Ask is the ask form as it was filled in.
+type Ask struct {
+	Target, Account, Reason string
+	Seconds                 int64
+	BreakGlass              bool
+	Targets                 []api.Target // that may be asked for
+}
+
+// Accounts are the names of accounts to offer: of the chosen target, or of all.
+func (a Ask) Accounts() []string {
+	var names []string
+	for _, t := range a.Targets {
+		if a.Target != "" && a.Target != t.Name {
+			continue
+		}
+		for _, x := range t.Accounts {
+			if !slices.Contains(names, x.Name) {
+				names = append(names, x.Name)
+			}
+		}
+	}
+	return names
+}
+
+// A Home is what the first page shows of one person.
+type Home struct {
+	Key     string // changes when what is shown does
+	Open    []Request
+	Pending []Request
+	Recent  []Request
+	Inbox   int // requests that wait for this person
+}
+
+// An Inbox is what waits for one person's decision.
+type Inbox struct {
+	Key   string
+	Items []Request
+}
+
+// A Session is a session with the request that led to it, where the person may
+// see that.
+type Session struct {
+	api.Session
+	Of            *api.Request
+	MayEnd        bool
+	VerifyCommand string
+}
+
+// A Device is a client that waits to be let in.
+type Device struct {
+	Code, Client, Source string
+	ExpiresAt            time.Time
+	Done                 string // what became of it; "" while it waits
+}
+
+func askURL(target, account string) templ.SafeURL {
+	return templ.SafeURL("/ask?" + url.Values{"target": {target}, "account": {account}}.Encode())
+}
