@@ -46,6 +46,16 @@ func (s serials) NextSerial(ctx context.Context, c sshca.Certificate) (uint64, e
 		if err := tx.AddCertificate(ctx, &row); err != nil {
 			return e, err
 		}
+		if s.session != nil {
+			now, err := tx.Session(ctx, s.session.ID)
+			if err != nil {
+				return e, err
+			}
+			now.Serial = row.Serial
+			if err := tx.SaveSession(ctx, &now); err != nil {
+				return e, err
+			}
+		}
 		detail(&e, "kind", row.Kind)
 		detail(&e, "serial", strconv.FormatUint(row.Serial, 10))
 		detail(&e, "key", row.Key)

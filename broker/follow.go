@@ -171,6 +171,11 @@ func (b *Broker) recheck(ctx context.Context, l *Live) error {
 	}
 	by := l.Caller
 	by.User = u
+	if !by.MFAAt.IsZero() {
+		// The second factor was fresh when the session was opened; nobody is
+		// cut off because it has aged since.
+		by.MFAAt = by.MFAAt.Add(b.now().Sub(l.Session.OpenedAt))
+	}
 	if _, err := b.decide(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: b.groupsOf(people)}); err != nil {
 		if errors.Is(err, access.ErrUnavailable) {
 			return err

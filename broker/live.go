@@ -95,6 +95,11 @@ func (l *Live) setEnd(end time.Time) {
 		return
 	}
 	left := end.Sub(l.now())
+	if !l.deadline.IsZero() {
+		// An extension adds to the monotonic deadline what it adds to the end,
+		// so that a wall clock that was set back meanwhile adds nothing.
+		left = min(left, time.Until(l.deadline)+end.Sub(l.End()))
+	}
 	l.end.Store(end.UnixMicro())
 	l.deadline = time.Now().Add(left)
 	l.stopTimers()

@@ -39,6 +39,9 @@ func (b *Broker) Reach(ctx context.Context, by access.Caller, target, account st
 		return Reach{}, b.refused(ctx, e, policyDown(err))
 	}
 	r := Reach{Target: t, Account: account}
+	if err := b.mayLook(ctx, by, account+"@"+target); err != nil {
+		return Reach{}, b.refused(ctx, e, err)
+	}
 	now := b.now()
 	grants, err := b.c.Store.OpenGrants(ctx, by.User.ID, now.UnixMicro())
 	if err != nil {
@@ -62,6 +65,16 @@ func (b *Broker) Reach(ctx context.Context, by access.Caller, target, account st
 		return Reach{}, b.refused(ctx, e, unknownTarget(access.ErrNotFound, account+"@"+target))
 	}
 	return r, nil
+}
+
+// mayLook asks whether the caller may see what is their own, such as a grant on
+// the target, without which they learn nothing of it.
+func (b *Broker) mayLook(ctx context.Context, by access.Caller, what string) error {
+	_, err := b.decideNow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID})
+	if errors.Is(err, access.ErrDenied) {
+		err = unknownTarget(access.ErrNotFound, what)
+	}
+	return err
 }
 
 // mayKnow: a target is known to who may ask for the account, and to who may

@@ -99,11 +99,15 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 			return e, unknownTarget(access.ErrNotFound, ask.Account+"@"+ask.Target)
 		}
 		if open, err := b.openCase(ctx, tx, by, &target, ask); err != nil || open != nil {
-			if open != nil {
-				c = *open
-				e.Action, e.Object, e.Request = "request.join", open.Request.ID, open.Request.ID
+			if open == nil {
+				return e, err
 			}
-			return e, err
+			e.Action, e.Object, e.Request = "request.join", open.Request.ID, open.Request.ID
+			if _, err := b.decideNow(ctx, question{action: policy.ActionRequestRead, by: by, target: &target, account: ask.Account, request: &open.Request}); err != nil {
+				return e, err
+			}
+			c = *open
+			return e, nil
 		}
 		r, err := b.newRequest(ctx, tx, by, &target, ask)
 		if err != nil {
@@ -463,12 +467,14 @@ func (b *Broker) Await(ctx context.Context, by access.Caller, id string, version
 	defer stop()
 	for {
 		changed := next()
-		if c, err = b.caseOf(ctx, c.Request.ID); err != nil {
-			if ctx.Err() != nil {
-				return b.look(context.WithoutCancel(ctx), by, c)
-			}
+		read, err := b.caseOf(ctx, c.Request.ID)
+		if ctx.Err() != nil {
+			return b.look(context.WithoutCancel(ctx), by, c)
+		}
+		if err != nil {
 			return c, err
 		}
+		c = read
 		now := b.now()
 		if c.Version() != version || c.Request.StateAt(now) == access.Expired {
 			return b.look(ctx, by, c)

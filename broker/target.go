@@ -68,6 +68,9 @@ func (b *Broker) FindTarget(ctx context.Context, by access.Caller, name string) 
 	if err != nil {
 		return TargetView{}, b.refused(ctx, e, unknownTarget(err, audit.Clean(name, 64)))
 	}
+	if err := b.mayLook(ctx, by, name); err != nil {
+		return TargetView{}, b.refused(ctx, e, err)
+	}
 	grants, err := b.c.Store.OpenGrants(ctx, by.User.ID, b.now().UnixMicro())
 	if err != nil {
 		return TargetView{}, err

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 
@@ -54,13 +55,7 @@ func (b *Broker) AddUser(ctx context.Context, by access.Caller, u access.User) (
 
 func userDetails(e *audit.Event, u *access.User) {
 	detail(e, "name", u.Name)
-	for _, g := range u.Groups {
-		detail(e, "group."+g, "member")
-		if len(e.Details) >= audit.MaxDetails-2 {
-			detail(e, "groups", "and more")
-			break
-		}
-	}
+	detail(e, "groups", strings.Join(u.Groups, " "))
 }
 
 // SetUser changes the display name, the groups and the attributes of a user.

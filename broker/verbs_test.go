@@ -1,0 +1,387 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/recorder/audit"
+)
+
+// refuseAll is a policy that allows nobody anything.
+var refuseAll = fstest.MapFS{"none.rego": {Data: []byte(`package drawbolt
+decision := {
+	"allow": false, "role": "", "rule": "", "approvals": [], "max_seconds": 0, "mfa_seconds": 0, "break_glass": false,
+	"session": {"recording": "strict", "shell": false, "exec": false, "sftp": false, "forwards": false, "agent": false, "x11": false},
+	"reasons": [{"rule": "none", "text": "nobody may do anything"}],
+}`)}}
+
+// A scene is what the verbs below are called on.
+type scene struct {
+	*house
+	pending, granted broker.Case
+	session          *broker.Live // of granted, open
+	closed           access.Session
+}
+
+func newScene(h *house) *scene {
+	t := h.t
+	s := &scene{house: h}
+	s.pending, s.granted = h.ask("alice", "root@db02"), h.granted()
+	key, err := h.AddKey(t.Context(), h.as("alice"), "", keyText(newKey(t)), "laptop")
+	ok(t, err)
+	_ = key
+	over := h.session("alice", s.granted)
+	ok(t, h.Started(t.Context(), over))
+	ok(t, h.Close(t.Context(), over, broker.Closing{Reason: "exited", Recording: access.Sealed{Name: "r1", SHA256: strings.Repeat("0", 64), Size: 1}}))
+	s.closed, err = h.db.Session(t.Context(), over.Session.ID)
+	ok(t, err)
+	s.session = h.session("alice", s.granted)
+	return s
+}
+
+// verbs calls every verb, each in a way that the house's own policy allows, so
+// that a refusal is the other policy's. One name may have several lines.
+var verbs = []struct {
+	name   string
+	who    string
+	call   func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error
+	hidden bool // the answer is "not found": that there is one is told to nobody who may not know
+}{
+	{"Request", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Request(ctx, by, asking("guest@db01"))
+		return err
+	}, true},
+	{"Request", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error { // joins the pending one
+		_, err := b.Request(ctx, by, asking("root@db02"))
+		return err
+	}, false},
+	{"Request", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error { // has a grant
+		_, err := b.Request(ctx, by, asking("root@db01"))
+		return err
+	}, false},
+	{"FindRequest", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindRequest(ctx, by, s.pending.Request.ID)
+		return err
+	}, true},
+	{"FindRequest", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindRequest(ctx, by, s.granted.Grant.ID)
+		return err
+	}, true},
+	{"Requests", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Requests(ctx, by, broker.Filter{Mine: true})
+		return err
+	}, false},
+	{"Await", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Await(ctx, by, s.pending.Request.ID, -1)
+		return err
+	}, true},
+	{"Cancel", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Cancel(ctx, by, s.pending.Request.ID)
+		return err
+	}, true},
+	{"Approve", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Approve(ctx, by, s.pending.Request.ID, s.pending.Request.Digest(), broker.Answer{})
+		return err
+	}, true},
+	{"Deny", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Deny(ctx, by, s.pending.Request.ID, "", "not today")
+		return err
+	}, true},
+	{"Extend", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Extend(ctx, by, s.granted.Grant.ID, time.Minute)
+		return err
+	}, true},
+	{"Release", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Release(ctx, by, s.granted.Grant.ID)
+		return err
+	}, true},
+	{"Revoke", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Revoke(ctx, by, s.granted.Request.ID, "INC-1")
+		return err
+	}, true},
+	{"Reach", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error { // a grant
+		_, err := b.Reach(ctx, by, "db01", "root")
+		return err
+	}, true},
+	{"Reach", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error { // a pending request
+		_, err := b.Reach(ctx, by, "db02", "root")
+		return err
+	}, true},
+	{"Reach", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error { // nothing yet
+		_, err := b.Reach(ctx, by, "db01", "guest")
+		return err
+	}, true},
+	{"Open", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Open(ctx, by, s.granted.Grant.ID, broker.Opening{Kind: "shell"})
+		return err
+	}, false},
+	{"Targets", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Targets(ctx, by)
+		return err
+	}, false},
+	{"FindTarget", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindTarget(ctx, by, "vault01")
+		return err
+	}, true},
+	{"FindTarget", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error { // with a grant
+		_, err := b.FindTarget(ctx, by, "db01")
+		return err
+	}, true},
+	{"AddTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.AddTarget(ctx, by, access.Target{Name: "new", Address: "192.0.2.9:22"})
+		return err
+	}, false},
+	{"SetTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.SetTarget(ctx, by, access.Target{Name: "db01", Address: "203.0.113.1:22", Version: 1})
+		return err
+	}, false},
+	{"RemoveTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.RemoveTarget(ctx, by, "db01")
+	}, false},
+	{"LockTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.LockTarget(ctx, by, "db01", true, "INC-1")
+	}, false},
+	{"Users", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Users(ctx, by)
+		return err
+	}, false},
+	{"FindUser", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindUser(ctx, by, "alice")
+		return err
+	}, false},
+	{"AddUser", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.AddUser(ctx, by, access.User{Name: "new"})
+		return err
+	}, false},
+	{"SetUser", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		u := s.user("mallory")
+		u.Groups = []string{"admins"}
+		_, err := b.SetUser(ctx, by, u)
+		return err
+	}, false},
+	{"LockUser", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.LockUser(ctx, by, "mallory", true, "INC-1")
+	}, false},
+	{"Keys", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Keys(ctx, by, "")
+		return err
+	}, false},
+	{"Keys", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Keys(ctx, by, "alice")
+		return err
+	}, false},
+	{"AddKey", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.AddKey(ctx, by, "", keyText(newKey(s.t)), "")
+		return err
+	}, false},
+	{"AddKey", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.AddKey(ctx, by, "alice", keyText(newKey(s.t)), "")
+		return err
+	}, false},
+	{"RemoveKey", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		list, err := s.db.PublicKeys(ctx, by.User.ID)
+		ok(s.t, err)
+		return b.RemoveKey(ctx, by, "", list[0].Fingerprint)
+	}, false},
+	{"MaySetUp", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.MaySetUp(ctx, by, "alice")
+		return err
+	}, false},
+	{"Roles", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Roles(ctx, by)
+		return err
+	}, false},
+	{"FindRole", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindRole(ctx, by, "engineers")
+		return err
+	}, false},
+	{"SetRole", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.SetRole(ctx, by, access.Role{Name: "new"})
+		return err
+	}, false},
+	{"RemoveRole", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.RemoveRole(ctx, by, "auditors")
+	}, false},
+	{"Explain", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Explain(ctx, by, "", "vault01", "root", policy.ActionRequest, broker.Ask{})
+		return err
+	}, true},
+	{"Explain", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Explain(ctx, by, "alice", "db01", "root", policy.ActionRequest, broker.Ask{})
+		return err
+	}, false},
+	{"Sessions", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Sessions(ctx, by, broker.SessionFilter{})
+		return err
+	}, false},
+	{"FindSession", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindSession(ctx, by, s.closed.ID)
+		return err
+	}, true},
+	{"FindSession", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindSession(ctx, by, s.closed.ID)
+		return err
+	}, true},
+	{"Replay", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Replay(ctx, by, s.closed.ID, "play")
+		return err
+	}, true},
+	{"Proof", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Proof(ctx, by, s.closed.ID)
+		return err
+	}, true},
+	{"Terminate", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Terminate(ctx, by, s.session.Session.ID, "INC-1")
+	}, true},
+	{"Events", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Events(ctx, by, broker.EventFilter{})
+		return err
+	}, false},
+	{"Checkpoint", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Checkpoint(ctx, by)
+		return err
+	}, false},
+	{"ExportAudit", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		var w bytes.Buffer
+		err := b.ExportAudit(ctx, by, &w)
+		if w.Len() > 0 && err != nil {
+			s.t.Error("refused, but something was written")
+		}
+		return err
+	}, false},
+	{"Certify", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Certify(ctx, by, newKey(s.t))
+		return err
+	}, false},
+}
+
+// notVerbs are the exported methods that ask no policy, and why.
+var notVerbs = map[string]string{
+	"Run":             "the server's own loop",
+	"Authorities":     "public keys",
+	"HostCertificate": "the bastion's own, for a key that it made",
+	"KnowsKey":        "spares a peer a signature; proves and tells nothing",
+	"Recognize":       "finds out who the caller is",
+	"Credential":      "for the handle that Open returned, while it holds",
+	"Started":         "for the handle that Open returned",
+	"Close":           "for the handle that Open returned; ending takes nothing",
+	"Refused":         "writes down that a front refused something",
+	"Abandoned":       "closes what this server left open when it died",
+	"CheckLog":        "the server's own, before it serves",
+	"Found":           "before there is anybody who could be asked about",
+}
+
+func TestEveryVerbAsks(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		s := newScene(h)
+		config := h.config
+		config.Policy = engine(t, refuseAll)
+		b, err := broker.New(t.Context(), config)
+		ok(t, err)
+		for _, v := range verbs {
+			t.Run(v.name+" by "+v.who, func(t *testing.T) {
+				by := h.as(v.who)
+				before, events := h.dump(), len(h.events())
+				err := v.call(t.Context(), b, by, s)
+				kind := access.ErrDenied
+				if v.hidden {
+					kind = access.ErrNotFound
+				}
+				want(t, err, kind)
+				if ae, is := errors.AsType[*access.Error](err); !is || ae.Code == "" || ae.Text == "" {
+					t.Errorf("the refusal %v says nothing to a person", err)
+				}
+				if after := h.dump(); after != before {
+					t.Errorf("refused, but changed:\n%s", difference(before, after))
+				}
+				told := h.events()[events:]
+				if len(told) != 1 || told[0].Outcome != audit.Refused || told[0].Actor != by.User.ID || told[0].Reason == "" {
+					t.Errorf("events %+v, want one refusal to %s", told, v.who)
+				}
+			})
+		}
+		goesOn(t, s.session)
+	})
+}
+
+// The same calls under the house's own policy are allowed, so that what is
+// refused above is not refused for some other reason.
+func TestEveryVerbIsAllowed(t *testing.T) {
+	h := newHouse(t, sqliteURL(t))
+	for _, v := range verbs {
+		t.Run(v.name+" by "+v.who, func(t *testing.T) {
+			h := h
+			if v.name != "Reach" && v.name != "Request" {
+				h = newHouse(t, sqliteURL(t))
+			}
+			s := newScene(h)
+			defer h.Release(t.Context(), h.as("alice"), s.granted.Grant.ID)
+			if err := v.call(t.Context(), h.Broker, h.as(v.who), s); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestVerbTableIsComplete(t *testing.T) {
+	inTable := map[string]bool{}
+	for _, v := range verbs {
+		inTable[v.name] = true
+	}
+	caller := reflect.TypeFor[access.Caller]()
+	methods := reflect.TypeFor[*broker.Broker]()
+	for i := range methods.NumMethod() {
+		m := methods.Method(i)
+		takes := m.Type.NumIn() > 2 && m.Type.In(2) == caller
+		switch why := notVerbs[m.Name]; {
+		case inTable[m.Name] && why != "":
+			t.Errorf("%s is in both tables", m.Name)
+		case inTable[m.Name] && !takes:
+			t.Errorf("%s does not take its caller as the second parameter", m.Name)
+		case !inTable[m.Name] && why == "":
+			t.Errorf("%s is in no table: either it asks, or it has a reason not to", m.Name)
+		}
+		delete(inTable, m.Name)
+	}
+	for name := range inTable {
+		t.Errorf("%s is in the table but is no method", name)
+	}
+	for name := range notVerbs {
+		if _, is := methods.MethodByName(name); !is {
+			t.Errorf("%s is listed but is no method", name)
+		}
+	}
+}
+
+// difference is the lines of either that the other has not.
+func difference(a, b string) string {
+	var out []string
+	in := func(s string) map[string]bool {
+		m := map[string]bool{}
+		for line := range strings.Lines(s) {
+			m[line] = true
+		}
+		return m
+	}
+	inA, inB := in(a), in(b)
+	for line := range inA {
+		if !inB[line] {
+			out = append(out, "- "+line)
+		}
+	}
+	for line := range inB {
+		if !inA[line] {
+			out = append(out, "+ "+line)
+		}
+	}
+	return strings.Join(out, "")
+}
