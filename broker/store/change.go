@@ -13,9 +13,13 @@ import (
 // AddUser adds a user.
 func (tx *Tx) AddUser(ctx context.Context, u *access.User) error { return users.add(ctx, tx, u) }
 
-// SaveUser saves a user.
+// SaveUser saves a user. One who is locked is logged out everywhere, for good.
 func (tx *Tx) SaveUser(ctx context.Context, u *access.User) error {
-	return users.save(ctx, tx, u, &u.Version)
+	if err := users.save(ctx, tx, u, &u.Version); err != nil || !u.Locked {
+		return err
+	}
+	_, err := tx.endLogins(ctx, u.ID, "", tx.now)
+	return err
 }
 
 // AddPublicKey registers a key. A key that anybody has registered already is

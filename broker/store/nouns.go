@@ -100,7 +100,7 @@ var sessions = newTable("sessions", "id", func(s *access.Session) []column {
 func statements() []string {
 	return slices.Concat([]string{readHead, moveHead, insertLeaf},
 		users.statements(), targets.statements(), roles.statements(), requests.statements(), approvals.statements(),
-		grants.statements(), sessions.statements(), certificates.statements())
+		grants.statements(), sessions.statements(), certificates.statements(), logins.statements())
 }
 
 // The reads below exist on both sides of a change: a Tx locks what it reads, a

@@ -154,7 +154,17 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := provider.Up(ctx); err != nil {
+	_, err = provider.Up(ctx)
+	for attempt := 1; err != nil && !db.postgres && attempt < attempts; attempt++ {
+		// SQLite has no lock for this: of two processes that begin together
+		// one fails, changes nothing, and finds the work done when it looks
+		// again.
+		if e := pause(ctx, attempt); e != nil {
+			return e
+		}
+		_, err = provider.Up(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
@@ -336,10 +346,8 @@ func (db *DB) Change(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) 
 			}
 			return err
 		case attempt < attempts && isRetryable(err):
-			select {
-			case <-ctx.Done():
-				return unavailable(ctx.Err())
-			case <-time.After(time.Duration(attempt*attempt) * time.Millisecond):
+			if err := pause(ctx, attempt); err != nil {
+				return err
 			}
 		case errors.Is(err, errStale):
 			return &access.Error{Kind: access.ErrConflict, Code: "DB-3011", Text: "it is being changed by others at this moment; try again"}
@@ -356,42 +364,85 @@ func (db *DB) Record(ctx context.Context, e audit.Event) error {
 	return db.Change(ctx, func(*Tx) (audit.Event, error) { return e, nil })
 }
 
+// unaudited makes a change that is no evidence. fn may be called again.
+func (db *DB) unaudited(ctx context.Context, fn func(tx *Tx) error) error {
+	for attempt := 1; ; attempt++ {
+		err := db.transact(ctx, fn)
+		switch {
+		case err == nil:
+			return nil
+		case isRetryable(err) && attempt < attempts:
+			if err := pause(ctx, attempt); err != nil {
+				return err
+			}
+		case isRetryable(err), errors.Is(err, errDatabase):
+			return unavailable(err)
+		default:
+			return err
+		}
+	}
+}
+
+// transact runs fn in one transaction, which is committed if fn returns nil.
+func (db *DB) transact(ctx context.Context, fn func(tx *Tx) error) error {
+	conn, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errDatabase, err)
+	}
+	defer conn.Rollback() // does nothing after Commit
+	t := transaction{conn, db.prepared}
+	if err := fn(&Tx{queryer: queryer{db, t}, tx: t, now: db.now().UTC().Truncate(time.Microsecond)}); err != nil {
+		return err
+	}
+	if err := conn.Commit(); err != nil {
+		return fmt.Errorf("%w: %w", errDatabase, err)
+	}
+	return nil
+}
+
+// pause waits before the next attempt, longer each time.
+func pause(ctx context.Context, attempt int) error {
+	select {
+	case <-ctx.Done():
+		return unavailable(ctx.Err())
+	case <-time.After(time.Duration(attempt*attempt) * time.Millisecond):
+		return nil
+	}
+}
+
 func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", access.ErrUnavailable, err)
 }
 
 // try runs one attempt. A refusal of fn comes back as the event to record and
 // fn's error; anything else as an error alone.
-func (db *DB) try(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) (*audit.Event, error) {
-	conn, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Rollback() // does nothing after Commit
-	t := transaction{conn, db.prepared}
-	tx := &Tx{queryer: queryer{db, t}, tx: t, now: db.now().UTC().Truncate(time.Microsecond)}
-	e, err := fn(tx)
-	if err != nil {
-		if errors.Is(err, errStale) || errors.Is(err, errDatabase) {
-			return nil, err
+func (db *DB) try(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) (refusal *audit.Event, err error) {
+	err = db.transact(ctx, func(tx *Tx) error {
+		e, err := fn(tx)
+		if err != nil {
+			if !errors.Is(err, errStale) && !errors.Is(err, errDatabase) {
+				refusal = &e
+			}
+			return err
 		}
-		return &e, err
-	}
-	events := append([]audit.Event{e}, tx.events...)
-	for i := range events {
-		if events[i].Outcome == "" {
-			events[i].Outcome = audit.Done
+		events := append([]audit.Event{e}, tx.events...)
+		for i := range events {
+			if events[i].Outcome == "" {
+				events[i].Outcome = audit.Done
+			}
 		}
-	}
-	if !db.postgres {
-		// Nothing here waits; to be cancelled costs the driver a goroutine for
-		// each statement. Commit looks at the caller's context again.
-		ctx = context.WithoutCancel(ctx)
-	}
-	if err := tx.append(ctx, events); err != nil {
-		return nil, fmt.Errorf("write the audit event: %w", err)
-	}
-	return nil, conn.Commit()
+		ctx := ctx
+		if !db.postgres {
+			// Nothing here waits; to be cancelled costs the driver a goroutine
+			// for each statement. Commit looks at the caller's context again.
+			ctx = context.WithoutCancel(ctx)
+		}
+		if err := tx.append(ctx, events); err != nil {
+			return fmt.Errorf("write the audit event: %w", err)
+		}
+		return nil
+	})
+	return refusal, err
 }
 
 func isRetryable(err error) bool {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -250,6 +251,42 @@ func (u unsigned) Scan(src any) error {
 		return fmt.Errorf("a serial is a positive integer, not %v", src)
 	}
 	*u.n = uint64(n)
+	return nil
+}
+
+// blob keeps bytes; none are kept as an empty blob and come back as nil.
+type blob struct{ b *[]byte }
+
+func (b blob) Value() (driver.Value, error) {
+	if *b.b == nil {
+		return []byte{}, nil
+	}
+	return *b.b, nil
+}
+
+func (b blob) Scan(src any) error {
+	v, ok := src.([]byte)
+	if !ok && src != nil {
+		return fmt.Errorf("a blob is bytes, not %T", src)
+	}
+	*b.b = nil
+	if len(v) > 0 {
+		*b.b = bytes.Clone(v) // the driver's own until the next row
+	}
+	return nil
+}
+
+// count keeps an int.
+type count struct{ n *int }
+
+func (c count) Value() (driver.Value, error) { return int64(*c.n), nil }
+
+func (c count) Scan(src any) error {
+	n, ok := src.(int64)
+	if !ok {
+		return fmt.Errorf("a count is an integer, not %T", src)
+	}
+	*c.n = int(n)
 	return nil
 }
 

@@ -179,6 +179,63 @@ CREATE TABLE vault_records (
     sealed  BYTEA  NOT NULL
 );
 
+-- Who is logged in. The token that a person carries only points here.
+CREATE TABLE logins (
+    id         TEXT   NOT NULL PRIMARY KEY,
+    user_id    TEXT   NOT NULL REFERENCES users (id),
+    issued_at  BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    mfa_at     BIGINT NOT NULL,
+    revoked_at BIGINT NOT NULL,
+    source     TEXT   NOT NULL,
+    via        TEXT   NOT NULL
+);
+CREATE INDEX logins_user ON logins (user_id, expires_at);
+CREATE INDEX logins_expiry ON logins (expires_at);
+
+-- Command line clients that wait for their person to confirm them.
+CREATE TABLE devices (
+    code        TEXT   NOT NULL PRIMARY KEY,
+    secret_hash BYTEA  NOT NULL UNIQUE,
+    client      TEXT   NOT NULL,
+    source      TEXT   NOT NULL,
+    origin      TEXT   NOT NULL,
+    created_at  BIGINT NOT NULL,
+    expires_at  BIGINT NOT NULL,
+    user_id     TEXT   NOT NULL,
+    mfa_at      BIGINT NOT NULL
+);
+CREATE INDEX devices_expiry ON devices (expires_at);
+
+-- What the broker keeps to recognise a user by itself. An authenticator is
+-- sealed by the vault; empty stands for none.
+CREATE TABLE credentials (
+    user_id      TEXT   NOT NULL PRIMARY KEY REFERENCES users (id),
+    hash         TEXT   NOT NULL,
+    changed_at   BIGINT NOT NULL,
+    totp         BYTEA  NOT NULL,
+    totp_step    BIGINT NOT NULL,
+    pending_totp BYTEA  NOT NULL
+);
+
+CREATE TABLE setups (
+    hash       BYTEA  NOT NULL PRIMARY KEY,
+    user_id    TEXT   NOT NULL UNIQUE REFERENCES users (id),
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+-- Tries that went wrong.
+CREATE TABLE login_counters (
+    key           TEXT   NOT NULL PRIMARY KEY,
+    failures      BIGINT NOT NULL,
+    counted_at    BIGINT NOT NULL,
+    blocked_until BIGINT NOT NULL,
+    good_at       BIGINT NOT NULL,
+    expires_at    BIGINT NOT NULL
+);
+CREATE INDEX login_counters_expiry ON login_counters (expires_at);
+
 -- The audit log, written in the transaction of the change that it tells of.
 -- The head has the size of the log and the right edge of its Merkle tree: the
 -- roots of the full subtrees, largest first, 32 bytes each. That is all that a
