@@ -34,8 +34,8 @@ func (c *cli) auditTailCmd() *cobra.Command {
 const auditEvery = 2 * time.Second
 
 func (c *cli) runAuditTail(ctx context.Context, n int, follow bool) error {
-	if n < 1 {
-		return usage("--lines must be at least 1")
+	if n < 1 || n > api.MaxEvents {
+		return usage("--lines must be 1 to %d", api.MaxEvents)
 	}
 	cl, _, err := c.client()
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *cli) runAuditTail(ctx context.Context, n int, follow bool) error {
 			case <-time.After(auditEvery):
 			}
 		}
-		if list, err = cl.Events(ctx, api.EventFilter{After: last, Limit: 1000}); err != nil {
+		if list, err = cl.Events(ctx, api.EventFilter{After: last, Limit: api.MaxEvents}); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func (c *cli) runAuditSearch(ctx context.Context, f api.EventFilter) error {
 		return err
 	}
 	f.After = -1
-	all, err := pages(f.Limit, func(limit int, after string) (api.List[api.Event], error) {
+	all, err := pages(f.Limit, api.MaxEvents, func(limit int, after string) (api.List[api.Event], error) {
 		f.Limit = limit
 		if after != "" {
 			if f.After, err = strconv.ParseInt(after, 10, 64); err != nil {

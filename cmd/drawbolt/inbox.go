@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,23 +32,20 @@ func (c *cli) runInbox(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	list, err := cl.Requests(ctx, api.RequestFilter{Inbox: true})
+	list, err := requests(ctx, cl, api.RequestFilter{Inbox: true})
 	if err != nil {
 		return err
 	}
-	if list.Items == nil {
-		list.Items = []api.Request{}
-	}
-	if ok, err := c.emit(list.Items); ok {
+	if ok, err := c.emit(list); ok {
 		return err
 	}
 	var rows [][]string
-	for _, r := range list.Items {
+	for _, r := range list {
 		rows = append(rows, []string{r.ID, r.Requester, r.Account + "@" + r.Target, formatSeconds(r.DurationSeconds), r.Reason, c.age(r.CreatedAt)})
 	}
 	c.table("Nothing waits for you.", []string{"ID", "WHO", "WHAT", "FOR", "WHY", "AGE"}, rows)
 	if len(rows) > 0 {
-		c.next("drawbolt approve %s    or    drawbolt deny %s --reason TEXT", list.Items[0].ID, list.Items[0].ID)
+		c.next("drawbolt approve %s    or    drawbolt deny %s --reason TEXT", list[0].ID, list[0].ID)
 	}
 	return nil
 }
@@ -63,7 +61,7 @@ func (c *cli) watchInbox(ctx context.Context) error {
 	c.outTTY = false // one object a line
 	seen := map[string]bool{}
 	for failures := 0; ; {
-		list, err := cl.Requests(ctx, api.RequestFilter{Inbox: true})
+		list, err := requests(ctx, cl, api.RequestFilter{Inbox: true})
 		if err != nil {
 			p := api.AsProblem(err)
 			if failures++; ctx.Err() != nil || failures > 20 || p != nil && p.Status < 500 || api.Untrusted(err) {
@@ -72,13 +70,12 @@ func (c *cli) watchInbox(ctx context.Context) error {
 		} else {
 			failures = 0
 			now := map[string]bool{}
-			for i := range list.Items {
-				r := &list.Items[len(list.Items)-1-i] // the oldest first
+			for _, r := range slices.Backward(list) { // the oldest first
 				now[r.ID] = true
 				if seen[r.ID] {
 					continue
 				}
-				if ok, err := c.emit(*r); err != nil {
+				if ok, err := c.emit(r); err != nil {
 					return err
 				} else if !ok {
 					c.print("%s  %s  %s@%s  %s  %s", r.ID, r.Requester, r.Account, r.Target, formatSeconds(r.DurationSeconds), r.Reason)

@@ -252,12 +252,14 @@ func (c *cli) browserLogin(ctx context.Context, cl *api.Client, noBrowser bool) 
 	if err != nil {
 		return api.Login{}, err
 	}
-	if !sameOrigin(cl.Server, d.URL) {
-		return api.Login{}, fmt.Errorf("the server sent an address that is not its own: %q", d.URL)
+	if u, err := url.Parse(d.URL); err != nil || u.Scheme != "https" && !sameOrigin(cl.Server, d.URL) {
+		return api.Login{}, fmt.Errorf("the server sent an address that is not https: %q", d.URL)
 	}
 	// Without this nobody can sign in, so it is said in spite of --quiet.
 	fmt.Fprintf(c.stderr, "Open %s and check that it shows the code %s\n", clean(d.URL), clean(d.Code))
-	if !noBrowser && c.errTTY {
+	// A server may have several names; only the one that was checked is opened
+	// without the person having looked.
+	if !noBrowser && c.errTTY && sameOrigin(cl.Server, d.URL) {
 		openBrowser(d.URL)
 	}
 	interval := max(time.Duration(min(d.IntervalSeconds, 60))*time.Second, 200*time.Millisecond)

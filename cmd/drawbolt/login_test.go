@@ -176,9 +176,9 @@ func TestLoginInBrowser(t *testing.T) {
 	if code != 0 || polls != 2 || !strings.Contains(errs, "/cli?code=KQTW-7JPD and check that it shows the code KQTW-7JPD") {
 		t.Errorf("exit %d after %d polls: %s", code, polls, errs)
 	}
-	for _, address := range []string{"https://evil.example.com/cli", "file:///etc/passwd", s.url + "@evil.example.com/", "javascript:alert(1)", ""} {
+	for _, address := range []string{"http://evil.example.com/cli", "file:///etc/passwd", s.url + "@evil.example.com/", "javascript:alert(1)", ""} {
 		answers["POST /v1/login/device"] = api.DeviceLogin{Code: "X", URL: address, Device: "dev"}
-		if code, _, errs := newPerson(t).run("login", s.url); code != exitError || !strings.Contains(errs, "not its own") {
+		if code, _, errs := newPerson(t).run("login", s.url); code != exitError || !strings.Contains(errs, "is not https") {
 			t.Errorf("%s: exit %d: %s", address, code, errs)
 		}
 	}

@@ -34,7 +34,7 @@ func (c *cli) runSessions(ctx context.Context, f api.SessionFilter) error {
 	if err != nil {
 		return err
 	}
-	all, err := pages(f.Limit, func(limit int, before string) (api.List[api.Session], error) {
+	all, err := pages(f.Limit, api.MaxPage, func(limit int, before string) (api.List[api.Session], error) {
 		f.Limit, f.Before = limit, before
 		return cl.Sessions(ctx, f)
 	})
@@ -63,12 +63,13 @@ func (c *cli) runSessions(ctx context.Context, f api.SessionFilter) error {
 	return nil
 }
 
-// pages reads page after page until there are enough things or no more.
-func pages[T any](limit int, get func(limit int, after string) (api.List[T], error)) ([]T, error) {
+// pages reads page after page, each of at most most things, until there are
+// enough or no more.
+func pages[T any](limit, most int, get func(limit int, after string) (api.List[T], error)) ([]T, error) {
 	all := []T{}
 	after := ""
 	for len(all) < limit {
-		page, err := get(limit-len(all), after)
+		page, err := get(min(limit-len(all), most), after)
 		if err != nil {
 			return nil, err
 		}
@@ -79,4 +80,15 @@ func pages[T any](limit int, get func(limit int, after string) (api.List[T], err
 		after = page.Next
 	}
 	return all[:min(len(all), limit)], nil
+}
+
+// maxOpen is how many requests are looked through for those that are open.
+const maxOpen = 1000
+
+// requests lists all that fit, the newest first.
+func requests(ctx context.Context, cl *api.Client, f api.RequestFilter) ([]api.Request, error) {
+	return pages(maxOpen, api.MaxPage, func(limit int, before string) (api.List[api.Request], error) {
+		f.Limit, f.Before = limit, before
+		return cl.Requests(ctx, f)
+	})
 }

@@ -96,12 +96,12 @@ func (c *cli) runMine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	list, err := cl.Requests(ctx, api.RequestFilter{Mine: true})
+	list, err := requests(ctx, cl, api.RequestFilter{Mine: true})
 	if err != nil {
 		return err
 	}
 	open := []api.Request{}
-	for _, r := range list.Items {
+	for _, r := range list {
 		if isOpen(&r) {
 			open = append(open, r)
 		}
@@ -134,12 +134,12 @@ func (c *cli) mine(ctx context.Context, cl *api.Client, args []string, fits func
 	if len(args) == 1 {
 		return args[0], nil
 	}
-	list, err := cl.Requests(ctx, api.RequestFilter{Mine: true})
+	list, err := requests(ctx, cl, api.RequestFilter{Mine: true})
 	if err != nil {
 		return "", err
 	}
 	var ids []string
-	for _, r := range list.Items {
+	for _, r := range list {
 		if fits(&r) {
 			ids = append(ids, r.ID)
 		}

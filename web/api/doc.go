@@ -21,6 +21,12 @@ type List[T any] struct {
 	Next  string `json:"next,omitempty"`
 }
 
+// The largest Limit that a filter may have; the server refuses more.
+const (
+	MaxPage   = 200  // of requests and sessions
+	MaxEvents = 1000 // of audit events
+)
+
 // Reason is the body of the verbs that only need to be told why.
 type Reason struct {
 	Reason string `json:"reason"`
