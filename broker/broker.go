@@ -75,9 +75,9 @@ type Broker struct {
 
 	liveMu sync.Mutex
 	live   map[string]*Live // session id ->
-	ended  chan struct{}    // closed by Run when it ends
 	wake   chan struct{}    // a change was made here: follow at once
-	// newLive says that a session was opened after the follower last looked.
+
+	position int64 // in the audit log, from where Run follows it
 }
 
 // New checks the configuration and loads the policy data. Nothing runs until
@@ -109,6 +109,11 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	}
 	b := &Broker{c: c, live: map[string]*Live{}, wake: make(chan struct{}, 1)}
 	b.identity = b.identityChecker()
+	// Before the first session: whatever ends one comes after this.
+	var err error
+	if b.position, err = c.Store.AuditSize(ctx); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
 	if err := b.refresh(ctx); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}

@@ -20,12 +20,10 @@ const followEvery = 100 * time.Millisecond
 
 // Run follows the audit log and signs its checkpoints until ctx ends: sessions
 // here end when another server revokes their grant, and waiting callers wake.
+// It begins where the log was at New, so that nothing is missed in between.
 // It returns when everything that it started has ended.
 func (b *Broker) Run(ctx context.Context) error {
-	position, err := b.c.Store.AuditSize(ctx)
-	if err != nil {
-		return fmt.Errorf("follow the audit log: %w", err)
-	}
+	position := b.position
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { b.signCheckpoints(ctx) })

@@ -210,6 +210,7 @@ func (h *house) furnish() {
 			}
 		}
 		for i := range roles {
+			roles[i].Version = 1
 			if err := tx.AddRole(h.t.Context(), &roles[i]); err != nil {
 				return audit.Event{}, err
 			}
