@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -157,4 +160,30 @@ func TestColour(t *testing.T) {
 			t.Errorf("%s: %q", tt.name, out+errs)
 		}
 	}
+}
+
+// TestInterruptAtPrompt: Ctrl-C ends a question that nobody answers.
+func TestInterruptAtPrompt(t *testing.T) {
+	r, w := io.Pipe() // nothing ever comes
+	defer w.Close()
+	p := newPerson(t).signedIn(newServer(t, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	var errs asked = func() { cancel() }
+	c := &cli{stdin: r, stdout: io.Discard, stderr: errs, now: time.Now, inTTY: true, errTTY: true, env: func(k string) string {
+		if k == "DRAWBOLT_CONFIG_DIR" {
+			return p.dir
+		}
+		return ""
+	}}
+	if code := c.run(ctx, []string{"deny", "REQ-1"}); code != exitInterrupt {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// asked is a stderr that calls when something is written.
+type asked func()
+
+func (f asked) Write(b []byte) (int, error) {
+	f()
+	return len(b), nil
 }

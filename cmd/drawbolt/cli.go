@@ -37,10 +37,12 @@ type cli struct {
 
 	ran   bool // a verb was found and its flags and arguments were right
 	lines *bufio.Reader
+	stop  <-chan struct{} // closed by Ctrl-C
 }
 
 // run executes one command line and returns its exit code.
 func (c *cli) run(ctx context.Context, args []string) int {
+	c.stop = ctx.Done()
 	root := c.root()
 	root.SetArgs(args)
 	root.SetIn(c.stdin)
@@ -246,8 +248,30 @@ func (c *cli) ask(question string) (string, error) {
 // maxLine bounds what is read from a person, in bytes.
 const maxLine = 4096
 
+// untilStopped runs a read that nothing but input ends, and leaves it alone on
+// Ctrl-C: the process is about to end then.
+func (c *cli) untilStopped(read func() (string, error)) (string, error) {
+	type result struct {
+		text string
+		err  error
+	}
+	got := make(chan result, 1)
+	go func() {
+		text, err := read()
+		got <- result{text, err}
+	}()
+	select {
+	case r := <-got:
+		return r.text, r.err
+	case <-c.stop:
+		return "", &failure{code: exitInterrupt, text: "interrupted"}
+	}
+}
+
 // readLine reads one line of stdin without its end.
-func (c *cli) readLine() (string, error) {
+func (c *cli) readLine() (string, error) { return c.untilStopped(c.line) }
+
+func (c *cli) line() (string, error) {
 	if c.lines == nil {
 		c.lines = bufio.NewReaderSize(c.stdin, maxLine)
 	}
@@ -268,12 +292,18 @@ func (c *cli) askSecret(question string) (string, error) {
 		return c.ask(question)
 	}
 	fmt.Fprint(c.stderr, question)
-	b, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(c.stderr)
-	if err != nil {
-		return "", cancelled("nothing was entered")
+	fd := int(f.Fd())
+	if echo, err := term.GetState(fd); err == nil {
+		defer term.Restore(fd, echo) // Ctrl-C leaves ReadPassword where it is
 	}
-	return string(b), nil
+	defer fmt.Fprintln(c.stderr)
+	return c.untilStopped(func() (string, error) {
+		b, err := term.ReadPassword(fd)
+		if err != nil {
+			return "", cancelled("nothing was entered")
+		}
+		return string(b), nil
+	})
 }
 
 // confirm asks a question that is answered by yes or no. Without a terminal only

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -99,16 +100,17 @@ type lineCleaner struct {
 }
 
 func (l *lineCleaner) Write(p []byte) (int, error) {
-	l.rest = append(l.rest, p...)
+	rest := append(l.rest, p...)
 	for {
-		line, rest, found := strings.Cut(string(l.rest), "\n")
-		if !found && len(l.rest) < 64<<10 {
+		line, after, found := bytes.Cut(rest, []byte("\n"))
+		if !found && len(rest) < 64<<10 {
+			l.rest = bytes.Clone(rest)
 			return len(p), nil
 		}
-		if _, err := io.WriteString(l.w, clean(line)+"\n"); err != nil {
+		if _, err := io.WriteString(l.w, clean(string(line))+"\n"); err != nil {
 			return 0, err
 		}
-		l.rest = []byte(rest)
+		rest = after
 	}
 }
 

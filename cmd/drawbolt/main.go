@@ -7,7 +7,7 @@
 // files readable for their owner alone, and makes every text that came from the
 // server fit for a terminal before it prints it. It links no server code.
 //
-// Data goes to stdout, talk to stderr. docs: the exit codes are in exit.go.
+// Data goes to stdout, talk to stderr. The exit codes are in exit.go.
 package main
 
 import (
