@@ -63,7 +63,7 @@ func NewGrant(r *Request, t time.Time, window time.Duration) *Grant {
 		ID: NewID(GrantPrefix), RequestID: r.ID, UserID: r.RequesterID, UserName: r.RequesterName,
 		TargetID: r.TargetID, TargetName: r.TargetName, Account: r.Account, Role: r.Role, Rules: r.Rules,
 		Duration: r.Granted(), BreakGlass: r.BreakGlass, Digest: r.Digest(), Policy: r.Policy,
-		OpenedAt: t, NotBefore: t,
+		OpenedAt: t, NotBefore: t, Version: 1,
 	}
 	if r.Start.After(t) {
 		g.NotBefore = r.Start

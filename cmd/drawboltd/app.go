@@ -1,0 +1,414 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/bastion"
+	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy"
+	"github.com/drawbolt/drawbolt/broker/identity"
+	"github.com/drawbolt/drawbolt/broker/identity/local"
+	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/recorder"
+	"github.com/drawbolt/drawbolt/rego"
+	"github.com/drawbolt/drawbolt/web"
+)
+
+// An App is a whole server, wired and not yet running. It decides nothing.
+type App struct {
+	config   Config
+	log      *slog.Logger
+	db       *store.DB
+	keys     *Keys
+	broker   *broker.Broker
+	logins   *identity.Logins
+	local    *local.Provider
+	sink     recorder.Sink
+	recorder *recorder.Recorder
+	bastion  *bastion.Bastion
+	ssh      *sshproxy.Server
+	web      *web.Server
+	tls      *tls.Config
+
+	https, sshd, metrics net.Listener
+	closers              []func() error // last in, first out
+}
+
+// NewApp opens and wires everything. What it opened before an error is closed.
+// create makes keys that are missing, which only init and demo do.
+func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (_ *App, err error) {
+	a := &App{config: c, log: log}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, err
+	}
+	if err := a.openStore(ctx, create); err != nil {
+		return nil, err
+	}
+	if err := a.openBroker(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.openRecorder(); err != nil {
+		return nil, err
+	}
+	return a, a.openFronts()
+}
+
+func (a *App) openStore(ctx context.Context, create bool) error {
+	url, err := a.config.databaseURL()
+	if err != nil {
+		return fmt.Errorf("database.url: %w", err)
+	}
+	if a.db, err = store.Open(ctx, store.Config{URL: url}); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.db.Close)
+	v, err := openVault(ctx, a.db, a.config.Vault.MasterKey, create)
+	if err != nil {
+		if !create {
+			return fmt.Errorf("%w (is this installation set up? drawboltd init)", err)
+		}
+		return err
+	}
+	if create {
+		if err := createKeys(ctx, v, origin(a.config)); err != nil {
+			return err
+		}
+	}
+	a.keys, err = openKeys(ctx, v)
+	return err
+}
+
+// origin names the audit log: the host that people know.
+func origin(c Config) string {
+	u, err := url.Parse(c.Server.ExternalURL)
+	if err != nil || u.Hostname() == "" {
+		return "drawbolt"
+	}
+	return "drawbolt/" + u.Hostname()
+}
+
+func (a *App) openBroker(ctx context.Context) error {
+	engine, err := policy.New(ctx, policy.Config{Bundle: rego.Bundle})
+	if err != nil {
+		return err
+	}
+	a.broker, err = broker.New(ctx, broker.Config{
+		Store: a.db, Policy: engine,
+		UserCA: a.keys.userCA, HostCA: a.keys.hostCA, IdentityCA: a.keys.identityCA,
+		Signer: a.keys.signer, Verifier: a.keys.verifier, KeepCheckpoint: a.keepCheckpoint,
+		Node:             a.config.Server.Name,
+		DecideWithin:     time.Duration(a.config.Requests.DecideWithin),
+		ActivationWindow: time.Duration(a.config.Requests.ActivationWindow),
+		DefaultDuration:  time.Duration(a.config.Requests.DefaultDuration),
+		CertificateTTL:   time.Duration(a.config.SSH.UserCertTTL),
+		IdentityTTL:      time.Duration(a.config.Auth.SessionTTL),
+		CheckpointEvery:  time.Duration(a.config.Audit.CheckpointEvery),
+		Log:              a.log,
+	})
+	if err != nil {
+		return err
+	}
+	if a.logins, err = identity.New(identity.Config{Store: a.db.Identities(), Key: a.keys.token, Issuer: a.config.Server.ExternalURL, TTL: time.Duration(a.config.Auth.SessionTTL)}); err != nil {
+		return err
+	}
+	a.local, err = local.New(local.Config{Store: a.db.Identities(), Sealer: authenticatorKeys{a.keys.vault}, Issuer: strings.TrimPrefix(origin(a.config), "drawbolt/")})
+	return err
+}
+
+// keepCheckpoint replaces the file by rename, so that a crash leaves the old
+// one or the new one.
+func (a *App) keepCheckpoint(message []byte) error {
+	return replaceFile(a.config.Audit.CheckpointFile, message)
+}
+
+func replaceFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func (a *App) openRecorder() error {
+	recipients := []age.Recipient{a.keys.recording.Recipient()}
+	for _, s := range a.config.Recordings.Recipients {
+		r, err := age.ParseHybridRecipient(s)
+		if err != nil {
+			return fmt.Errorf("recordings.recipients: %w", err)
+		}
+		recipients = append(recipients, r)
+	}
+	floor, err := a.config.minFree()
+	if err != nil {
+		return err
+	}
+	if a.sink, err = recorder.Directory(a.config.Recordings.Folder); err != nil {
+		return err
+	}
+	a.recorder, err = recorder.New(recorder.Config{
+		Journals: filepath.Join(a.config.Data, "journals"), Sink: a.sink, Recipients: recipients,
+		Wrapper: journalKeys{a.keys.vault}, Signer: a.keys.signer, Floor: floor,
+	})
+	return err
+}
+
+func (a *App) openFronts() error {
+	var err error
+	if a.bastion, err = bastion.New(bastion.Config{Broker: a.broker, Recorder: a.recorder, Idle: time.Duration(a.config.SSH.IdleTimeout), Log: a.log}); err != nil {
+		return err
+	}
+	if a.ssh, err = sshproxy.New(sshproxy.Config{
+		Broker: a.broker, Bastion: a.bastion, HostKey: a.keys.bastion, Name: hostOf(a.config.SSH.ExternalAddress),
+		RequestURL: func(id string) string { return strings.TrimSuffix(a.config.Server.ExternalURL, "/") + "/r/" + id },
+		Limits:     sshproxy.Limits{Hold: time.Duration(a.config.SSH.HoldTimeout), Reminder: time.Duration(a.config.SSH.BannerInterval)},
+		Log:        a.log,
+	}); err != nil {
+		return err
+	}
+	proxies, err := a.config.proxies()
+	if err != nil {
+		return err
+	}
+	if a.web, err = web.New(web.Config{
+		Broker: a.broker, Logins: a.logins, Local: a.local,
+		OpenCast: a.openCast, OpenSealed: a.openSealed,
+		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
+		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
+	}); err != nil {
+		return err
+	}
+	a.tls, err = serverTLS(a.config)
+	return err
+}
+
+// hostOf is the host of an address that the configuration was checked for.
+func hostOf(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return strings.ToLower(host)
+}
+
+// ready reports whether this server can do its work.
+func (a *App) ready(ctx context.Context) error {
+	return a.db.Ping(ctx)
+}
+
+func (a *App) openSealed(ctx context.Context, s access.Session) (io.ReadCloser, error) {
+	f, err := a.sink.Open(ctx, s.Recording.Name)
+	if err != nil {
+		return nil, err
+	}
+	return reading{io.NewSectionReader(f, 0, f.Size()), f}, nil
+}
+
+func (a *App) openCast(ctx context.Context, s access.Session) (io.ReadCloser, error) {
+	f, err := a.sink.Open(ctx, s.Recording.Name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := recorder.OpenSealed(f, f.Size(), a.keys.recording)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return reading{r, f}, nil
+}
+
+type reading struct {
+	io.Reader
+	io.Closer
+}
+
+// Listen takes the addresses; after it, Addresses are known.
+func (a *App) Listen() error {
+	for _, l := range []struct {
+		to      *net.Listener
+		name    string
+		address string
+	}{
+		{&a.https, "https", a.config.Server.Listen.HTTPS},
+		{&a.sshd, "ssh", a.config.Server.Listen.SSH},
+		{&a.metrics, "metrics", a.config.Server.Listen.Metrics},
+	} {
+		if l.address == "" {
+			continue
+		}
+		ln, err := net.Listen("tcp", l.address)
+		if err != nil {
+			return fmt.Errorf("listen for %s: %w", l.name, err)
+		}
+		*l.to = ln
+		a.closers = append(a.closers, func() error { ln.Close(); return nil })
+	}
+	return nil
+}
+
+// Run serves until ctx ends, then lets sessions and answers end, and returns
+// when everything that it started has. Recordings that a crash left behind are
+// sealed before the first new session.
+func (a *App) Run(ctx context.Context) error {
+	if err := a.checkLog(ctx); err != nil {
+		return err
+	}
+	if err := a.recoverSessions(ctx); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	// The broker and the recorder stop last: ending sessions need both.
+	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBase()
+	var fronts, base2 sync.WaitGroup
+	start := func(wg *sync.WaitGroup, ctx context.Context, name string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil {
+				stop(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	start(&base2, base, "broker", a.broker.Run)
+	start(&base2, base, "recorder", a.recorder.Run)
+	start(&base2, base, "housekeeping", a.housekeeping)
+	start(&fronts, ctx, "ssh", func(ctx context.Context) error { return a.ssh.Serve(ctx, a.sshd) })
+	start(&fronts, ctx, "https", func(ctx context.Context) error {
+		return a.web.Serve(ctx, tls.NewListener(a.https, a.tls))
+	})
+	if a.metrics != nil {
+		start(&fronts, ctx, "metrics", a.serveMetrics)
+	}
+	fronts.Wait()
+	stopBase()
+	base2.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// checkLog compares the database with the checkpoint that is kept outside it.
+func (a *App) checkLog(ctx context.Context) error {
+	kept, err := os.ReadFile(a.config.Audit.CheckpointFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = a.broker.CheckLog(ctx, kept)
+	}
+	if err != nil {
+		return fmt.Errorf("the audit log does not agree with %s: %w", a.config.Audit.CheckpointFile, err)
+	}
+	return nil
+}
+
+// recoverSessions seals what a crash left in the journals and closes the
+// sessions that were open then.
+func (a *App) recoverSessions(ctx context.Context) error {
+	sealed := map[string]access.Sealed{}
+	if err := a.recorder.Recover(ctx, func(s recorder.Sealed, err error) {
+		if err != nil {
+			a.log.ErrorContext(ctx, "a recording could not be recovered", "session", s.ID, "error", err)
+			return
+		}
+		sealed[s.ID] = access.Sealed{Name: s.Name, SHA256: hex.EncodeToString(s.SHA256[:]), Size: s.Size, Events: s.Events, Aborted: s.Aborted}
+	}); err != nil {
+		return fmt.Errorf("recover recordings: %w", err)
+	}
+	n, err := a.broker.Abandoned(ctx, func(id string) (access.Sealed, bool) {
+		s, ok := sealed[id]
+		return s, ok
+	})
+	if n > 0 {
+		a.log.WarnContext(ctx, "closed sessions that the last stop left open", "sessions", n)
+	}
+	return err
+}
+
+// housekeeping forgets what has expired: logins, links, counters.
+func (a *App) housekeeping(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if err := errors.Join(a.logins.Prune(ctx), a.local.Prune(ctx)); err != nil && ctx.Err() == nil {
+			a.log.ErrorContext(ctx, "expired logins were not removed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *App) serveMetrics(ctx context.Context) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_sessions_active", Help: "Sessions that run on this server."}, func() float64 { return float64(a.bastion.Live()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_audit_events", Help: "Events in the audit log."}, func() float64 {
+			n, err := a.db.AuditSize(context.Background())
+			if err != nil {
+				return -1
+			}
+			return float64(n)
+		}),
+	)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		if err := a.ready(ctx); err != nil {
+			http.Error(w, "not ready: the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(a.metrics); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close closes what NewApp and Listen opened.
+func (a *App) Close() error {
+	var err error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, a.closers[i]())
+	}
+	a.closers = nil
+	return err
+}

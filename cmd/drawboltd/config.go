@@ -1,0 +1,374 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+)
+
+// Config is the file /etc/drawbolt/drawbolt.yaml: what the process needs to
+// start. Policies, targets and people live in the database.
+type Config struct {
+	// Data is the folder of everything that has no other place.
+	Data   string `yaml:"data" doc:"folder of the database, keys, recordings and journals"`
+	Server struct {
+		Name        string `yaml:"name" doc:"name of this server, unique among those that share a database (default: the host name)"`
+		ExternalURL string `yaml:"external_url" doc:"what people open and log in to, such as https://gw.example.com:8443"`
+		Listen      struct {
+			HTTPS   string `yaml:"https" doc:"address of the web, API and CLI"`
+			SSH     string `yaml:"ssh" doc:"address of the SSH bastion"`
+			Metrics string `yaml:"metrics" doc:"address of /metrics, /healthz and /readyz; empty: none"`
+		} `yaml:"listen"`
+		TLS struct {
+			Mode        string `yaml:"mode" doc:"self_signed or files"`
+			Certificate string `yaml:"certificate" doc:"PEM file, with mode files"`
+			Key         string `yaml:"key" doc:"PEM file, with mode files"`
+		} `yaml:"tls"`
+		TrustedProxies []string `yaml:"trusted_proxies" doc:"networks whose X-Forwarded-For is believed"`
+	} `yaml:"server"`
+	Database struct {
+		URL string `yaml:"url" doc:"sqlite:///path or postgres://... (default: SQLite in the data folder); file:PATH reads it from a file"`
+	} `yaml:"database"`
+	Recordings struct {
+		Folder     string   `yaml:"folder" doc:"where sealed recordings go (default: recordings in the data folder)"`
+		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open recordings without the server"`
+		MinFree    string   `yaml:"min_free" doc:"free bytes below which no session starts, such as 1GiB (default: 1GiB, at most 5% of the disk)"`
+	} `yaml:"recordings"`
+	Vault struct {
+		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, or passphrase:PATH of a file that holds a passphrase"`
+	} `yaml:"vault"`
+	Auth struct {
+		SessionTTL Duration `yaml:"session_ttl" doc:"how long a login lasts"`
+	} `yaml:"auth"`
+	SSH struct {
+		ExternalAddress string   `yaml:"external_address" doc:"host:port of the bastion as clients reach it (default: host of external_url, port of listen.ssh)"`
+		HoldTimeout     Duration `yaml:"hold_timeout" doc:"how long ssh waits for an approval"`
+		BannerInterval  Duration `yaml:"banner_interval" doc:"between two lines while ssh waits"`
+		IdleTimeout     Duration `yaml:"idle_timeout" doc:"a session without a byte of data ends after so long"`
+		UserCertTTL     Duration `yaml:"user_cert_ttl" doc:"life of the certificates for targets, at most 10m"`
+	} `yaml:"ssh"`
+	Requests struct {
+		DefaultDuration  Duration `yaml:"default_duration" doc:"of a request that names none"`
+		ActivationWindow Duration `yaml:"activation_window" doc:"an approved grant that is not used lapses after so long"`
+		DecideWithin     Duration `yaml:"decide_within" doc:"a request without a decision expires after so long"`
+	} `yaml:"requests"`
+	Audit struct {
+		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
+		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
+	} `yaml:"audit"`
+	Log struct {
+		Format string `yaml:"format" doc:"auto, json or text"`
+		Level  string `yaml:"level" doc:"debug, info, warn or error"`
+	} `yaml:"log"`
+}
+
+// A Duration is written like 30m, 12h or 1h30m.
+type Duration time.Duration
+
+// UnmarshalYAML implements yaml.BytesUnmarshaler.
+func (d *Duration) UnmarshalYAML(b []byte) error {
+	v, err := access.ParseDuration(strings.Trim(strings.TrimSpace(string(b)), `"'`))
+	*d = Duration(v)
+	return err
+}
+
+// MarshalYAML implements yaml.BytesMarshaler.
+func (d Duration) MarshalYAML() ([]byte, error) {
+	return []byte(access.FormatDuration(time.Duration(d))), nil
+}
+
+// defaultConfig is what holds where the file says nothing.
+func defaultConfig() Config {
+	var c Config
+	c.Data = "/var/lib/drawbolt"
+	c.Server.Listen.HTTPS, c.Server.Listen.SSH, c.Server.Listen.Metrics = ":8443", ":2222", "127.0.0.1:9090"
+	c.Server.TLS.Mode = "self_signed"
+	c.Auth.SessionTTL = Duration(12 * time.Hour)
+	c.SSH.HoldTimeout, c.SSH.BannerInterval = Duration(10*time.Minute), Duration(30*time.Second)
+	c.SSH.IdleTimeout, c.SSH.UserCertTTL = Duration(15*time.Minute), Duration(5*time.Minute)
+	c.Requests.DefaultDuration, c.Requests.ActivationWindow = Duration(time.Hour), Duration(4*time.Hour)
+	c.Requests.DecideWithin = Duration(15 * time.Minute)
+	c.Audit.CheckpointEvery = Duration(time.Minute)
+	c.Log.Format, c.Log.Level = "auto", "info"
+	return c
+}
+
+// maxConfig bounds the file, in bytes.
+const maxConfig = 1 << 20
+
+// loadConfig reads the file over the defaults, then the environment over the
+// file. An unknown key is an error that shows its line.
+func loadConfig(path string, environ []string) (Config, error) {
+	c := defaultConfig()
+	if path != "" {
+		f, err := os.Open(path)
+		if err != nil {
+			return c, fmt.Errorf("read the configuration: %w", err)
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+		if err != nil {
+			return c, fmt.Errorf("read the configuration: %w", err)
+		}
+		if len(b) > maxConfig {
+			return c, fmt.Errorf("%s is larger than 1 MiB", path)
+		}
+		if err := parseConfig(b, &c); err != nil {
+			return c, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if err := c.fromEnvironment(environ); err != nil {
+		return c, err
+	}
+	return c, c.complete()
+}
+
+func parseConfig(b []byte, c *Config) error {
+	err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict(), yaml.DisallowUnknownField()).Decode(c)
+	if err == nil || errors.Is(err, io.EOF) { // an empty file is all defaults
+		return nil
+	}
+	return errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)) + suggestion(err.Error()))
+}
+
+// suggestion finds the key that an unknown one was meant to be.
+func suggestion(message string) string {
+	_, rest, ok := strings.Cut(message, `unknown field "`)
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, `"`)
+	best, distance := "", 3
+	for _, s := range settings(defaultConfig()) {
+		key := s.name[strings.LastIndexByte(s.name, '.')+1:]
+		if d := editDistance(name, key); d < distance {
+			best, distance = s.name, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "\ndid you mean " + best + "?"
+}
+
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// A setting is one key of the file.
+type setting struct {
+	name  string // server.listen.ssh
+	doc   string
+	value reflect.Value
+}
+
+// settings lists every key, in order. c must be addressable for the values to
+// be settable.
+func settings(c any) []setting {
+	v := reflect.ValueOf(c)
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	return walk("", v)
+}
+
+func walk(prefix string, v reflect.Value) []setting {
+	var list []setting
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		name := prefix + f.Tag.Get("yaml")
+		if f.Type.Kind() == reflect.Struct {
+			list = append(list, walk(name+".", v.Field(i))...)
+			continue
+		}
+		list = append(list, setting{name, f.Tag.Get("doc"), v.Field(i)})
+	}
+	return list
+}
+
+// environmentName of server.listen.ssh is DRAWBOLT_SERVER_LISTEN_SSH.
+func (s setting) environmentName() string {
+	return "DRAWBOLT_" + strings.ToUpper(strings.ReplaceAll(s.name, ".", "_"))
+}
+
+func (c *Config) fromEnvironment(environ []string) error {
+	for _, s := range settings(c) {
+		prefix := s.environmentName() + "="
+		i := slices.IndexFunc(environ, func(e string) bool { return strings.HasPrefix(e, prefix) })
+		if i < 0 {
+			continue
+		}
+		value := environ[i][len(prefix):]
+		switch p := s.value.Addr().Interface().(type) {
+		case *string:
+			*p = value
+		case *[]string:
+			*p = strings.Split(value, ",")
+		case *Duration:
+			d, err := access.ParseDuration(value)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.environmentName(), err)
+			}
+			*p = Duration(d)
+		}
+	}
+	return nil
+}
+
+// complete fills what depends on something else, and checks the whole.
+func (c *Config) complete() error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if !filepath.IsAbs(c.Data) {
+		abs, err := filepath.Abs(c.Data)
+		if err != nil {
+			return err
+		}
+		c.Data = abs
+	}
+	if c.Server.Name == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		c.Server.Name = name
+	}
+	if c.Database.URL == "" {
+		c.Database.URL = "sqlite://" + filepath.Join(c.Data, "drawbolt.db")
+	}
+	fallback := func(s *string, value string) {
+		if *s == "" {
+			*s = value
+		}
+	}
+	fallback(&c.Recordings.Folder, filepath.Join(c.Data, "recordings"))
+	fallback(&c.Vault.MasterKey, "file:"+filepath.Join(c.Data, "master.key"))
+	fallback(&c.Audit.CheckpointFile, filepath.Join(c.Data, "checkpoint"))
+
+	u, err := url.Parse(c.Server.ExternalURL)
+	switch {
+	case c.Server.ExternalURL == "":
+		bad("server.external_url is missing: what people open, such as https://gw.example.com:8443")
+	case err != nil || u.Scheme != "https" || u.Host == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.User != nil:
+		bad("server.external_url must be https://host or https://host:port, not %q", c.Server.ExternalURL)
+	case c.SSH.ExternalAddress == "":
+		_, port, err := net.SplitHostPort(c.Server.Listen.SSH)
+		if err != nil {
+			bad("server.listen.ssh: %v", err)
+		}
+		c.SSH.ExternalAddress = net.JoinHostPort(u.Hostname(), port)
+	}
+	for _, l := range []struct{ name, address string }{
+		{"server.listen.https", c.Server.Listen.HTTPS}, {"server.listen.ssh", c.Server.Listen.SSH}, {"server.listen.metrics", c.Server.Listen.Metrics},
+	} {
+		if _, _, err := net.SplitHostPort(l.address); err != nil && (l.address != "" || l.name != "server.listen.metrics") {
+			bad("%s: %v", l.name, err)
+		}
+	}
+	switch c.Server.TLS.Mode {
+	case "self_signed":
+	case "files":
+		if c.Server.TLS.Certificate == "" || c.Server.TLS.Key == "" {
+			bad("server.tls.mode files needs server.tls.certificate and server.tls.key")
+		}
+	default:
+		bad("server.tls.mode must be self_signed or files, not %q", c.Server.TLS.Mode)
+	}
+	if _, err := c.proxies(); err != nil {
+		bad("server.trusted_proxies: %v", err)
+	}
+	if _, err := c.minFree(); err != nil {
+		bad("recordings.min_free: %v", err)
+	}
+	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase") || path == "" {
+		bad("vault.master_key must be file:PATH or passphrase:PATH")
+	}
+	if d := time.Duration(c.SSH.UserCertTTL); d > 10*time.Minute {
+		bad("ssh.user_cert_ttl is at most 10m")
+	}
+	if d := time.Duration(c.Audit.CheckpointEvery); d > time.Minute {
+		bad("audit.checkpoint_every is at most 1m")
+	}
+	if !slices.Contains([]string{"auto", "json", "text"}, c.Log.Format) {
+		bad("log.format must be auto, json or text")
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		bad("log.level must be debug, info, warn or error")
+	}
+	return errors.Join(problems...)
+}
+
+func (c *Config) proxies() ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, s := range c.Server.TrustedProxies {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p.Masked())
+	}
+	return list, nil
+}
+
+// minFree is recordings.min_free in bytes; 0 is the recorder's default.
+func (c *Config) minFree() (uint64, error) {
+	s := c.Recordings.MinFree
+	if s == "" {
+		return 0, nil
+	}
+	unit := uint64(1)
+	for _, u := range []struct {
+		suffix string
+		bytes  uint64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if rest, ok := strings.CutSuffix(s, u.suffix); ok {
+			s, unit = rest, u.bytes
+			break
+		}
+	}
+	var n uint64
+	if _, err := fmt.Sscanf(s, "%d", &n); err != nil || n == 0 || n > 1<<40 || fmt.Sprint(n) != s {
+		return 0, fmt.Errorf("%q is not a size such as 512MiB", c.Recordings.MinFree)
+	}
+	return n * unit, nil
+}
+
+// databaseURL resolves a reference to a file.
+func (c *Config) databaseURL() (string, error) {
+	path, ok := strings.CutPrefix(c.Database.URL, "file:")
+	if !ok {
+		return c.Database.URL, nil
+	}
+	b, err := os.ReadFile(path)
+	return strings.TrimSpace(string(b)), err
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/recorder"
+	"github.com/drawbolt/drawbolt/rego"
+)
+
+// A finding is the outcome of one check of the doctor.
+type finding struct {
+	Check string `json:"check"`
+	State string `json:"state"` // "ok", "warning" or "error"
+	Text  string `json:"text"`
+	Next  string `json:"next,omitempty"`
+}
+
+func doctorCommand() *cobra.Command {
+	var path string
+	var asJSON, strict bool
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Check this installation; each line that is not ok says what to type", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list := examine(cmd.Context(), path)
+			errorsFound, warnings := 0, 0
+			for _, f := range list {
+				switch f.State {
+				case "error":
+					errorsFound++
+				case "warning":
+					warnings++
+				}
+			}
+			if asJSON {
+				if err := json.NewEncoder(cmd.OutOrStdout()).Encode(list); err != nil {
+					return err
+				}
+			} else {
+				marks := map[string]string{"ok": "✓", "warning": "▲", "error": "✗"}
+				for _, f := range list {
+					fmt.Fprintf(cmd.OutOrStdout(), " %s %-14s %s\n", marks[f.State], f.Check, f.Text)
+					if f.Next != "" {
+						fmt.Fprintf(cmd.OutOrStdout(), "   → %s\n", f.Next)
+					}
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "Result: %d errors, %d warnings\n", errorsFound, warnings)
+			}
+			if errorsFound > 0 || strict && warnings > 0 {
+				return errors.New("the doctor found something")
+			}
+			return nil
+		},
+	}
+	configFlag(cmd, &path)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&strict, "strict", false, "warnings count as errors")
+	return cmd
+}
+
+// examine runs the checks, each of which goes on where the one before allows.
+// It changes nothing but the schema, which serve would bring up to date too.
+func examine(ctx context.Context, path string) []finding {
+	var list []finding
+	ok := func(check, format string, args ...any) {
+		list = append(list, finding{check, "ok", fmt.Sprintf(format, args...), ""})
+	}
+	bad := func(check string, err error, next string) {
+		list = append(list, finding{check, "error", err.Error(), next})
+	}
+	warn := func(check, text, next string) { list = append(list, finding{check, "warning", text, next}) }
+
+	c, err := configOf(path)
+	if err != nil {
+		bad("configuration", err, "drawboltd config check")
+		return list
+	}
+	ok("configuration", "sound")
+	if t, err := serverTLS(c); err != nil {
+		bad("tls", err, "drawboltd config show")
+	} else if left := time.Until(certificateEnd(t)); left < 14*24*time.Hour {
+		warn("tls", fmt.Sprintf("the certificate ends in %d days", int(left.Hours()/24)), "renew server.tls.certificate")
+	} else {
+		ok("tls", "%d days left, %s", int(left.Hours()/24), c.Server.TLS.Mode)
+	}
+	if _, err := policy.New(ctx, policy.Config{Bundle: rego.Bundle}); err != nil {
+		bad("policy", err, "")
+	} else {
+		ok("policy", "the bundle compiles")
+	}
+	for _, dir := range []string{c.Data, c.Recordings.Folder} {
+		if err := writable(dir); err != nil {
+			bad("disk", err, "make it writable for this user: "+dir)
+		} else {
+			ok("disk", "%s is writable", dir)
+		}
+	}
+	if info, err := os.Stat(c.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
+		warn("disk", c.Data+" can be read by others", "chmod 700 "+c.Data)
+	}
+	a, err := NewApp(ctx, c, newLog(c, io.Discard), false)
+	if err != nil {
+		bad("installation", err, "drawboltd init")
+		return list
+	}
+	defer a.Close()
+	begin := time.Now()
+	if err := a.db.Ping(ctx); err != nil {
+		bad("database", err, "")
+	} else {
+		ok("database", "answers in %s", time.Since(begin).Round(10*time.Microsecond))
+	}
+	ok("vault", "opened, certificate authorities loaded")
+	if err := a.checkLog(ctx); err != nil {
+		bad("audit log", err, "drawbolt audit export, and compare with checkpoints kept elsewhere")
+	} else if n, err := a.db.AuditSize(ctx); err != nil {
+		bad("audit log", err, "")
+	} else {
+		ok("audit log", "%d events, agrees with the kept checkpoint", n)
+	}
+	if left, err := filepath.Glob(filepath.Join(c.Data, "journals", "quarantine", "*")); err == nil && len(left) > 0 {
+		warn("recordings", fmt.Sprintf("%d damaged journals are in quarantine", len(left)), "look at "+filepath.Join(c.Data, "journals", "quarantine"))
+	} else {
+		ok("recordings", "no journal is damaged")
+	}
+	return list
+}
+
+func writable(dir string) error {
+	if _, err := recorder.Directory(dir); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// configFlag adds --config, whose default is the file in /etc if it exists.
+func configFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "config", "", "configuration file (default /etc/drawbolt/drawbolt.yaml if it exists; DRAWBOLT_... variables count in any case)")
+}
+
+const standardConfig = "/etc/drawbolt/drawbolt.yaml"
+
+func configOf(path string) (Config, error) {
+	if path == "" {
+		if _, err := os.Stat(standardConfig); err == nil {
+			path = standardConfig
+		}
+	}
+	return loadConfig(path, os.Environ())
+}
+
+func serveCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run the server", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := configOf(path)
+			if err != nil {
+				return err
+			}
+			log := newLog(c, cmd.ErrOrStderr())
+			if err := harden(); err != nil {
+				return fmt.Errorf("keep secrets out of core dumps: %w", err)
+			}
+			a, err := NewApp(cmd.Context(), c, log, false)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			if err := a.Listen(); err != nil {
+				return err
+			}
+			log.InfoContext(cmd.Context(), "serving", "url", c.Server.ExternalURL, "ssh", a.sshd.Addr().String(), "node", c.Server.Name, "version", version)
+			return a.Run(cmd.Context())
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+// healthcheckCommand asks a running server, for container engines.
+func healthcheckCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use: "healthcheck", Short: "Ask the server on this machine whether it is ready; exit 0 if so", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := configOf(path)
+			if err != nil {
+				return err
+			}
+			if c.Server.Listen.Metrics == "" {
+				return errors.New("server.listen.metrics is off, so there is nobody to ask")
+			}
+			client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}}
+			resp, err := client.Get("http://" + c.Server.Listen.Metrics + "/readyz")
+			if err != nil {
+				return err
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				return fmt.Errorf("the server is not ready (%s)", resp.Status)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ready")
+			return err
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
