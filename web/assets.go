@@ -47,15 +47,29 @@ func loadAssets() (assets, error) {
 		if !ok {
 			return a, fmt.Errorf("the static file %s is of no known type", e.Name())
 		}
-		var b bytes.Buffer
-		z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is a valid one
-		z.Write(plain)
-		z.Close()
-		a.files[e.Name()] = asset{media, plain, b.Bytes()}
+		a.files[e.Name()] = asset{media, plain, pack(plain, gzip.BestCompression)}
 		fmt.Fprintf(sum, "%s %d\n%s", e.Name(), len(plain), plain)
 	}
 	a.version = hex.EncodeToString(sum.Sum(nil)[:8])
 	return a, nil
+}
+
+func pack(plain []byte, level int) []byte {
+	var b bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&b, level) // the level is a valid one
+	z.Write(plain)                         // a bytes.Buffer takes all
+	z.Close()
+	return b.Bytes()
+}
+
+func takesGzip(r *http.Request) bool {
+	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
+		name, quality, _ := strings.Cut(strings.TrimSpace(part), ";")
+		if name == "gzip" && strings.TrimSpace(quality) != "q=0" {
+			return true
+		}
+	}
+	return false
 }
 
 // path is where pages find the files.
@@ -71,7 +85,7 @@ func (s *Server) staticFile(w http.ResponseWriter, r *http.Request, by access.Ca
 	h.Set("Content-Type", f.media)
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	h.Set("Vary", "Accept-Encoding")
-	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if takesGzip(r) {
 		h.Set("Content-Encoding", "gzip")
 		body = f.packed
 	}

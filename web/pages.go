@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -27,22 +29,30 @@ func (s *Server) page(by access.Caller, title, path string) ui.Page {
 	return ui.Page{Title: title, User: by.User.Name, Path: path, Static: s.assets.path(), Now: s.now()}
 }
 
-// show writes a page. It is rendered whole first: half a page is none.
+// show writes a page. It is rendered whole first: half a page is none. It may be
+// compressed: no page holds a secret beside what its address or its form said,
+// whose bytes the length of the answer could give away one by one (BREACH).
 func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
 	var b bytes.Buffer
 	if err := c.Render(r.Context(), &b); err != nil {
 		s.writeProblem(w, s.problem(r, fmt.Errorf("render the page: %w", err)))
 		return
 	}
+	body := b.Bytes()
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Vary", "Accept-Encoding")
+	if takesGzip(r) {
+		w.Header().Set("Content-Encoding", "gzip")
+		body = pack(body, gzip.DefaultCompression)
+	}
 	w.WriteHeader(status)
-	w.Write(b.Bytes())
+	w.Write(body)
 }
 
 // problemPage stands in the place of a page that cannot be shown.
 func (s *Server) problemPage(w http.ResponseWriter, r *http.Request, by access.Caller, p *problem) {
 	out := s.page(by, p.Title, "")
-	out.Error = &p.Problem
+	out.Error, out.Again = &p.Problem, again(r, p)
 	s.show(w, r, p.Status, ui.Problem(out))
 }
 
@@ -54,7 +64,17 @@ func (s *Server) with(p *ui.Page, r *http.Request, err error) int {
 	}
 	said := s.problem(r, err)
 	p.Error = &said.Problem
+	p.Again = again(r, said)
 	return said.Status
+}
+
+// again is where to show a fresh second factor, when the policy wants one: a
+// fresh login has it.
+func again(r *http.Request, p *problem) string {
+	if !strings.HasPrefix(p.Rule, "mfa.") {
+		return ""
+	}
+	return "/login?next=" + url.QueryEscape(r.URL.Path)
 }
 
 // unchanged answers a poll that has nothing new with 204, on which htmx leaves

@@ -96,7 +96,7 @@ func Login(p Page, name, next string) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "></label> <label class=\"flex flex-col gap-1 text-sm\"><span>Code of your authenticator <span class=\"opacity-70\">(if you have one)</span></span> <input class=\"input w-full text-base\" name=\"otp\" inputmode=\"numeric\" autocomplete=\"one-time-code\" maxlength=\"16\"></label> <button class=\"btn btn-primary mt-2\">Sign in</button></form></section>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "></label> <label class=\"flex flex-col gap-1 text-sm\"><span>Authenticator code <span class=\"opacity-70\">(if you have one)</span></span> <input class=\"input w-full text-base\" name=\"otp\" inputmode=\"numeric\" autocomplete=\"one-time-code\" maxlength=\"16\"></label> <button class=\"btn btn-primary mt-2\">Sign in</button></form></section>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -36,6 +36,7 @@ type Page struct {
 	Static string // where the static files are: /static/VERSION/
 	Now    time.Time
 	Error  *api.Problem // what went wrong with the form that was sent
+	Again  string       // where to sign in again, when that is what it needs
 }
 
 // A Request is a request as one person looks at it.
@@ -188,4 +189,61 @@ type Device struct {
 
 func askURL(target, account string) templ.SafeURL {
 	return templ.SafeURL("/ask?" + url.Values{"target": {target}, "account": {account}}.Encode())
+}
+
+// The sentences of the pages that are put together of several parts.
+
+func wants(r Request) string {
+	who := ""
+	if r.Mine {
+		who = "(you) "
+	}
+	if r.State == api.Pending {
+		return who + "wants"
+	}
+	return who + "asked for"
+}
+
+func eligible(r Request) string {
+	if r.MayDecide {
+		return " · you may"
+	}
+	return ""
+}
+
+func quoted(s string) string {
+	if s == "" {
+		return ""
+	}
+	return ": “" + s + "”"
+}
+
+func approval(r Request, a api.Approval) string {
+	if a.DurationSeconds < r.DurationSeconds {
+		return ", for " + Span(a.DurationSeconds) + quoted(a.Comment)
+	}
+	return quoted(a.Comment)
+}
+
+func waiting(r Request) string {
+	if len(r.Waiting) == 0 {
+		return ""
+	}
+	return ": " + names(r.Waiting)
+}
+
+func ending(g *api.Grant) string {
+	s := "Ended " + Stamp(g.End) + ": " + g.EndReason
+	if g.EndedBy != "" {
+		s += " by " + g.EndedBy
+	}
+	return s + quoted(g.EndNote)
+}
+
+func closing(s api.Session) string {
+	text := Stamp(*s.ClosedAt) + ", after " + From(s.OpenedAt, *s.ClosedAt) + ": " + s.EndReason
+	if s.ExitStatus != nil {
+		text += fmt.Sprintf(", exit status %d", *s.ExitStatus)
+	}
+	return text
 }
