@@ -48,6 +48,7 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 			return err
 		}
 		i := slices.IndexFunc(roles, func(o access.Role) bool { return o.Name == r.Name })
+		before := slices.Clone(roles)
 		var was access.Role
 		if i >= 0 {
 			was = roles[i]
@@ -63,6 +64,9 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 		}
 		if holds(&r, &by.User) && !holds(&was, &by.User) {
 			return ownRights
+		}
+		if len(administratorRoles(before)) > 0 && len(administratorRoles(roles)) == 0 {
+			return lastAdministrator
 		}
 		detail(e, "version", "1")
 		if was.Version == 0 {
@@ -97,7 +101,7 @@ func (b *Broker) RemoveRole(ctx context.Context, by access.Caller, name string) 
 			return err
 		}
 		if len(administratorRoles(roles)) > 0 && len(administratorRoles(left)) == 0 {
-			return &access.Error{Kind: access.ErrDenied, Code: "DB-2012", Rule: "rights.last", Text: "that would leave nobody who can change roles"}
+			return lastAdministrator
 		}
 		return keepAdministrator(ctx, tx)
 	})

@@ -142,8 +142,10 @@ func keepAdministrator(ctx context.Context, tx *store.Tx) error {
 			}
 		}
 	}
-	return &access.Error{Kind: access.ErrDenied, Code: "DB-2012", Rule: "rights.last", Text: "that would leave nobody who can change roles"}
+	return lastAdministrator
 }
+
+var lastAdministrator = &access.Error{Kind: access.ErrDenied, Code: "DB-2012", Rule: "rights.last", Text: "that would leave nobody who can change roles"}
 
 func holds(r *access.Role, u *access.User) bool {
 	for _, id := range r.Users {
