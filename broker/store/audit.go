@@ -16,10 +16,35 @@ import (
 )
 
 const (
-	readHead   = "SELECT size, edge FROM audit_head WHERE id = 1"
-	moveHead   = "UPDATE audit_head SET size = ?, edge = ? WHERE id = 1 AND size = ?"
+	readHead   = "SELECT size, edge, time FROM audit_head WHERE id = 1"
+	moveHead   = "UPDATE audit_head SET size = ?, edge = ?, time = ? WHERE id = 1 AND size = ?"
 	insertLeaf = "INSERT INTO audit_leaves (seq, time, actor, action, object, target, session, hashes, leaf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+// clockTolerance is how far behind the last event the clock of a server may be:
+// more than servers that share a database may differ, and less than anything
+// that a grant's length would notice.
+const clockTolerance = time.Minute
+
+// checkClock refuses a change while the clock stands before the last event: it
+// was set back, and every deadline would move with it.
+func (tx *Tx) checkClock(last time.Time) error {
+	if tx.clockAccepted || !tx.now.Before(last.Add(-clockTolerance)) {
+		return nil
+	}
+	return &access.Error{Kind: access.ErrUnavailable, Code: "DB-5003", Rule: "clock.back",
+		Text: fmt.Sprintf("the clock of the server stands at %s, before the last event at %s; nothing is changed until it is right", tx.now.Format(time.RFC3339), last.Format(time.RFC3339)),
+		Next: "set the clock, or (if it was ahead before) drawboltd serve --accept-clock"}
+}
+
+// AcceptClock takes the clock as right although it stands before the last
+// event, which is for the operator to say. The event tells who did.
+func (db *DB) AcceptClock(ctx context.Context, e audit.Event) error {
+	return db.Change(ctx, func(tx *Tx) (audit.Event, error) {
+		tx.clockAccepted = true
+		return e, nil
+	})
+}
 
 // append writes the events and their hashes at the end of the log. The head is
 // locked from here to the commit and moves by compare and swap, so that two
@@ -27,7 +52,11 @@ const (
 func (tx *Tx) append(ctx context.Context, events []audit.Event) error {
 	var size int64
 	var edge []byte
-	if err := tx.row(ctx, readHead+tx.lock()).Scan(&size, &edge); err != nil {
+	var last time.Time
+	if err := tx.row(ctx, readHead+tx.lock()).Scan(&size, &edge, micros{&last}); err != nil {
+		return err
+	}
+	if err := tx.checkClock(last); err != nil {
 		return err
 	}
 	if len(edge) != bits.OnesCount64(uint64(size))*tlog.HashSize {
@@ -50,7 +79,10 @@ func (tx *Tx) append(ctx context.Context, events []audit.Event) error {
 		}
 		size++
 	}
-	n, err := tx.exec(ctx, moveHead, size, edge, was)
+	if tx.clockAccepted || last.Before(tx.now) {
+		last = tx.now
+	}
+	n, err := tx.exec(ctx, moveHead, size, edge, toMicros(last), was)
 	if err != nil {
 		return err
 	}

@@ -255,6 +255,8 @@ type Tx struct {
 	tx     transaction
 	now    time.Time
 	events []audit.Event
+
+	clockAccepted bool // see DB.AcceptClock
 }
 
 // Now is the time of the change, in microseconds UTC.

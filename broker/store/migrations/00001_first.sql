@@ -243,9 +243,10 @@ CREATE INDEX login_counters_expiry ON login_counters (expires_at);
 CREATE TABLE audit_head (
     id   BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
     size BIGINT NOT NULL,
-    edge BYTEA  NOT NULL
+    edge BYTEA  NOT NULL,
+    time BIGINT NOT NULL -- of the newest event
 );
-INSERT INTO audit_head (id, size, edge) VALUES (1, 0, '');
+INSERT INTO audit_head (id, size, edge, time) VALUES (1, 0, '', 0);
 
 -- hashes are the leaf's and those of the subtrees that it completes, smallest
 -- first, 32 bytes each. They stand before the leaf because they are read alone.
