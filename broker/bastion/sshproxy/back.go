@@ -59,6 +59,11 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 		if refused, ok := errors.AsType[*access.Error](err); ok {
 			return nil, size, refused // the host key; said by us
 		}
+		if n, ok := errors.AsType[*gossh.AlgorithmNegotiationError](err); ok && n.What == "host key" {
+			err := refuseHost(s.Live.Target, "has no kind of host key that is pinned or certified for it")
+			c.link.refused(c.who, s, "host key", err)
+			return nil, size, err
+		}
 		return nil, size, c.unreachable("log in", name, err)
 	}
 	b.client = client
@@ -184,7 +189,7 @@ func (c *channel) clientConfig(s *bastion.Session, signer gossh.Signer) *gossh.C
 			}
 			return err
 		},
-		ClientVersion: serverVersion,
+		ClientVersion: clientVersion,
 	}
 }
 
@@ -220,10 +225,6 @@ func (k knownHost) algorithms() []string {
 }
 
 func (k knownHost) check(remote net.Addr, key gossh.PublicKey) error {
-	refuse := func(why string) error {
-		return &access.Error{Kind: access.ErrDenied, Code: "DB-2431", Rule: "target.host-key",
-			Text: k.target.Name + " " + why + "; nothing was sent to it"}
-	}
 	if len(k.target.HostKeys) > 0 {
 		for _, pinned := range k.target.HostKeys {
 			known, _, _, _, err := gossh.ParseAuthorizedKey([]byte(pinned))
@@ -231,11 +232,11 @@ func (k knownHost) check(remote net.Addr, key gossh.PublicKey) error {
 				return nil
 			}
 		}
-		return refuse("does not show the host key that is pinned for it")
+		return refuseHost(k.target, "does not show the host key that is pinned for it")
 	}
 	cert, ok := key.(*gossh.Certificate)
 	if !ok || len(cert.ValidPrincipals) == 0 {
-		return refuse("shows no host key that is pinned or certified for it")
+		return refuseHost(k.target, "shows no host key that is pinned or certified for it")
 	}
 	checker := gossh.CertChecker{
 		Clock: k.now,
@@ -244,7 +245,11 @@ func (k knownHost) check(remote net.Addr, key gossh.PublicKey) error {
 		},
 	}
 	if err := checker.CheckHostKey(net.JoinHostPort(k.target.Name, "22"), remote, cert); err != nil {
-		return refuse("shows a host certificate that does not hold")
+		return refuseHost(k.target, "shows a host certificate that does not hold")
 	}
 	return nil
+}
+
+func refuseHost(t access.Target, why string) error {
+	return &access.Error{Kind: access.ErrDenied, Code: "DB-2431", Rule: "target.host-key", Text: t.Name + " " + why + "; nothing was sent to it"}
 }

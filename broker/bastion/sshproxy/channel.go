@@ -106,12 +106,10 @@ func (c *channel) prepare() (st *start, open bool) {
 			if err != nil {
 				c.link.refused(c.who, nil, "channel request "+req.Type, err)
 				if isStart(req.Type) {
-					c.say("%s", c.link.explain(c.link.conn.ctx, forPeople(err)))
-				}
-				req.Reply(false, nil)
-				if isStart(req.Type) {
+					c.decline(c.link.conn.ctx, err)
 					return nil, true // a refused start is the end of its channel
 				}
+				req.Reply(false, nil)
 				continue
 			}
 			if st != nil {
@@ -129,6 +127,13 @@ func (c *channel) prepare() (st *start, open bool) {
 }
 
 func isStart(name string) bool { return name == "shell" || name == "exec" || name == "subsystem" }
+
+// decline tells the user why there is no session. The start is not answered but
+// followed by the end of the channel: stock clients exit at a refusal without
+// showing what they were told before.
+func (c *channel) decline(ctx context.Context, err error) {
+	c.say("%s", c.link.explain(ctx, forPeople(err)))
+}
 
 // forPeople gives errors of parsing a kind that explain can show.
 func forPeople(err error) error {
@@ -372,8 +377,7 @@ func (c *channel) run(ctx context.Context, st start) {
 	ending, err := l.cfg.Bastion.Run(ctx, o, func(s *bastion.Session) (*int, error) { return c.carry(s, st) })
 	if err != nil {
 		l.log.WarnContext(ctx, "no session", "user", c.who.by.User.Name, "target", c.who.to.target, "error", err)
-		c.say("%s", l.explain(ctx, err))
-		st.req.Reply(false, nil)
+		c.decline(ctx, err)
 		return
 	}
 	l.log.InfoContext(ctx, "session ended", "user", c.who.by.User.Name, "target", c.who.to.target, "reason", string(ending.Reason))

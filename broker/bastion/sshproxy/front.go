@@ -40,6 +40,7 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/bastion"
 )
 
@@ -50,6 +51,10 @@ type Config struct {
 	// HostKey is the key of this gateway, Ed25519. Certificates of the host CA
 	// for the names of targets are made for it too.
 	HostKey gossh.Signer
+	// Name is the name by which clients reach this gateway. The host CA
+	// vouches for it, so that clients who trust the CA are asked nothing.
+	// Optional.
+	Name string
 	// RequestURL gives the address of a request's page, to be shown to the
 	// requester. Optional.
 	RequestURL func(id string) string
@@ -149,8 +154,14 @@ func New(cfg Config) (*Server, error) {
 	}, nil
 }
 
-// serverVersion tells nothing about the build.
-const serverVersion = "SSH-2.0-drawbolt"
+// The versions that we say. Both tell nothing about the build. The one for users
+// begins with OpenSSH because stock clients send some extensions only to what
+// does, and we know them: without eow@openssh.com, ssh host yes | head never
+// ends.
+const (
+	serverVersion = "SSH-2.0-OpenSSH_drawbolt"
+	clientVersion = "SSH-2.0-drawbolt"
+)
 
 // A run is one call of Serve: everything it has started.
 type run struct {
@@ -233,7 +244,7 @@ func (r *run) connected(gctx ssh.Context, nc net.Conn) (out net.Conn) {
 		return nil
 	}
 	c := newConn(r.ctx, nc, r.limits.Login)
-	l := newLink(r, c, leave)
+	l := newLink(r, c, leave, nothing)
 	l.version = c.peekVersion(peekWait)
 	gctx.SetValue(linkKey{}, l)
 	return c
@@ -251,7 +262,15 @@ func (r *run) config(gctx ssh.Context) *gossh.ServerConfig {
 		return refuseAll()
 	}
 	a := &attempt{link: l}
-	return a.config(&gossh.ServerConfig{Config: algorithms(l.version)})
+	config := a.config(&gossh.ServerConfig{Config: algorithms(l.version)})
+	if r.cfg.Name != "" {
+		if certified, err := r.hosts.signer(r.ctx, access.Target{Name: r.cfg.Name}); err == nil {
+			config.AddHostKey(certified)
+		} else {
+			r.log.ErrorContext(r.ctx, "the gateway has no host certificate", "name", r.cfg.Name, "error", err)
+		}
+	}
+	return config
 }
 
 // refuseAll is the configuration of a connection that we know nothing of.

@@ -32,14 +32,15 @@ func (l *link) jump(sc *gossh.ServerConn, who login, nc gossh.NewChannel) {
 		l.working.Done()
 		return
 	}
+	gone := make(chan struct{})
 	c := newConn(l.conn.ctx, channelConn{ch, sc}, l.limits.Login)
-	inner := newLink(l.run, c, func() {})
+	inner := newLink(l.run, c, nothing, func() {
+		// The inner connection reads until the outer peer closes the channel too.
+		l.spawn("close a hop", func() { l.closeWithin(l.limits.Grace, ch, gone) })
+	})
 	inner.hop = &hop{person: who.by, target: target}
 	// The client of the inner connection is the one of the outer.
 	inner.version = l.version
-	defer c.Close()
-
-	gone := make(chan struct{})
 	l.spawn("answer requests of a hop", func() {
 		defer close(gone)
 		for req := range reqs {
@@ -48,8 +49,7 @@ func (l *link) jump(sc *gossh.ServerConn, who login, nc gossh.NewChannel) {
 			req.Reply(false, nil)
 		}
 	})
-	// The inner connection reads until the outer peer closes the channel too.
-	context.AfterFunc(c.ctx, func() { l.closeWithin(l.limits.Grace, ch, gone) })
+	defer c.Close()
 
 	inner.serve(signer)
 }

@@ -27,6 +27,7 @@ type link struct {
 	person   bool // somebody was proven
 	channels int
 	refusals int
+	sessions int  // opened so far
 	lastOne  bool // the client said that it opens no more sessions
 
 	requests *rate.Limiter
@@ -38,11 +39,15 @@ type hop struct {
 	target access.Target
 }
 
-func newLink(r *run, c *conn, proved func()) *link {
+// newLink makes a link of a connection that run has counted. proved is called
+// when somebody is proven and when the connection is closed; closed is called
+// once, when it is closed.
+func newLink(r *run, c *conn, proved, closed func()) *link {
 	perSecond := r.limits.Requests
 	l := &link{run: r, conn: c, proved: proved, requests: rate.NewLimiter(rate.Limit(perSecond), 10*perSecond)}
 	c.onClose = func() {
 		l.closed()
+		closed()
 		r.working.Done()
 	}
 	// When the server stops, a connection closes as soon as nothing goes on in
@@ -50,6 +55,8 @@ func newLink(r *run, c *conn, proved func()) *link {
 	context.AfterFunc(c.ctx, func() { l.settle() })
 	return l
 }
+
+func nothing() {}
 
 func (l *link) source() netip.Addr { return l.conn.source }
 
@@ -126,7 +133,7 @@ func (l *link) channel(sc *gossh.ServerConn, nc gossh.NewChannel) {
 		return
 	}
 	action, err := who.authorizeChannel(nc.ChannelType())
-	if err == nil && action == bastion.OpenSession && l.isLast() {
+	if err == nil && action == bastion.OpenSession && !l.nextSession() {
 		err = &access.Error{Kind: access.ErrDenied, Code: "DB-2412", Text: "the client said that it would open no more sessions", Rule: "session.last-one"}
 	}
 	if err == nil {
@@ -173,10 +180,14 @@ func (l *link) request(sc *gossh.ServerConn, req *gossh.Request) (ok bool) {
 // paced reports whether the client keeps within its number of requests.
 func (l *link) paced() bool { return l.requests.AllowN(l.now(), 1) }
 
-func (l *link) isLast() bool {
+// nextSession counts a session, and reports whether there may be one. Which of
+// a channel and a global request came first cannot be told, as they are handed
+// over apart: so the first session is never too late.
+func (l *link) nextSession() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lastOne
+	l.sessions++
+	return !l.lastOne || l.sessions == 1
 }
 
 // refused has a refusal audited, and ends the connection of a client that does

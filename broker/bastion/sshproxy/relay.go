@@ -31,9 +31,9 @@ func (c *channel) carry(s *bastion.Session, st start) (*int, error) {
 		if cause := context.Cause(s.Context()); cause != nil {
 			err = cause
 		}
+		s.End(err) // before the user is told, who then goes away
 		c.link.log.WarnContext(s.Context(), "target", "target", s.Live.Target.Name, "error", err)
-		c.say("%s", c.link.explain(s.Context(), err))
-		st.req.Reply(false, nil)
+		c.decline(s.Context(), err)
 		return nil, err
 	}
 	st.req.Reply(true, nil)

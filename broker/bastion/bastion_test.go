@@ -1,0 +1,115 @@
+package bastion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/recorder"
+)
+
+func TestAuthorize(t *testing.T) {
+	all := access.SessionRules{Shell: true, Exec: true, SFTP: true, Forwards: true, Agent: true, X11: true}
+	free := []Action{OpenSession, Terminal, Env, Resize, Signal, EndOutput, Exit, KeepAlive, LastOne, HostKeys}
+	for _, a := range free {
+		if err := Authorize(access.SessionRules{}, a); err != nil {
+			t.Errorf("%s: %v", a, err)
+		}
+	}
+	for a, rules := range map[Action]access.SessionRules{Shell: {Shell: true}, Exec: {Exec: true}, SFTP: {SFTP: true}} {
+		if err := Authorize(rules, a); err != nil {
+			t.Errorf("%s: %v", a, err)
+		}
+		without := all
+		switch a {
+		case Shell:
+			without.Shell = false
+		case Exec:
+			without.Exec = false
+		case SFTP:
+			without.SFTP = false
+		}
+		if err := Authorize(without, a); !errors.Is(err, access.ErrDenied) {
+			t.Errorf("%s without its rule: %v", a, err)
+		}
+	}
+	for _, a := range []Action{"", Jump, Forward, Agent, X11, "made-up", "SHELL", "shell "} {
+		if err := Authorize(all, a); !errors.Is(err, access.ErrDenied) {
+			t.Errorf("%q under rules that allow all: %v", a, err)
+		}
+	}
+	for _, a := range append(free, Shell, Exec, SFTP, Forward, Agent, X11, "") {
+		want := a == KeepAlive || a == LastOne
+		if err := AuthorizeHop(a); (err == nil) != want {
+			t.Errorf("%q on a hop: %v", a, err)
+		}
+	}
+	if err := AuthorizeHop(Jump); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReasons(t *testing.T) {
+	for want, err := range map[Reason]error{
+		ReasonExpired: &access.Error{Kind: broker.ErrExpired}, ReasonRevoked: &access.Error{Kind: broker.ErrRevoked},
+		ReasonReleased: &access.Error{Kind: broker.ErrReleased}, ReasonLocked: &access.Error{Kind: broker.ErrLocked},
+		ReasonTerminated: &access.Error{Kind: broker.ErrTerminated}, ReasonRefused: &access.Error{Kind: broker.ErrRefused},
+		ReasonDoubt: &access.Error{Kind: broker.ErrDoubt}, ReasonIdle: ErrIdle, ReasonStopped: ErrStopped, ReasonFault: ErrFault,
+		ReasonRecording: fmt.Errorf("%w: %w", ErrNoRecording, io.ErrShortWrite), ReasonAborted: fmt.Errorf("%w: %w", ErrGone, io.EOF),
+		ReasonFailed: errors.New("no route"),
+	} {
+		if got := reasonOf(err); got != want {
+			t.Errorf("%v: got %s, want %s", err, got, want)
+		}
+	}
+}
+
+// A refusing Broker opens nothing.
+type refusing struct{ Broker }
+
+func (refusing) Open(context.Context, access.Caller, string, broker.Opening) (*broker.Live, error) {
+	return nil, access.ErrDenied
+}
+
+type unused struct{}
+
+func (unused) Start(context.Context, recorder.Header) (*recorder.Recording, error) {
+	panic("a recording was started for a session that was not opened")
+}
+
+func TestRefusedOpening(t *testing.T) {
+	b, err := New(Config{Broker: refusing{}, Recorder: unused{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Run(t.Context(), Order{}, func(*Session) (*int, error) { t.Error("carried"); return nil, nil })
+	if !errors.Is(err, access.ErrDenied) || b.Live() != 0 {
+		t.Errorf("got %v, %d live", err, b.Live())
+	}
+}
+
+func TestSessionLimits(t *testing.T) {
+	b, err := New(Config{Broker: refusing{}, Recorder: unused{}, Sessions: 3, PerPerson: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice, bob := access.Caller{User: access.User{ID: "a"}}, access.Caller{User: access.User{ID: "b"}}
+	for i, step := range []struct {
+		by   access.Caller
+		want error
+	}{{alice, nil}, {alice, nil}, {alice, access.ErrDenied}, {bob, nil}, {bob, access.ErrUnavailable}} {
+		if err := b.enter(step.by); !errors.Is(err, step.want) {
+			t.Errorf("step %d: got %v, want %v", i, err, step.want)
+		}
+	}
+	b.leave(alice)
+	b.leave(alice)
+	b.leave(bob)
+	if len(b.perPerson) != 0 || b.Live() != 0 {
+		t.Errorf("left: %v, %d", b.perPerson, b.Live())
+	}
+}
