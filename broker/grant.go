@@ -107,24 +107,27 @@ func (b *Broker) changeGrant(ctx context.Context, by access.Caller, id string, a
 }
 
 // grantOf reads a request and its grant (nil when there is none yet), by the
-// id of either.
+// id of either. What is read is locked: the grant always comes first, because
+// two who lock in different orders would wait for each other until the database
+// sends one of them back, and a revocation must not wait.
 func grantOf(ctx context.Context, tx *store.Tx, id string) (*access.Grant, *access.Request, error) {
-	var grant *access.Grant
-	if access.ValidID(access.GrantPrefix, id) {
-		g, err := tx.Grant(ctx, id)
-		if err != nil {
-			return nil, nil, err
-		}
-		id, grant = g.RequestID, &g
-	}
-	if !access.ValidID(access.RequestPrefix, id) {
+	if !access.ValidID(access.GrantPrefix, id) && !access.ValidID(access.RequestPrefix, id) {
 		return nil, nil, access.ErrNotFound
+	}
+	var grant *access.Grant
+	switch g, err := tx.Grant(ctx, id); {
+	case err == nil:
+		grant, id = &g, g.RequestID
+	case !errors.Is(err, access.ErrNotFound):
+		return nil, nil, err
+	case !access.ValidID(access.RequestPrefix, id):
+		return nil, nil, err
 	}
 	r, err := tx.Request(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}
-	if grant == nil && r.State == access.Approved {
+	if grant == nil && r.State == access.Approved { // between the two reads
 		g, err := tx.Grant(ctx, id)
 		if err != nil {
 			return nil, nil, err
