@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/web/api"
 )
 
@@ -189,6 +190,11 @@ func TestLive(t *testing.T) {
 	if !strings.Contains(shown, "Denied by dave: “use the replica”") {
 		t.Errorf("shown: %s", shown)
 	}
+	// When the login ends, the page does not stay as if nothing had happened.
+	if _, err := h.logins.RevokeAll(t.Context(), access.System(), h.people["bob"].ID); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, chromedp.WaitVisible(css(`input[name=password]`)))
 }
 
 // TestEveryPageInBothThemes opens what the other tests do not, so that each page

@@ -74,6 +74,12 @@ func (s *Server) guarded(rt route, next func(http.ResponseWriter, *http.Request,
 		if rt.auth != open || rt.page != nil {
 			known, err := s.caller(r, by.Source)
 			switch {
+			case err == nil && !s.persons.take(known.User.ID):
+				s.fail(w, r, known, &access.Error{Kind: errRate, Code: "DB-6009", Text: "you send too many requests: wait a little"})
+				return
+			case rt.auth != open && errors.Is(err, access.ErrUnauthenticated) && !s.sources.allow(by.Source):
+				s.fail(w, r, by, &access.Error{Kind: errRate, Code: "DB-6009", Text: "too many requests from your address: wait a little"})
+				return
 			case err == nil:
 				by = known
 			case rt.auth == open:

@@ -26,7 +26,6 @@ import (
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/identity"
-	"github.com/drawbolt/drawbolt/broker/identity/identitytest"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
@@ -127,7 +126,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logins := identitytest.NewMemory()
+	logins := db.Identities()
 	h.logins = must(identity.New(identity.Config{Store: logins, Key: key, Issuer: "https://gw.example.com"}))
 	h.local = must(local.New(local.Config{Store: logins, Sealer: plainSealer{}, Issuer: "gw", Params: local.Params{Memory: 8 << 10, Time: 1, Threads: 1}}))
 
@@ -151,7 +150,6 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 		h.people[name] = must(h.broker.AddUser(ctx, h.by("root"), access.User{Name: name, Groups: []string{group}}))
 	}
 	for name, u := range h.people {
-		logins.PutUser(u)
 		token, _, err := h.local.NewSetup(ctx, access.System(), u.ID, 0)
 		if err != nil {
 			t.Fatal(err)

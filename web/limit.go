@@ -13,7 +13,7 @@ import (
 // maxSources bounds how many addresses a limiter tells apart.
 const maxSources = 10_000
 
-// A limiter counts what each source may still do. Past maxSources of them that
+// A limiter counts what each source (or user) may still do. Past maxSources that
 // have been busy in the last minute, the rest share one bucket: a flood from
 // many addresses costs bounded memory and cannot wash away who is counted.
 type limiter struct {
@@ -39,9 +39,13 @@ func newLimiter(perSecond float64, burst int, now func() time.Time) *limiter {
 	}
 }
 
-// allow takes one from the source's bucket, if one is there.
-func (l *limiter) allow(source netip.Addr) bool {
-	key, now := identity.Origin(source), l.now()
+// allow takes one from the bucket of a source, if one is there. A whole /64 of
+// IPv6 is one source.
+func (l *limiter) allow(source netip.Addr) bool { return l.take(identity.Origin(source)) }
+
+// take is allow for any name.
+func (l *limiter) take(key string) bool {
+	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.bySeen[key]

@@ -337,7 +337,7 @@ func TestSource(t *testing.T) {
 func TestLimits(t *testing.T) {
 	h := newHouse(t)
 	refused := 0
-	for range 40 {
+	for range 100 {
 		resp := h.do(httpCall{method: "POST", path: "/v1/login", body: `{"user":"nobody","password":"x"}`, from: "203.0.113.9:1"})
 		if resp.StatusCode == 429 {
 			refused++
@@ -346,8 +346,8 @@ func TestLimits(t *testing.T) {
 			}
 		}
 	}
-	if refused < 15 {
-		t.Errorf("of 40 logins from one address %d were refused", refused)
+	if refused < 30 {
+		t.Errorf("of 100 logins from one address %d were refused", refused)
 	}
 	if resp := h.do(httpCall{method: "GET", path: "/v1/version", from: "203.0.113.10:1"}); resp.StatusCode != 200 {
 		t.Errorf("another address: %d", resp.StatusCode)

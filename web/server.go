@@ -71,8 +71,9 @@ type Server struct {
 	verifier note.Verifier
 	assets   assets
 	handler  http.Handler
-	sources  *limiter // of requests that need no login
+	sources  *limiter // of requests that need no login, or bear none that holds
 	attempts *limiter // of those among them that cost a password hash or a row
+	persons  *limiter // of requests of one user
 	polls    *counter // long polls a user
 }
 
@@ -119,7 +120,8 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		c: c, url: u.Scheme + "://" + u.Host, secure: u.Scheme == "https", sshHost: host, sshPort: portNumber,
 		sources:  newLimiter(20, 100, c.Now),
-		attempts: newLimiter(1, 20, c.Now),
+		attempts: newLimiter(2, 60, c.Now),
+		persons:  newLimiter(50, 300, c.Now),
 		polls:    newCounter(maxPolls),
 	}
 	if s.verifier, err = note.NewVerifier(c.VerifierKey); err != nil {

@@ -47,6 +47,17 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 });
 
+// What is shown is old when polls fail; that is said.
+function stale(is) {
+  document.getElementById("stale").classList.toggle("hidden", !is);
+}
+for (const name of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) {
+  document.addEventListener(name, () => stale(true));
+}
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.successful) stale(false);
+});
+
 // A poll that finds nobody signed in any more is told to go to the sign-in page.
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.xhr.responseURL && new URL(event.detail.xhr.responseURL).pathname === "/login") {

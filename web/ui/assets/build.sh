@@ -3,7 +3,8 @@
 # It needs Node 20 or newer, and the tool templ of .ci/tools.mod.
 set -eu
 cd "$(dirname "$0")"
-npm ci --no-audit --no-fund --silent
+# Not npm ci: it wants the optional packages of every platform in the lock file.
+npm install --no-save --no-audit --no-fund --silent
 (cd ../../.. && go tool -modfile=.ci/tools.mod templ generate -path web/ui -log-level warn)
 rm -rf ../static
 mkdir ../static
