@@ -220,14 +220,18 @@ type Proof struct {
 	Checkpoint []byte
 }
 
-// Proof proves the closing event of a session, which carries the hash of its
-// recording, to who may replay it.
+// Proof proves the event of a session that carries the hash of its recording,
+// to who may replay it: the closing one, or that of a recording which was
+// sealed later.
 func (b *Broker) Proof(ctx context.Context, by access.Caller, sessionID string) (Proof, error) {
 	s, err := b.Replay(ctx, by, sessionID, "verify")
 	if err != nil {
 		return Proof{}, err
 	}
-	leaves, err := b.c.Store.Leaves(ctx, store.LeafFilter{Session: s.ID, Action: "session.close", Limit: 1})
+	leaves, err := b.c.Store.Leaves(ctx, store.LeafFilter{Session: s.ID, Action: "session.seal", Limit: 1})
+	if err == nil && len(leaves) == 0 {
+		leaves, err = b.c.Store.Leaves(ctx, store.LeafFilter{Session: s.ID, Action: "session.close", Limit: 1})
+	}
 	if err == nil && len(leaves) == 0 {
 		err = fmt.Errorf("the closing event of %s is not in the audit log", s.ID)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
 const (
@@ -413,8 +414,12 @@ func TestRestart(t *testing.T) {
 		end := l.End()
 		// The server dies: nothing is closed, nothing is told.
 		next := h.another("node1")
-		n, err := next.Abandoned(t.Context(), func(id string) (access.Sealed, bool) {
-			return access.Sealed{Name: "recovered", Aborted: true}, id == l.Session.ID
+		recovered := access.Sealed{Name: "recovered", Aborted: true}
+		n, err := next.Abandoned(t.Context(), func(id string) access.Sealed {
+			if id != l.Session.ID {
+				return access.Sealed{}
+			}
+			return recovered
 		})
 		if n != 1 || err != nil {
 			t.Errorf("%d abandoned, %v", n, err)
@@ -424,8 +429,11 @@ func TestRestart(t *testing.T) {
 		if s.State != access.Closed || s.EndReason != "aborted" || s.Recording.Name != "recovered" || !s.Recording.Aborted {
 			t.Errorf("session %+v", s)
 		}
-		if n, err := next.Abandoned(t.Context(), func(string) (access.Sealed, bool) { return access.Sealed{}, false }); n != 0 || err != nil {
+		if n, err := next.Abandoned(t.Context(), func(string) access.Sealed { return access.Sealed{} }); n != 0 || err != nil {
 			t.Errorf("once more: %d, %v", n, err)
+		}
+		if err := next.Recovered(t.Context(), s.ID, recovered, ""); !errors.Is(err, access.ErrConflict) {
+			t.Errorf("a second recording of one session: %v", err)
 		}
 		// What was granted goes on, with the deadline it had.
 		again := next.session("alice", granted)
@@ -435,6 +443,30 @@ func TestRestart(t *testing.T) {
 		next.approve("bob", pending)
 		if c := next.approve("dave", pending); c.Grant == nil {
 			t.Errorf("the pending request: %+v", c)
+		}
+	})
+}
+
+// A recording that is sealed after its session was closed without it, or
+// instead of closing it, is put on record once, and can be proved.
+func TestRecovered(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		granted := h.granted()
+		sealed := access.Sealed{Name: "late", SHA256: strings.Repeat("cd", 32), Aborted: true}
+		closed, open := h.session("alice", granted), h.session("alice", granted)
+		ok(t, h.Close(t.Context(), closed, broker.Closing{Reason: "exited"}))
+		for _, id := range []string{closed.Session.ID, open.Session.ID} {
+			ok(t, h.Recovered(t.Context(), id, sealed, "ef"))
+			s, err := h.db.Session(t.Context(), id)
+			ok(t, err)
+			if s.State != access.Closed || s.Recording != sealed {
+				t.Errorf("session %+v", s)
+			}
+			p, err := h.Proof(t.Context(), h.as("carol"), id)
+			ok(t, err)
+			if e, err := audit.Parse(p.Leaf); err != nil || e.Details["recording_sha256"] != sealed.SHA256 {
+				t.Errorf("proof of %s: %+v, %v", id, e, err)
+			}
 		}
 	})
 }

@@ -299,14 +299,7 @@ func (b *Broker) closeSession(ctx context.Context, by access.Caller, id string, 
 		if c.ExitStatus != nil {
 			detail(&e, "exit_status", fmt.Sprint(*c.ExitStatus))
 		}
-		if c.Recording.Name != "" {
-			detail(&e, "recording", c.Recording.Name)
-			detail(&e, "recording_sha256", c.Recording.SHA256)
-			detail(&e, "recording_size", fmt.Sprint(c.Recording.Size))
-			detail(&e, "recording_events", fmt.Sprint(c.Recording.Events))
-			detail(&e, "recording_aborted", fmt.Sprint(c.Recording.Aborted))
-			detail(&e, "recording_head", c.Head)
-		}
+		recordingDetails(&e, c.Recording, c.Head)
 		detail(&e, "input_bytes", fmt.Sprint(c.Input))
 		detail(&e, "output_bytes", fmt.Sprint(c.Output))
 		return e, tx.SaveSession(ctx, &s)
@@ -332,9 +325,40 @@ func (b *Broker) Refused(ctx context.Context, by access.Caller, l *Live, what, w
 	return b.c.Store.Record(context.WithoutCancel(ctx), e)
 }
 
-// Abandoned closes the sessions that this server left open when it died. sealed
-// gives what was recovered of each recording.
-func (b *Broker) Abandoned(ctx context.Context, sealed func(sessionID string) (access.Sealed, bool)) (int, error) {
+// Recovered puts the recording of a session on record that was sealed after
+// the session had been given up: of one that this server left open when it
+// died, which it closes, or of one that was closed without its recording. It
+// is no verb of a person: the server calls it for itself.
+func (b *Broker) Recovered(ctx context.Context, id string, sealed access.Sealed, head string) error {
+	s, err := b.c.Store.Session(ctx, id)
+	if err != nil {
+		return err
+	}
+	if s.State != access.Closed {
+		return b.closeSession(ctx, access.System(), id, Closing{Reason: "aborted", Text: abandoned, Recording: sealed, Head: head})
+	}
+	return b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+		s, err := tx.Session(ctx, id)
+		if err != nil {
+			return audit.Event{}, err
+		}
+		e := event(access.System(), "session.seal", s.ID)
+		e.Request, e.Grant, e.Session, e.Target, e.Account = s.RequestID, s.GrantID, s.ID, s.TargetName, s.Account
+		if s.Recording.Name != "" {
+			return e, &access.Error{Kind: access.ErrConflict, Code: "DB-3015", Text: "session " + s.ID + " has a recording already"}
+		}
+		s.Recording = sealed
+		recordingDetails(&e, sealed, head)
+		return e, tx.SaveSession(ctx, &s)
+	})
+}
+
+const abandoned = "the server stopped in the middle of the session"
+
+// Abandoned closes the sessions that this server left open when it died and
+// whose recording Recovered did not bring back. sealed looks for one that was
+// sealed before.
+func (b *Broker) Abandoned(ctx context.Context, sealed func(sessionID string) access.Sealed) (int, error) {
 	n := 0
 	for {
 		list, err := b.c.Store.Sessions(ctx, store.SessionFilter{Live: true, Node: b.c.Node, Limit: 1000})
@@ -342,12 +366,22 @@ func (b *Broker) Abandoned(ctx context.Context, sealed func(sessionID string) (a
 			return n, err
 		}
 		for _, s := range list {
-			c := Closing{Reason: "aborted", Text: "the server stopped in the middle of the session"}
-			c.Recording, _ = sealed(s.ID)
-			if err := b.closeSession(ctx, access.System(), s.ID, c); err != nil {
+			if err := b.closeSession(ctx, access.System(), s.ID, Closing{Reason: "aborted", Text: abandoned, Recording: sealed(s.ID)}); err != nil {
 				return n, err
 			}
 			n++
 		}
 	}
+}
+
+func recordingDetails(e *audit.Event, r access.Sealed, head string) {
+	if r.Name == "" {
+		return
+	}
+	detail(e, "recording", r.Name)
+	detail(e, "recording_sha256", r.SHA256)
+	detail(e, "recording_size", fmt.Sprint(r.Size))
+	detail(e, "recording_events", fmt.Sprint(r.Events))
+	detail(e, "recording_aborted", fmt.Sprint(r.Aborted))
+	detail(e, "recording_head", head)
 }

@@ -275,6 +275,7 @@ var notVerbs = map[string]string{
 	"Started":         "for the handle that Open returned",
 	"Close":           "for the handle that Open returned; ending takes nothing",
 	"Refused":         "writes down that a front refused something",
+	"Recovered":       "the server's own, after a crash",
 	"Abandoned":       "closes what this server left open when it died",
 	"CheckLog":        "the server's own, before it serves",
 	"Found":           "before there is anybody who could be asked about",

@@ -249,10 +249,12 @@ func (r *Recorder) space() error {
 	return nil
 }
 
+// Suffix follows the id in the name of a sealed recording.
+const Suffix = ".cast.zst.age"
+
 const (
 	journalSuffix = ".journal"
 	noteSuffix    = ".sealed"
-	sealedSuffix  = ".cast.zst.age"
 )
 
 // checkID refuses ids that could be a path or a hidden file.

@@ -244,7 +244,7 @@ func (r *Recorder) sameObject(ctx context.Context, s *Sealed) error {
 // freeName returns the name to seal under. The plain one is taken only when an
 // earlier attempt failed after its Commit, or by somebody else's object.
 func (r *Recorder) freeName(ctx context.Context, id string) (string, error) {
-	name := id + sealedSuffix
+	name := id + Suffix
 	for n := 2; n < 10; n++ {
 		f, err := r.cfg.Sink.Open(ctx, name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -254,7 +254,7 @@ func (r *Recorder) freeName(ctx context.Context, id string) (string, error) {
 			return "", err
 		}
 		f.Close()
-		name = fmt.Sprintf("%s.%d%s", id, n, sealedSuffix)
+		name = fmt.Sprintf("%s.%d%s", id, n, Suffix)
 	}
 	return "", fmt.Errorf("all names: %w", fs.ErrExist)
 }

@@ -275,8 +275,9 @@ func (c *cli) checkSession(ctx context.Context, cl *api.Client, id string, keys 
 		return j, broken("%v", err)
 	}
 	want := event.Details["recording_sha256"]
-	if event.Action != "session.close" || event.Outcome != audit.Done || event.Session != id || want == "" {
-		return j, broken("event %d of the audit log does not close the session %s", event.Seq, id)
+	tells := event.Action == "session.close" || event.Action == "session.seal" // the latter when it was sealed later
+	if !tells || event.Outcome != audit.Done || event.Session != id || want == "" {
+		return j, broken("event %d of the audit log does not tell the recording of %s", event.Seq, id)
 	}
 	got, err := hashSealed(ctx, cl, id)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
@@ -334,33 +335,62 @@ func (a *App) checkLog(ctx context.Context) error {
 // recoverSessions seals what a crash left in the journals and closes the
 // sessions that were open then.
 func (a *App) recoverSessions(ctx context.Context) error {
-	sealed := map[string]access.Sealed{}
-	if err := a.recorder.Recover(ctx, func(s recorder.Sealed, err error) {
-		if err != nil {
-			a.log.ErrorContext(ctx, "a recording could not be recovered", "session", s.ID, "error", err)
-			return
-		}
-		sealed[s.ID] = access.Sealed{Name: s.Name, SHA256: hex.EncodeToString(s.SHA256[:]), Size: s.Size, Events: s.Events, Aborted: s.Aborted}
-	}); err != nil {
-		return fmt.Errorf("recover recordings: %w", err)
+	if err := a.recoverRecordings(ctx); err != nil {
+		return err
 	}
-	n, err := a.broker.Abandoned(ctx, func(id string) (access.Sealed, bool) {
-		s, ok := sealed[id]
-		return s, ok
-	})
+	n, err := a.broker.Abandoned(ctx, func(id string) access.Sealed { return a.sealedBefore(ctx, id) })
 	if n > 0 {
 		a.log.WarnContext(ctx, "closed sessions that the last stop left open", "sessions", n)
 	}
 	return err
 }
 
-// housekeeping forgets what has expired: logins, links, counters.
+// recoverRecordings seals the journals that nobody writes any more and puts
+// their hashes on record. One that cannot be sealed now is tried again.
+func (a *App) recoverRecordings(ctx context.Context) error {
+	return a.recorder.Recover(ctx, func(s recorder.Sealed, err error) {
+		if err == nil {
+			err = a.broker.Recovered(ctx, s.ID, sealedOf(s), hex.EncodeToString(s.Head[:]))
+		}
+		if err != nil {
+			a.log.ErrorContext(ctx, "a recording could not be recovered", "session", s.ID, "error", err)
+		}
+	})
+}
+
+func sealedOf(s recorder.Sealed) access.Sealed {
+	return access.Sealed{Name: s.Name, SHA256: hex.EncodeToString(s.SHA256[:]), Size: s.Size, Events: s.Events, Aborted: s.Aborted}
+}
+
+// sealedBefore finds the recording of a session that was sealed right before
+// the crash kept its hash from being saved.
+func (a *App) sealedBefore(ctx context.Context, id string) access.Sealed {
+	name := id + recorder.Suffix
+	f, err := a.sink.Open(ctx, name)
+	if err != nil {
+		return access.Sealed{}
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, 0, f.Size())); err != nil {
+		return access.Sealed{}
+	}
+	return access.Sealed{Name: name, SHA256: hex.EncodeToString(h.Sum(nil)), Size: f.Size()}
+}
+
+// housekeeping forgets what has expired (logins, links, counters) and tries
+// again to seal what could not be sealed.
 func (a *App) housekeeping(ctx context.Context) error {
-	tick := time.NewTicker(time.Hour)
+	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	for {
-		if err := errors.Join(a.logins.Prune(ctx), a.local.Prune(ctx)); err != nil && ctx.Err() == nil {
-			a.log.ErrorContext(ctx, "expired logins were not removed", "error", err)
+	for n := 0; ; n++ {
+		if n%60 == 0 {
+			if err := errors.Join(a.logins.Prune(ctx), a.local.Prune(ctx)); err != nil && ctx.Err() == nil {
+				a.log.ErrorContext(ctx, "expired logins were not removed", "error", err)
+			}
+		}
+		if err := a.recoverRecordings(ctx); err != nil && ctx.Err() == nil {
+			a.log.ErrorContext(ctx, "the journals could not be looked at", "error", err)
 		}
 		select {
 		case <-ctx.Done():

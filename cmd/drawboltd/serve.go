@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
 // configFlag adds --config, whose default is the file in /etc if it exists.
@@ -29,6 +31,7 @@ func configOf(path string) (Config, error) {
 
 func serveCommand() *cobra.Command {
 	var path string
+	var acceptClock bool
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the server", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,6 +48,12 @@ func serveCommand() *cobra.Command {
 				return err
 			}
 			defer a.Close()
+			if acceptClock {
+				e := audit.Event{Actor: "system", Action: "clock.accept", Object: c.Server.Name, Reason: "the operator took the clock as right although it stands before the last event"}
+				if err := a.db.AcceptClock(cmd.Context(), e); err != nil {
+					return err
+				}
+			}
 			if err := a.Listen(); err != nil {
 				return err
 			}
@@ -53,6 +62,7 @@ func serveCommand() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &path)
+	cmd.Flags().BoolVar(&acceptClock, "accept-clock", false, "go on although the clock stands before the last event: it was ahead before")
 	return cmd
 }
 
