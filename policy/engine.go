@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -37,6 +37,9 @@ const (
 // query is the whole interface to a bundle: one value, data.drawbolt.decision.
 const query = "data.drawbolt.decision"
 
+// answer is the variable of the query that the decision is bound to.
+const answer = ast.Var("decision")
+
 // An Engine holds one compiled bundle and the current roles. It is safe for
 // concurrent use.
 type Engine struct {
@@ -49,7 +52,10 @@ type Engine struct {
 // A state is a bundle prepared over one Data. It never changes, so a decision
 // sees either all of the old roles or all of the new ones.
 type state struct {
-	prepared rego.PreparedEvalQuery
+	query    ast.Body // binds the answer to the variable decision
+	compiler ast.QueryCompiler
+	store    storage.Store
+	txn      storage.Transaction
 	digest   string
 }
 
@@ -148,18 +154,18 @@ func (e *Engine) SetData(ctx context.Context, d Data) error {
 	if err != nil {
 		return fmt.Errorf("policy data: %w", err)
 	}
-	prepared, err := rego.New(
-		rego.Query(query),
-		rego.Compiler(e.compiler),
-		rego.Store(store),
-		rego.Capabilities(capabilities()),
-		rego.StrictBuiltinErrors(true),
-		rego.GenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }),
-	).PrepareForEval(ctx)
+	q := e.compiler.QueryCompiler()
+	body, err := q.Compile(ast.MustParseBody(query + " = decision"))
 	if err != nil {
 		return fmt.Errorf("prepare policy: %w", err)
 	}
-	e.state.Store(&state{prepared: prepared, digest: digest})
+	// Nothing is ever written to the store, so one transaction serves all
+	// decisions. It ends with the store.
+	txn, err := store.NewTransaction(ctx, storage.TransactionParams{})
+	if err != nil {
+		return fmt.Errorf("prepare policy: %w", err)
+	}
+	e.state.Store(&state{query: body, compiler: q, store: store, txn: txn, digest: digest})
 	return nil
 }
 
@@ -168,11 +174,11 @@ func newStore(d Data) (storage.Store, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	shape, err := index(d)
+	broker, err := index(d)
 	if err != nil {
 		return nil, "", err
 	}
-	v, err := ast.InterfaceToValue(map[string]any{"broker": shape})
+	v, err := shape(map[string]any{"broker": broker})
 	if err != nil {
 		return nil, "", err
 	}
@@ -219,7 +225,20 @@ func (e *Engine) Decide(ctx context.Context, in Input) (d Decision, err error) {
 	timer := time.AfterFunc(e.timeout, cancel.Cancel)
 	defer timer.Stop()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
-	results, err := st.prepared.Eval(ctx, rego.EvalParsedInput(in.value()), rego.EvalExternalCancel(cancel))
+	var answers []ast.Value
+	err = topdown.NewQuery(st.query).
+		WithQueryCompiler(st.compiler).
+		WithCompiler(e.compiler).
+		WithStore(st.store).
+		WithTransaction(st.txn).
+		WithInput(ast.NewTerm(in.value())).
+		WithCancel(cancel).
+		WithMetrics(metrics.NoOp()).
+		WithStrictBuiltinErrors(true).
+		Iter(ctx, func(r topdown.QueryResult) error {
+			answers = append(answers, r[answer].Value)
+			return nil
+		})
 	switch {
 	case ctx.Err() != nil:
 		return d, context.Cause(ctx)
@@ -227,14 +246,10 @@ func (e *Engine) Decide(ctx context.Context, in Input) (d Decision, err error) {
 		return d, fmt.Errorf("no decision within %s", e.timeout)
 	case err != nil:
 		return d, err
-	case len(results) != 1 || len(results[0].Expressions) != 1:
+	case len(answers) != 1:
 		return d, fmt.Errorf("%s is undefined", query)
 	}
-	v, ok := results[0].Expressions[0].Value.(ast.Value)
-	if !ok {
-		return d, fmt.Errorf("%s is not a value", query)
-	}
-	if err := parseDecision(v, &d); err != nil {
+	if err := parseDecision(answers[0], &d); err != nil {
 		return d, fmt.Errorf("%s: %w", query, err)
 	}
 	d.ID, d.InputHash, d.PolicyDigest, d.DataDigest = stamp.ID, stamp.InputHash, stamp.PolicyDigest, stamp.DataDigest

@@ -51,8 +51,10 @@ type entry struct {
 //
 //	users[user id][role] and groups[group][role]: who has a role, inheritance resolved
 //	index[action][account or "*"][target or ""]: selectors {keys, table}, where
-//	  table[values][role] are positions in rules, and values those of the labels keys
+//	  table[labels][role] are positions in rules; labels is an object of just the label keys
 //	rules[position]: one rule with everything a decision needs
+//	prefixed: the positions of rules that select target names by a prefix
+//	stricter[recording]: the positions of rules that record more strictly than that
 //
 // Look-ups instead of searching make a decision ten times faster.
 func index(d Data) (map[string]any, error) {
@@ -97,10 +99,15 @@ func index(d Data) (map[string]any, error) {
 	}
 	slices.SortStableFunc(entries, before)
 	return map[string]any{
-		"users":  users,
-		"groups": groups,
-		"rules":  ruleList(entries),
-		"index":  lookups(entries),
+		"users":    users,
+		"groups":   groups,
+		"rules":    ruleList(entries),
+		"index":    lookups(entries),
+		"prefixed": where(entries, func(e entry) bool { return e.prefix != "" }),
+		"stricter": map[string]any{
+			RecordingStrict:   positions(nil),
+			RecordingStandard: where(entries, func(e entry) bool { return e.rule.Session.Recording != RecordingStandard }),
+		},
 	}, nil
 }
 
@@ -386,9 +393,9 @@ func conditions(r *Rule) ([]any, error) {
 				return nil, errors.New("hours: from 24:00 is never")
 			}
 			if from < to {
-				spans = append(spans, []any{from, to})
+				spans = append(spans, span(from, to))
 			} else { // over midnight
-				spans = append(spans, []any{from, 24 * 60}, []any{0, to})
+				spans = append(spans, span(from, 24*60), span(0, to))
 			}
 			texts = append(texts, h.From+" to "+h.To)
 		}
@@ -419,6 +426,9 @@ func conditions(r *Rule) ([]any, error) {
 	}
 	return out, nil
 }
+
+// span is two times of day as [hour, minute], which Rego compares item by item.
+func span(from, to int) []any { return []any{[]any{from / 60, from % 60}, []any{to / 60, to % 60}} }
 
 var weekdays = []string{"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
 
@@ -479,7 +489,8 @@ func ruleList(entries []entry) []any {
 		out[i] = map[string]any{
 			"role":        e.role,
 			"id":          e.rule.ID,
-			"text":        fmt.Sprintf("rule %s of role %s", e.rule.ID, e.role),
+			"text":        ruleText(e),
+			"answers":     allowed(e),
 			"level":       e.level,
 			"prefix":      e.prefix,
 			"conditions":  append([]any{}, e.checks...),
@@ -494,6 +505,51 @@ func ruleList(entries []entry) []any {
 	}
 	return out
 }
+
+// where returns the positions of the entries that f takes.
+func where(entries []entry, f func(entry) bool) (out positions) {
+	for i, e := range entries {
+		if f(e) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// answers are the whole decisions of one rule when it allows, by action, so that
+// the bundle need not put them together again each time.
+type answers struct {
+	Actions []Action
+	Text    string
+	Terms   map[string]any // the other fields
+}
+
+// allowed returns the answers for all actions that have no other reason to be
+// allowed than a role.
+func allowed(e entry) answers {
+	actions := unique(e.rule.Actions)
+	if slices.Contains(actions, ActionRequest) {
+		actions = append(actions, ActionActivate, ActionConnect)
+	}
+	return answers{
+		Actions: slices.DeleteFunc(actions, func(a Action) bool {
+			return a == ActionBreakGlass || a == ActionRequestRead || a == ActionSessionList || a == ActionKeyWrite
+		}),
+		Text: ruleText(e) + " allows it",
+		Terms: map[string]any{
+			"allow":       true,
+			"role":        e.role,
+			"rule":        e.rule.ID,
+			"approvals":   needs(e.rule.Approvals),
+			"max_seconds": int(e.rule.MaxDuration / time.Second),
+			"session":     session(e.rule.Session),
+			"mfa_seconds": int(e.rule.MFAWithin / time.Second),
+			"break_glass": false,
+		},
+	}
+}
+
+func ruleText(e entry) string { return fmt.Sprintf("rule %s of role %s", e.rule.ID, e.role) }
 
 func needs(ns []Need) []any {
 	out := make([]any, len(ns))
@@ -544,27 +600,40 @@ func set(ss []string) map[string]any {
 	return m
 }
 
-// lookups builds the index. A selector's table is keyed by all the values that
-// it wants, so that one look-up answers for all rules with the same keys.
+// A selector finds rules by labels: its Table is keyed by the values of all
+// the labels in Keys and then by role, so that one look-up answers for all rules
+// that select by the same labels.
+type selector struct {
+	Keys  []string // sorted
+	Table map[string]map[string]positions
+}
+
+// positions of rules.
+type positions []int
+
+// lookups builds the index.
 func lookups(entries []entry) map[string]any {
 	index := map[string]any{}
-	tables := map[string]map[string]any{} // by action, account, name and keys
+	selectors := map[string]selector{} // by action, account, name and keys
 	for i, e := range entries {
 		keys, combinations := selections(e.rule.Targets.Labels)
 		for _, action := range unique(e.rule.Actions) {
 			for _, account := range orElse(e.rule.Accounts, "*") {
 				for _, name := range orElse(e.names, "") {
 					id := strings.Join(append([]string{string(action), account, name}, keys...), separator)
-					if tables[id] == nil {
-						tables[id] = map[string]any{}
+					s, ok := selectors[id]
+					if !ok {
+						s = selector{keys, map[string]map[string]positions{}}
+						selectors[id] = s
 						at := sub(sub(index, string(action)), account)
-						selectors, _ := at[name].([]any)
-						at[name] = append(selectors, map[string]any{"keys": anys(keys), "table": tables[id]})
+						list, _ := at[name].([]any)
+						at[name] = append(list, s)
 					}
 					for _, c := range combinations {
-						byRole := sub(tables[id], c)
-						positions, _ := byRole[e.role].([]any)
-						byRole[e.role] = append(positions, i)
+						if s.Table[c] == nil {
+							s.Table[c] = map[string]positions{}
+						}
+						s.Table[c][e.role] = append(s.Table[c][e.role], i)
 					}
 				}
 			}

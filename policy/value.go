@@ -7,67 +7,128 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
+// Names of fields, made once: a decision looks for each of them.
+var (
+	kAction, kUser, kTarget, kAccount, kEnvironment, kRequest = name("action"), name("user"), name("target"),
+		name("account"), name("environment"), name("request")
+
+	kID, kName, kGroups, kBot, kLocked, kMFAAge, kAttributes = name("id"), name("name"), name("groups"), name("bot"),
+		name("locked"), name("mfa_age_seconds"), name("attributes")
+
+	kLabels, kApplications = name("labels"), name("applications")
+
+	kTime, kWeekday, kHour, kMinute, kSource, kWindow, kTicket = name("time"), name("weekday"), name("hour"), name("minute"),
+		name("source"), name("maintenance_window"), name("ticket")
+
+	kRequester, kRole, kRule, kReason, kDuration = name("requester"), name("role"), name("rule"), name("reason"), name("duration_seconds")
+	kBreakGlass, kCreatedAt, kApprovals, kState  = name("break_glass"), name("created_at"), name("approvals"), name("state")
+	kUserID                                      = name("user_id")
+
+	kAllow, kMaxSeconds, kMFASeconds, kSession, kReasons = name("allow"), name("max_seconds"), name("mfa_seconds"), name("session"), name("reasons")
+	kCount, kText                                        = name("count"), name("text")
+
+	kRecording, kShell, kExec, kSFTP, kForwards, kAgent, kX11 = name("recording"), name("shell"), name("exec"), name("sftp"),
+		name("forwards"), name("agent"), name("x11")
+)
+
+func name(s string) *ast.Term { return ast.StringTerm(s) }
+
 // value is in as OPA's own value: the same as its JSON (a test compares them),
 // without the detour. in must be filled.
 func (in *Input) value() ast.Value {
 	u, t, e, r := &in.User, &in.Target, &in.Environment, &in.Request
+	size := 32 + len(u.Groups) + 2*len(u.Attributes) + 2*len(t.Labels) + len(t.Applications)
+	for _, v := range r.Approvals {
+		size += 3 + len(v.Groups)
+	}
+	b := terms{make([]ast.Term, 0, size)}
 	mfa := ast.NullTerm()
 	if u.MFAAgeSeconds != nil {
-		mfa = numberTerm(*u.MFAAgeSeconds)
+		mfa = ast.InternedTerm(*u.MFAAgeSeconds)
 	}
 	votes := make([]*ast.Term, len(r.Approvals))
 	for i, v := range r.Approvals {
-		votes[i] = object("user_id", ast.InternedTerm(v.UserID), "groups", listTerm(v.Groups))
+		votes[i] = b.object([2]*ast.Term{kUserID, b.text(v.UserID)}, [2]*ast.Term{kGroups, b.list(v.Groups)})
 	}
-	return object(
-		"action", ast.InternedTerm(string(in.Action)),
-		"user", object(
-			"id", ast.InternedTerm(u.ID), "name", ast.InternedTerm(u.Name), "groups", listTerm(u.Groups),
-			"bot", ast.InternedTerm(u.Bot), "locked", ast.InternedTerm(u.Locked), "mfa_age_seconds", mfa,
-			"attributes", mapTerm(u.Attributes)),
-		"target", object(
-			"id", ast.InternedTerm(t.ID), "name", ast.InternedTerm(t.Name), "labels", mapTerm(t.Labels),
-			"applications", listTerm(t.Applications), "locked", ast.InternedTerm(t.Locked)),
-		"account", ast.InternedTerm(in.Account),
-		"environment", object(
-			"time", ast.InternedTerm(e.Time), "weekday", ast.InternedTerm(e.Weekday),
-			"hour", numberTerm(int64(e.Hour)), "minute", numberTerm(int64(e.Minute)),
-			"source", ast.InternedTerm(e.Source), "maintenance_window", ast.InternedTerm(e.MaintenanceWindow),
-			"ticket", ast.InternedTerm(e.Ticket)),
-		"request", object(
-			"id", ast.InternedTerm(r.ID), "requester", ast.InternedTerm(r.Requester), "role", ast.InternedTerm(r.Role),
-			"rule", ast.InternedTerm(r.Rule), "reason", ast.InternedTerm(r.Reason),
-			"duration_seconds", numberTerm(r.DurationSeconds), "break_glass", ast.InternedTerm(r.BreakGlass),
-			"created_at", ast.InternedTerm(r.CreatedAt), "approvals", ast.ArrayTerm(votes...),
-			"state", ast.InternedTerm(r.State)),
-	).Value
+	return ast.NewObject(
+		[2]*ast.Term{kAction, b.text(string(in.Action))},
+		[2]*ast.Term{kUser, b.object(
+			[2]*ast.Term{kID, b.text(u.ID)},
+			[2]*ast.Term{kName, b.text(u.Name)},
+			[2]*ast.Term{kGroups, b.list(u.Groups)},
+			[2]*ast.Term{kBot, ast.InternedTerm(u.Bot)},
+			[2]*ast.Term{kLocked, ast.InternedTerm(u.Locked)},
+			[2]*ast.Term{kMFAAge, mfa},
+			[2]*ast.Term{kAttributes, b.strings(u.Attributes)},
+		)},
+		[2]*ast.Term{kTarget, b.object(
+			[2]*ast.Term{kID, b.text(t.ID)},
+			[2]*ast.Term{kName, b.text(t.Name)},
+			[2]*ast.Term{kLabels, b.strings(t.Labels)},
+			[2]*ast.Term{kApplications, b.list(t.Applications)},
+			[2]*ast.Term{kLocked, ast.InternedTerm(t.Locked)},
+		)},
+		[2]*ast.Term{kAccount, b.text(in.Account)},
+		[2]*ast.Term{kEnvironment, b.object(
+			[2]*ast.Term{kTime, b.text(e.Time)},
+			[2]*ast.Term{kWeekday, b.text(e.Weekday)},
+			[2]*ast.Term{kHour, ast.InternedTerm(e.Hour)},
+			[2]*ast.Term{kMinute, ast.InternedTerm(e.Minute)},
+			[2]*ast.Term{kSource, b.text(e.Source)},
+			[2]*ast.Term{kWindow, ast.InternedTerm(e.MaintenanceWindow)},
+			[2]*ast.Term{kTicket, b.text(e.Ticket)},
+		)},
+		[2]*ast.Term{kRequest, b.object(
+			[2]*ast.Term{kID, b.text(r.ID)},
+			[2]*ast.Term{kRequester, b.text(r.Requester)},
+			[2]*ast.Term{kRole, b.text(r.Role)},
+			[2]*ast.Term{kRule, b.text(r.Rule)},
+			[2]*ast.Term{kReason, b.text(r.Reason)},
+			[2]*ast.Term{kDuration, ast.InternedTerm(r.DurationSeconds)},
+			[2]*ast.Term{kBreakGlass, ast.InternedTerm(r.BreakGlass)},
+			[2]*ast.Term{kCreatedAt, b.text(r.CreatedAt)},
+			[2]*ast.Term{kApprovals, b.array(votes)},
+			[2]*ast.Term{kState, b.text(r.State)},
+		)},
+	)
 }
 
-// object builds an object of name, term pairs.
-func object(pairs ...any) *ast.Term {
-	items := make([][2]*ast.Term, 0, len(pairs)/2)
-	for i := 0; i < len(pairs); i += 2 {
-		items = append(items, [2]*ast.Term{ast.InternedTerm(pairs[i].(string)), pairs[i+1].(*ast.Term)})
-	}
-	return ast.ObjectTerm(items...)
+// terms hands out the terms of one Input from one piece of memory.
+type terms struct{ free []ast.Term }
+
+func (b *terms) term(v ast.Value) *ast.Term {
+	b.free = append(b.free, ast.Term{Value: v})
+	return &b.free[len(b.free)-1]
 }
 
-func numberTerm(n int64) *ast.Term { return ast.InternedTerm(n) }
+func (b *terms) text(s string) *ast.Term { return b.term(ast.String(s)) }
 
-func listTerm(l []string) *ast.Term {
-	terms := make([]*ast.Term, len(l))
+func (b *terms) object(fields ...[2]*ast.Term) *ast.Term { return b.term(ast.NewObject(fields...)) }
+
+func (b *terms) array(ts []*ast.Term) *ast.Term {
+	if len(ts) == 0 {
+		return ast.InternedEmptyArray
+	}
+	return b.term(ast.NewArray(ts...))
+}
+
+func (b *terms) list(l []string) *ast.Term {
+	ts := make([]*ast.Term, len(l))
 	for i, s := range l {
-		terms[i] = ast.InternedTerm(s)
+		ts[i] = b.text(s)
 	}
-	return ast.ArrayTerm(terms...)
+	return b.array(ts)
 }
 
-func mapTerm(m map[string]string) *ast.Term {
+func (b *terms) strings(m map[string]string) *ast.Term {
+	if len(m) == 0 {
+		return ast.InternedEmptyObject
+	}
 	items := make([][2]*ast.Term, 0, len(m))
 	for k, v := range m {
-		items = append(items, [2]*ast.Term{ast.InternedTerm(k), ast.InternedTerm(v)})
+		items = append(items, [2]*ast.Term{b.text(k), b.text(v)})
 	}
-	return ast.ObjectTerm(items...)
+	return b.object(items...)
 }
 
 // parseDecision takes v apart. Every field must be there, have its type and a
@@ -76,13 +137,13 @@ func mapTerm(m map[string]string) *ast.Term {
 func parseDecision(v ast.Value, d *Decision) error {
 	p := parser{}
 	o := p.object("decision", v, 9)
-	d.Allow = p.boolean(o, "allow")
-	d.Role = p.text(o, "role", maxName)
-	d.Rule = p.text(o, "rule", maxName)
-	for _, n := range p.array(o, "approvals", maxNeeds) {
+	d.Allow = p.boolean(o, kAllow)
+	d.Role = p.text(o, kRole, maxName)
+	d.Rule = p.text(o, kRule, maxName)
+	for _, n := range p.array(o, kApprovals, maxNeeds) {
 		no := p.object("approvals", n, 2)
-		need := Need{Count: int(p.number(no, "count", maxApprovers))}
-		for _, g := range p.array(no, "groups", maxRuleList) {
+		need := Need{Count: int(p.number(no, kCount, maxApprovers))}
+		for _, g := range p.array(no, kGroups, maxRuleList) {
 			s, ok := g.(ast.String)
 			if !ok || s == "" {
 				p.fail("approvals: a group is not a name")
@@ -94,25 +155,25 @@ func parseDecision(v ast.Value, d *Decision) error {
 		}
 		d.Approvals = append(d.Approvals, need)
 	}
-	d.MaxDuration = time.Duration(p.number(o, "max_seconds", maxRuleMinutes*60)) * time.Second
-	d.MFAWithin = time.Duration(p.number(o, "mfa_seconds", maxRuleMinutes*60)) * time.Second
-	d.BreakGlass = p.boolean(o, "break_glass")
-	so := p.object("session", p.field(o, "session"), 7)
+	d.MaxDuration = time.Duration(p.number(o, kMaxSeconds, maxRuleMinutes*60)) * time.Second
+	d.MFAWithin = time.Duration(p.number(o, kMFASeconds, maxRuleMinutes*60)) * time.Second
+	d.BreakGlass = p.boolean(o, kBreakGlass)
+	so := p.object("session", p.field(o, kSession), 7)
 	d.Rules = SessionRules{
-		Recording: p.text(so, "recording", 16),
-		Shell:     p.boolean(so, "shell"),
-		Exec:      p.boolean(so, "exec"),
-		SFTP:      p.boolean(so, "sftp"),
-		Forwards:  p.boolean(so, "forwards"),
-		Agent:     p.boolean(so, "agent"),
-		X11:       p.boolean(so, "x11"),
+		Recording: p.text(so, kRecording, 16),
+		Shell:     p.boolean(so, kShell),
+		Exec:      p.boolean(so, kExec),
+		SFTP:      p.boolean(so, kSFTP),
+		Forwards:  p.boolean(so, kForwards),
+		Agent:     p.boolean(so, kAgent),
+		X11:       p.boolean(so, kX11),
 	}
 	if r := d.Rules.Recording; r != RecordingStandard && r != RecordingStrict {
 		p.fail("session: recording is %q", r)
 	}
-	for _, r := range p.array(o, "reasons", maxReasons) {
+	for _, r := range p.array(o, kReasons, maxReasons) {
 		ro := p.object("reasons", r, 2)
-		reason := Reason{Rule: p.text(ro, "rule", maxName), Text: p.text(ro, "text", maxReasonText)}
+		reason := Reason{Rule: p.text(ro, kRule, maxName), Text: p.text(ro, kText, maxReasonText)}
 		if reason.Rule == "" || reason.Text == "" {
 			p.fail("reasons: one says nothing")
 		}
@@ -145,49 +206,52 @@ func (p *parser) object(name string, v ast.Value, fields int) ast.Object {
 	return o
 }
 
-func (p *parser) field(o ast.Object, name string) ast.Value {
-	t := o.Get(ast.InternedTerm(name))
+func (p *parser) field(o ast.Object, name *ast.Term) ast.Value {
+	t := o.Get(name)
 	if t == nil {
-		p.fail("%s is missing", name)
+		p.fail("%s is missing", text(name))
 		return ast.Null{}
 	}
 	return t.Value
 }
 
-func (p *parser) boolean(o ast.Object, name string) bool {
+func (p *parser) boolean(o ast.Object, name *ast.Term) bool {
 	b, ok := p.field(o, name).(ast.Boolean)
 	if !ok {
-		p.fail("%s is not true or false", name)
+		p.fail("%s is not true or false", text(name))
 	}
 	return bool(b)
 }
 
-func (p *parser) text(o ast.Object, name string, max int) string {
+func (p *parser) text(o ast.Object, name *ast.Term, max int) string {
 	s, ok := p.field(o, name).(ast.String)
 	if !ok || len(s) > max {
-		p.fail("%s is not a string of at most %d bytes", name, max)
+		p.fail("%s is not a string of at most %d bytes", text(name), max)
 		return ""
 	}
 	return string(s)
 }
 
-func (p *parser) number(o ast.Object, name string, max int64) int64 {
+func (p *parser) number(o ast.Object, name *ast.Term, max int64) int64 {
 	n, ok := p.field(o, name).(ast.Number)
 	i, whole := n.Int64()
 	if !ok || !whole || i < 0 || i > max {
-		p.fail("%s is not a whole number from 0 to %d", name, max)
+		p.fail("%s is not a whole number from 0 to %d", text(name), max)
 		return 0
 	}
 	return i
 }
 
-func (p *parser) array(o ast.Object, name string, max int) []ast.Value {
+func (p *parser) array(o ast.Object, name *ast.Term, max int) []ast.Value {
 	a, ok := p.field(o, name).(*ast.Array)
 	if !ok || a.Len() > max {
-		p.fail("%s is not a list of at most %d", name, max)
+		p.fail("%s is not a list of at most %d", text(name), max)
 		return nil
 	}
 	out := make([]ast.Value, 0, a.Len())
 	a.Foreach(func(t *ast.Term) { out = append(out, t.Value) })
 	return out
 }
+
+// text is a field's name, for an error.
+func text(name *ast.Term) string { return string(name.Value.(ast.String)) }

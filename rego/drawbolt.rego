@@ -4,10 +4,17 @@
 # both). `data.broker` is made from the roles by package policy:
 #
 #   users[user id][role], groups[group][role]   who has a role
-#   index[action][account or "*"][target or ""] selectors {keys, table};
-#                                               table[label values][role]: positions in rules
+#   index[action][account or "*"][target or ""] selectors {keys, table}; table[labels][role]: positions
+#                                               in rules, where labels is an object of just these keys
 #   rules[position]                             sorted: the most specific first,
 #                                               of equally specific ones the strictest
+#   prefixed                                    positions of rules that select names by a prefix
+#   stricter[recording]                         positions of rules that record more strictly than that
+#
+# keys, prefixed, stricter[...] and table[...][...] are sets. What a decision costs
+# is the number of expressions that are evaluated, so the ordinary way is short:
+# whole sets and objects are met with each other, and the answer of a rule that
+# allows is ready.
 #
 # Whatever is not allowed by a rule here is refused. Permission is written as
 # what must hold, and compared with == where something must not hold, so that a
@@ -15,9 +22,15 @@
 # nothing.
 package drawbolt
 
-# When a rule is chosen, a refusal tells its terms too, so that a client can say
-# what is missing.
-decision := {
+# The ordinary answer is ready with the rule. When a rule is chosen, a refusal
+# tells its terms too, so that a client can say what is missing.
+decision := answer if {
+	rule := chosen
+	input.request.break_glass == false
+	matched & data.broker.stricter[rule.session.recording] == set()
+	allow
+	answer := rule.answers[input.action]
+} else := {
 	"allow": allow,
 	"role": rule.role,
 	"rule": rule.id,
@@ -92,6 +105,11 @@ allow if {
 	mine
 }
 
+own if {
+	input.action in {"cancel", "release", "request.read", "session.list", "key.write"}
+	mine
+}
+
 # Who may vote on a request may read it.
 allow if {
 	input.action == "request.read"
@@ -143,13 +161,13 @@ others if {
 person(id) := lower(trim_space(id))
 
 # The second factor, as the chosen rule wants it. Undefined without a rule.
-fresh if chosen.mfa_seconds == 0
-
 fresh if {
-	chosen.mfa_seconds > 0
-	is_number(input.user.mfa_age_seconds)
-	input.user.mfa_age_seconds <= chosen.mfa_seconds
+	age := input.user.mfa_age_seconds
+	is_number(age)
+	age <= chosen.mfa_seconds
 }
+
+fresh if chosen.mfa_seconds == 0
 
 # The length of a grant was settled before a password is looked at.
 short_enough if input.action == "checkout"
@@ -174,9 +192,9 @@ explained if {
 
 chosen := rule if {
 	rule := data.broker.rules[best]
-	count(rule.conditions) == 0
-} else := data.broker.rules[best] if {
-	not failing(best)
+	every condition in rule.conditions {
+		holds(condition.kind, condition.values)
+	}
 } else := data.broker.rules[min(held)]
 
 best := min(matched)
@@ -196,7 +214,7 @@ held contains i if {
 
 failing(i) if {
 	some condition in data.broker.rules[i].conditions
-	not holds(condition)
+	not holds(condition.kind, condition.values)
 }
 
 # What was approved was one rule: another one of the same role will not do.
@@ -209,30 +227,32 @@ matched := {i |
 
 # found(roles, action) are the positions of the roles' rules that list the action
 # for this target and account.
-found(names, action) := {i |
-	rules := data.broker.rules
-	labels := input.target.labels
-	accounts := data.broker.index[action]
-	some selector in accounts[[input.account, "*"][_]][[input.target.name, ""][_]]
-	at := selector.table[concat("\u0000", [labels[key] | some key in selector.keys])]
-	some role in names
-	some i in at[role]
-	startswith(input.target.name, rules[i].prefix)
+found(names, action) := here - {i |
+	some i in here & data.broker.prefixed
+	not startswith(input.target.name, data.broker.rules[i].prefix)
+} if {
+	here := {i |
+		accounts := data.broker.index[action]
+		labels := input.target.labels
+		some selector in accounts[[input.account, "*"][_]][[input.target.name, ""][_]]
+		at := selector.table[object.filter(labels, selector.keys)]
+		some i in object.filter(at, names)[_]
+	}
 }
 
 # The listed action that carries the asked one.
-carrier := "break_glass" if {
+carrier := "request" if {
+	input.action in {"request", "activate", "connect"}
+	input.request.break_glass == false
+} else := "break_glass" if {
 	break_glass
-} else := "request" if {
-	input.action in {"activate", "connect"}
 } else := input.action
 
-roles contains role if some role, _ in data.broker.users[input.user.id]
-
-roles contains role if {
+roles := {role |
 	groups := data.broker.groups # read once: looking into a variable is faster
-	some role, _ in groups[input.user.groups[_]]
-}
+	some group in input.user.groups
+	some role, _ in groups[group]
+} | {role | some role, _ in data.broker.users[input.user.id]}
 
 # The roles that may carry this. A request can be bound to one of them: because
 # the requester wants that one, or because it was let in with it.
@@ -244,35 +264,24 @@ asked := roles if {
 
 # ---- Conditions ----
 
-holds(c) if {
-	c.kind == "weekdays"
-	c.values[input.environment.weekday]
+holds("weekdays", days) if days[input.environment.weekday]
+
+holds("hours", spans) if {
+	now := [input.environment.hour, input.environment.minute]
+	some [from, to] in spans
+	now >= from
+	now < to
 }
 
-holds(c) if {
-	c.kind == "hours"
-	now := (input.environment.hour * 60) + input.environment.minute
-	some span in c.values
-	now >= span[0]
-	now < span[1]
-}
-
-holds(c) if {
-	c.kind == "sources"
+holds("sources", networks) if {
 	input.environment.source != ""
-	some network in c.values
+	some network in networks
 	net.cidr_contains(network, input.environment.source)
 }
 
-holds(c) if {
-	c.kind == "ticket"
-	trim_space(input.environment.ticket) != ""
-}
+holds("ticket", _) if trim_space(input.environment.ticket) != ""
 
-holds(c) if {
-	c.kind == "window"
-	input.environment.maintenance_window
-}
+holds("window", _) if input.environment.maintenance_window
 
 # ---- Approvals ----
 
@@ -326,11 +335,6 @@ requested_rules := {i |
 # ---- What a session may do ----
 
 # Strict recording wins, whichever of the matching rules asks for it.
-session := chosen.session if {
-	chosen.session.recording == "strict"
-} else := object.union(chosen.session, {"recording": "strict"}) if {
-	count(matched) > 1
-	rules := data.broker.rules
-	some i in matched
-	rules[i].session.recording == "strict"
+session := object.union(chosen.session, {"recording": "strict"}) if {
+	count(matched & data.broker.stricter[chosen.session.recording]) > 0
 } else := chosen.session

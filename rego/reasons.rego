@@ -3,8 +3,7 @@
 package drawbolt
 
 reasons := [{"rule": concat(".", [input.action, "own"]), "text": "it is your own"}] if {
-	input.action in {"cancel", "release", "request.read", "session.list", "key.write"}
-	mine
+	own
 	allow
 } else := [{"rule": "request.read.voter", "text": "you are asked to decide on it"}] if {
 	input.action == "request.read"
@@ -179,7 +178,7 @@ refusals contains [50, concat(".", ["condition", condition.kind]), text] if {
 	some i in specific
 	rule := data.broker.rules[i]
 	some condition in rule.conditions
-	not holds(condition)
+	not holds(condition.kind, condition.values)
 	text := sprintf("%s allows this %s; %s", [rule.text, condition.text, condition_hint[condition.kind]])
 }
 
