@@ -228,19 +228,41 @@ func (c *Config) fromEnvironment(environ []string) error {
 		if i < 0 {
 			continue
 		}
-		value := environ[i][len(prefix):]
-		switch p := s.value.Addr().Interface().(type) {
-		case *string:
-			*p = value
-		case *[]string:
-			*p = strings.Split(value, ",")
-		case *Duration:
-			d, err := access.ParseDuration(value)
-			if err != nil {
-				return fmt.Errorf("%s: %w", s.environmentName(), err)
-			}
-			*p = Duration(d)
+		if err := s.assign(environ[i][len(prefix):]); err != nil {
+			return fmt.Errorf("%s: %w", s.environmentName(), err)
 		}
+	}
+	return nil
+}
+
+// assign reads a value as the environment and flags give it; that of a list has
+// commas.
+func (s setting) assign(value string) error {
+	switch p := s.value.Addr().Interface().(type) {
+	case *string:
+		*p = value
+	case *[]string:
+		*p = strings.Split(value, ",")
+	case *Duration:
+		d, err := access.ParseDuration(value)
+		if err != nil {
+			return err
+		}
+		*p = Duration(d)
+	}
+	return nil
+}
+
+// set takes name=value, such as ssh.hold_timeout=30s.
+func (c *Config) set(assignment string) error {
+	name, value, ok := strings.Cut(assignment, "=")
+	list := settings(c)
+	i := slices.IndexFunc(list, func(s setting) bool { return s.name == name })
+	if !ok || i < 0 {
+		return usageError{fmt.Errorf("%q is not a setting and its value, such as ssh.hold_timeout=30s", assignment)}
+	}
+	if err := list[i].assign(value); err != nil {
+		return usageError{fmt.Errorf("%s: %w", name, err)}
 	}
 	return nil
 }

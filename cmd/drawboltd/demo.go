@@ -25,6 +25,7 @@ import (
 func demoCommand() *cobra.Command {
 	var dir string
 	var noStory bool
+	var settings []string
 	cmd := &cobra.Command{
 		Use: "demo", Short: "Everything on loopback in one folder, with the main job played once", Args: cobra.NoArgs,
 		Long: `Starts a whole installation on loopback, with two targets and the people alice
@@ -33,7 +34,7 @@ the real client and your own ssh: alice asks, bob approves, alice works through
 the bastion, her time ends in the middle of the session, carol replays and
 verifies the recording. On a terminal it then stays up; Ctrl-C ends it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := startDemo(cmd.Context(), dir, cmd.OutOrStdout())
+			d, err := startDemo(cmd.Context(), dir, settings, cmd.OutOrStdout())
 			if err != nil {
 				return err
 			}
@@ -58,6 +59,7 @@ verifies the recording. On a terminal it then stays up; Ctrl-C ends it.`,
 	}
 	cmd.Flags().StringVar(&dir, "dir", "./demo-data", "folder of the demo")
 	cmd.Flags().BoolVar(&noStory, "no-story", false, "only start it and stay")
+	cmd.Flags().StringArrayVar(&settings, "set", nil, "a `setting` of the configuration: ssh.hold_timeout=30s; may be repeated")
 	return cmd
 }
 
@@ -83,7 +85,7 @@ var demoPeople = []struct{ name, display, group string }{
 
 const demoMarker = "demo.json"
 
-func startDemo(ctx context.Context, dir string, out io.Writer) (_ *demo, err error) {
+func startDemo(ctx context.Context, dir string, settings []string, out io.Writer) (_ *demo, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
@@ -101,7 +103,7 @@ func startDemo(ctx context.Context, dir string, out io.Writer) (_ *demo, err err
 			d.close()
 		}
 	}()
-	c, err := demoConfig(dir)
+	c, err := demoConfig(dir, settings)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +183,7 @@ func clearDemo(dir string) error {
 	return nil
 }
 
-func demoConfig(dir string) (Config, error) {
+func demoConfig(dir string, settings []string) (Config, error) {
 	c := defaultConfig()
 	c.Data = filepath.Join(dir, "server")
 	for _, a := range []struct {
@@ -199,9 +201,14 @@ func demoConfig(dir string) (Config, error) {
 		ln.Close()
 	}
 	c.Server.Name = "demo"
-	c.Server.ExternalURL = "https://" + c.Server.Listen.HTTPS
 	c.SSH.BannerInterval = Duration(5 * time.Second)
 	c.Recordings.MinFree = "64MiB"
+	for _, s := range settings {
+		if err := c.set(s); err != nil {
+			return c, err
+		}
+	}
+	c.Server.ExternalURL = "https://" + c.Server.Listen.HTTPS
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return c, err
 	}
