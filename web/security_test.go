@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -658,5 +659,41 @@ func TestOps(t *testing.T) {
 	h.ready = errors.New("the database does not answer")
 	if get("/healthz") != 200 || get("/readyz") != 503 {
 		t.Error("a server that is not ready says it is")
+	}
+}
+
+// TestBrokenRecordingIsCut wants a reader to notice that a recording has broken
+// off, however much of it came.
+func TestBrokenRecordingIsCut(t *testing.T) {
+	h := newHouse(t, func(c *Config) {
+		c.OpenCast = func(context.Context, access.Session) (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)), iotest.ErrReader(errors.New("the disk broke")))), nil
+		}
+		c.OpenSealed = func(context.Context, access.Session) (io.ReadCloser, error) {
+			return nil, errors.New("no such file: /var/secret")
+		}
+	})
+	x := h.record("uptime", "up\r\n")
+	srv := httptest.NewServer(h.server.Handler())
+	defer srv.Close()
+	get := func(path string) (int, string, error) {
+		req := must(http.NewRequest("GET", srv.URL+path, nil))
+		req.Header.Set("Authorization", "Bearer "+h.token("carol"))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, "", err
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b), err
+	}
+	if status, body, err := get("/v1/sessions/" + x.ID + "/recording"); err == nil {
+		t.Errorf("a broken recording ended well: %d, %d bytes", status, len(body))
+	}
+	if !strings.Contains(h.log.String(), "the disk broke") {
+		t.Error("the log does not say why")
+	}
+	if status, body, err := get("/v1/sessions/" + x.ID + "/sealed"); err != nil || status != 500 || strings.Contains(body, "secret") || !strings.Contains(body, `"id":"ERR-`) {
+		t.Errorf("a recording that cannot be opened: %d %s %v", status, body, err)
 	}
 }
