@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -155,7 +158,7 @@ func TestNoEventNoChange(t *testing.T) {
 		{
 			name:   "head row gone",
 			broken: []string{"CREATE TABLE kept AS SELECT * FROM audit_head", "DELETE FROM audit_head"},
-			mends:  []string{"INSERT INTO audit_head (id, size, edge) SELECT id, size, edge FROM kept"},
+			mends:  []string{"INSERT INTO audit_head (id, size, edge, time) SELECT id, size, edge, time FROM kept"},
 		},
 		{
 			name:   "edge of another size",
@@ -368,4 +371,67 @@ func TestLostConnection(t *testing.T) {
 	if events := checkLog(t, db); len(events) != 0 {
 		t.Errorf("events %+v", events)
 	}
+}
+
+// Changes that are committed together stay apart: one that refuses, panics or
+// is given up leaves the others as they are, and each is told its own outcome.
+func TestChangesTogether(t *testing.T) {
+	db := open(t, "sqlite://"+filepath.Join(t.TempDir(), "db"))
+	ctx := t.Context()
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	refused := &access.Error{Kind: access.ErrDenied, Text: "no"}
+	var wg sync.WaitGroup
+	var done, denied, panicked, cancelled atomic.Int64
+	const each = 40
+	for range each {
+		wg.Go(func() {
+			if err := addTarget(ctx, db); err != nil {
+				t.Error(err)
+			}
+			done.Add(1)
+		})
+		wg.Go(func() {
+			target := newTarget()
+			err := db.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
+				if err := tx.AddTarget(ctx, &target); err != nil {
+					return audit.Event{}, err
+				}
+				return event("target.add", target.ID), refused
+			})
+			if errors.Is(err, access.ErrDenied) {
+				denied.Add(1)
+			}
+		})
+		wg.Go(func() {
+			defer func() {
+				if recover() == "mine" {
+					panicked.Add(1)
+				}
+			}()
+			target := newTarget()
+			_ = db.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
+				_ = tx.AddTarget(ctx, &target)
+				panic("mine")
+			})
+		})
+		wg.Go(func() {
+			if err := addTarget(gone, db); errors.Is(err, context.Canceled) {
+				cancelled.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if done.Load() != each || denied.Load() != each || panicked.Load() != each || cancelled.Load() != each {
+		t.Errorf("%d done, %d denied, %d panicked, %d cancelled; want %d of each", done.Load(), denied.Load(), panicked.Load(), cancelled.Load(), each)
+	}
+	targets, err := db.Targets(ctx)
+	if err != nil || len(targets) != each {
+		t.Errorf("%d targets, want %d (%v)", len(targets), each, err)
+	}
+	// One event for each that was done and each that was refused.
+	if size, err := db.AuditSize(ctx); err != nil || size != 2*each {
+		t.Errorf("%d events, want %d (%v)", size, 2*each, err)
+	}
+	checkLog(t, db)
 }

@@ -49,6 +49,7 @@ type DB struct {
 	postgres bool
 	now      func() time.Time
 
+	group      group                // of changes, for SQLite
 	statements sync.Map             // query -> query in the engine's placeholder form
 	prepared   map[string]*sql.Stmt // written by Open only
 }
@@ -203,26 +204,6 @@ func (q queryer) row(ctx context.Context, query string, args ...any) *sql.Row {
 
 func (q queryer) rows(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	return q.conn.QueryContext(ctx, q.db.bind(query), args...)
-}
-
-// A transaction uses the statements that are prepared where there is one.
-type transaction struct {
-	*sql.Tx
-	prepared map[string]*sql.Stmt
-}
-
-func (t transaction) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if s, ok := t.prepared[query]; ok {
-		return t.StmtContext(ctx, s).ExecContext(ctx, args...)
-	}
-	return t.Tx.ExecContext(ctx, query, args...)
-}
-
-func (t transaction) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	if s, ok := t.prepared[query]; ok {
-		return t.StmtContext(ctx, s).QueryRowContext(ctx, args...)
-	}
-	return t.Tx.QueryRowContext(ctx, query, args...)
 }
 
 // bind turns ? into $1, $2 for PostgreSQL. No statement here has a ? of another
@@ -385,23 +366,6 @@ func (db *DB) unaudited(ctx context.Context, fn func(tx *Tx) error) error {
 	}
 }
 
-// transact runs fn in one transaction, which is committed if fn returns nil.
-func (db *DB) transact(ctx context.Context, fn func(tx *Tx) error) error {
-	conn, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errDatabase, err)
-	}
-	defer conn.Rollback() // does nothing after Commit
-	t := transaction{conn, db.prepared}
-	if err := fn(&Tx{queryer: queryer{db, t}, tx: t, now: db.now().UTC().Truncate(time.Microsecond)}); err != nil {
-		return err
-	}
-	if err := conn.Commit(); err != nil {
-		return fmt.Errorf("%w: %w", errDatabase, err)
-	}
-	return nil
-}
-
 // pause waits before the next attempt, longer each time.
 func pause(ctx context.Context, attempt int) error {
 	select {
@@ -432,12 +396,6 @@ func (db *DB) try(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) (re
 			if events[i].Outcome == "" {
 				events[i].Outcome = audit.Done
 			}
-		}
-		ctx := ctx
-		if !db.postgres {
-			// Nothing here waits; to be cancelled costs the driver a goroutine
-			// for each statement. Commit looks at the caller's context again.
-			ctx = context.WithoutCancel(ctx)
 		}
 		if err := tx.append(ctx, events); err != nil {
 			return fmt.Errorf("write the audit event: %w", err)

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/drawbolt/drawbolt/vault"
@@ -53,8 +52,7 @@ func (v vaultRecords) Delete(ctx context.Context, id string, version uint64) err
 
 // List implements vault.Backend.
 func (v vaultRecords) List(ctx context.Context, prefix string) ([]string, error) {
-	// Sorted and cut here, byte for byte: collations and LIKE differ between
-	// the engines.
+	// Compared here, byte for byte: LIKE differs between the engines.
 	rows, err := v.db.rows(ctx, "SELECT id FROM vault_records")
 	if err != nil {
 		return nil, v.db.failed("read vault_records", err)
@@ -70,7 +68,6 @@ func (v vaultRecords) List(ctx context.Context, prefix string) ([]string, error)
 			ids = append(ids, id)
 		}
 	}
-	slices.Sort(ids)
 	return ids, rows.Err()
 }
 
