@@ -210,10 +210,11 @@ func (b *Broker) signCheckpoints(ctx context.Context) {
 	tick := time.NewTicker(b.c.CheckpointEvery)
 	defer tick.Stop()
 	for {
+		last := ctx.Err() != nil // asked before: it may end while this signs
 		if _, err := b.sign(context.WithoutCancel(ctx)); err != nil {
 			b.c.Log.ErrorContext(ctx, "the audit log's checkpoint was not signed", "error", err)
 		}
-		if ctx.Err() != nil {
+		if last {
 			return
 		}
 		select {
