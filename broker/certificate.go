@@ -166,7 +166,7 @@ func (b *Broker) Recognize(ctx context.Context, source netip.Addr, key ssh.Publi
 		if err == nil {
 			e.Actor, e.ActorName = u.ID, u.Name
 		}
-		refusal := &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-4002", Text: "this key is not registered, or its holder is locked", Next: "drawbolt login"}
+		refusal := &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-4005", Text: "this key is not registered, or its holder is locked", Next: "drawbolt login"}
 		return by, b.refused(ctx, e, refusal)
 	}
 	by.User = u
