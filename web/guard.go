@@ -30,6 +30,11 @@ func (s *Server) secured(next http.Handler) http.Handler {
 		panic("web: the external URL is no origin: " + err.Error()) // New has checked it
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		now := time.Now() // of the machine: deadlines are the kernel's
+		// A recorder in a test has no deadlines; a connection always has.
+		_ = control.SetReadDeadline(now.Add(s.bodyWithin))
+		_ = control.SetWriteDeadline(now.Add(s.bodyWithin + answerWithin))
 		h := w.Header()
 		h.Set("Content-Security-Policy", contentPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -71,19 +76,17 @@ func (s *Server) guarded(rt route, next func(http.ResponseWriter, *http.Request,
 				return
 			}
 		}
-		if rt.auth != open || rt.page != nil {
+		if rt.auth != open {
 			known, err := s.caller(r, by.Source)
 			switch {
 			case err == nil && !s.persons.take(known.User.ID):
 				s.fail(w, r, known, &access.Error{Kind: errRate, Code: "DB-6009", Text: "you send too many requests: wait a little"})
 				return
-			case rt.auth != open && errors.Is(err, access.ErrUnauthenticated) && !s.sources.allow(by.Source):
+			case errors.Is(err, access.ErrUnauthenticated) && !s.sources.allow(by.Source):
 				s.fail(w, r, by, &access.Error{Kind: errRate, Code: "DB-6009", Text: "too many requests from your address: wait a little"})
 				return
 			case err == nil:
 				by = known
-			case rt.auth == open:
-				// A page for everybody, which shows who is logged in.
 			case rt.page != nil && errors.Is(err, access.ErrUnauthenticated):
 				s.toLogin(w, r)
 				return
@@ -92,15 +95,13 @@ func (s *Server) guarded(rt route, next func(http.ResponseWriter, *http.Request,
 				return
 			}
 		}
-		control := http.NewResponseController(w)
-		now := time.Now() // of the machine: deadlines are the kernel's
-		// A recorder in a test has no deadlines; a connection always has.
-		_ = control.SetReadDeadline(now.Add(bodyWithin))
-		_ = control.SetWriteDeadline(now.Add(bodyWithin + answerWithin))
 		if err := readBody(rt, r); err != nil {
 			s.fail(w, r, by, err)
 			return
 		}
+		// The body is here. A deadline that stayed would end the context of a long
+		// answer: net/http takes it for the peer's going away.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		next(w, r, by)
 	}
 }

@@ -143,8 +143,8 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request, by access.Cal
 		return
 	}
 	// A fresh login each time; the one that this browser had ends.
-	if by.Login != "" {
-		if err := s.c.Logins.Revoke(r.Context(), by, by.Login); err != nil {
+	if was, err := s.caller(r, by.Source); err == nil {
+		if err := s.c.Logins.Revoke(r.Context(), was, was.Login); err != nil {
 			s.fail(w, r, access.Caller{}, err)
 			return
 		}

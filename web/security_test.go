@@ -412,8 +412,8 @@ func TestLongPollsAreBounded(t *testing.T) {
 			t.Errorf("a poll: %d", got)
 		}
 	}
-	if len(h.server.polls.of) != 0 {
-		t.Errorf("polls are still counted: %v", h.server.polls.of)
+	if n := h.polls(); n != 0 {
+		t.Errorf("%d users are still counted", n)
 	}
 }
 
@@ -629,11 +629,7 @@ func TestServe(t *testing.T) {
 		io.Copy(io.Discard, resp.Body)
 		polled <- resp.StatusCode
 	}()
-	for len(func() map[string]int {
-		h.server.polls.mu.Lock()
-		defer h.server.polls.mu.Unlock()
-		return h.server.polls.of
-	}()) == 0 {
+	for h.polls() == 0 {
 		time.Sleep(5 * time.Millisecond)
 	}
 	began := time.Now()
@@ -643,6 +639,41 @@ func TestServe(t *testing.T) {
 	}
 	if err := <-done; err != nil || time.Since(began) > 8*time.Second {
 		t.Errorf("Serve returned %v after %v", err, time.Since(began))
+	}
+}
+
+// polls is how many people wait for a request now.
+func (h *house) polls() int {
+	h.server.polls.mu.Lock()
+	defer h.server.polls.mu.Unlock()
+	return len(h.server.polls.of)
+}
+
+// TestDeadlines: a body that dribbles is cut, and an answer that takes longer
+// than a body may is not.
+func TestDeadlines(t *testing.T) {
+	h := newHouse(t)
+	h.server.bodyWithin = 300 * time.Millisecond
+	srv := httptest.NewServer(h.server.Handler())
+	defer srv.Close()
+	conn := must(net.Dial("tcp", srv.Listener.Addr().String()))
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	began := time.Now()
+	conn.SetReadDeadline(began.Add(10 * time.Second))
+	answer, _ := io.ReadAll(conn) // however it ends
+	if !strings.Contains(string(answer), "did not arrive whole") || time.Since(began) > 5*time.Second {
+		t.Errorf("after %v: %q", time.Since(began), answer)
+	}
+
+	r := h.ask("INC-1 x")
+	req := must(http.NewRequest("GET", fmt.Sprintf("%s/v1/requests/%s?wait_seconds=2&version=%d", srv.URL, r.ID, r.Version), nil))
+	req.Header.Set("Authorization", "Bearer "+h.token("alice"))
+	began = time.Now()
+	resp := must(http.DefaultClient.Do(req))
+	defer resp.Body.Close()
+	if text(resp); resp.StatusCode != 200 || time.Since(began) < 1900*time.Millisecond {
+		t.Errorf("a poll of 2 s was answered with %d after %v", resp.StatusCode, time.Since(began))
 	}
 }
 

@@ -75,6 +75,8 @@ type Server struct {
 	attempts *limiter // of those among them that cost a password hash or a row
 	persons  *limiter // of requests of one user
 	polls    *counter // long polls a user
+
+	bodyWithin time.Duration // from the headers to the last byte of the body
 }
 
 // The limits of what one peer may ask of the server.
@@ -82,7 +84,6 @@ const (
 	maxBody      = 64 << 10 // bytes of a request's body
 	maxHeader    = 32 << 10 // bytes of a request's headers
 	headerWithin = 10 * time.Second
-	bodyWithin   = 20 * time.Second // from the headers to the last byte of the body
 	answerWithin = 30 * time.Second // of an answer that is no stream and no long poll
 	idleWithin   = 2 * time.Minute
 	maxPolls     = 16 // long polls of one user at a time
@@ -123,6 +124,8 @@ func New(c Config) (*Server, error) {
 		attempts: newLimiter(2, 60, c.Now),
 		persons:  newLimiter(50, 300, c.Now),
 		polls:    newCounter(maxPolls),
+
+		bodyWithin: 20 * time.Second,
 	}
 	if s.verifier, err = note.NewVerifier(c.VerifierKey); err != nil {
 		return nil, fmt.Errorf("web: the key of the audit log: %w", err)
