@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -64,11 +65,16 @@ func (c *cli) roleShowCmd() *cobra.Command {
 				_, err := c.emit(r)
 				return err
 			}
-			b, err := json.MarshalIndent(r, "", "  ")
+			b, err := json.Marshal(r)
 			if err != nil {
 				return err
 			}
-			_, err = c.stdout.Write(append(armour(b), '\n'))
+			var out bytes.Buffer // armour first: line ends are what it escapes
+			if err := json.Indent(&out, armour(b), "", "  "); err != nil {
+				return err
+			}
+			out.WriteByte('\n')
+			_, err = out.WriteTo(c.stdout)
 			return err
 		},
 	}
