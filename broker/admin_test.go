@@ -14,7 +14,6 @@ import (
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
-	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 )
@@ -149,12 +148,12 @@ func TestUsersAndTargets(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		d, err := h.Explain(ctx, root, "alice", "db01", "root", policy.ActionRequest, broker.Ask{})
+		d, err := h.Explain(ctx, root, broker.WhatIf{User: "alice", Target: "db01", Account: "root", Action: "request"})
 		ok(t, err)
 		if !d.Allow || len(d.Approvals) != 1 {
 			t.Errorf("explained %+v", d)
 		}
-		d, err = h.Explain(ctx, root, "bob", "db01", "root", policy.ActionRequest, broker.Ask{})
+		d, err = h.Explain(ctx, root, broker.WhatIf{User: "bob", Target: "db01", Account: "root", Action: "request"})
 		ok(t, err)
 		if d.Allow {
 			t.Errorf("explained %+v", d)

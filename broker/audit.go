@@ -17,13 +17,14 @@ import (
 
 // sign signs the head of the audit log and keeps the checkpoint.
 func (b *Broker) sign(ctx context.Context) ([]byte, error) {
-	size, err := b.c.Store.AuditSize(ctx)
+	// The tree must still be an extension of the last signed one: whoever
+	// rolled the database back or rewrote it gets no signature for it. The last
+	// one is read first, because others may sign at the same time.
+	last, err := b.lastCheckpoint(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// The tree must still be an extension of the last signed one: whoever
-	// rolled the database back or rewrote it gets no signature for it.
-	last, err := b.lastCheckpoint(ctx)
+	size, err := b.c.Store.AuditSize(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func (b *Broker) CheckLog(ctx context.Context, kept []byte) error {
 
 // An EventFilter picks events of the audit log. Zero fields do not limit.
 type EventFilter struct {
-	After                         int64 // sequence number; -1 or 0 with First begins at the first
+	After                         int64 // the sequence number to begin with
 	Actor, Action, Object, Target string
 	Session                       string
 	Since, Until                  time.Time
@@ -111,6 +112,13 @@ func (b *Broker) Events(ctx context.Context, by access.Caller, f EventFilter) ([
 	}
 	if f.Limit <= 0 {
 		f.Limit = 100
+	}
+	if f.Actor != "" {
+		if u, err := b.c.Store.User(ctx, f.Actor); err == nil {
+			f.Actor = u.ID // a name will do
+		} else if !errors.Is(err, access.ErrNotFound) {
+			return nil, err
+		}
 	}
 	leaves, err := b.c.Store.Leaves(ctx, store.LeafFilter{
 		From: f.After, Actor: f.Actor, Action: f.Action, Object: f.Object, Target: f.Target, Session: f.Session,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -107,21 +108,47 @@ func (b *Broker) RemoveRole(ctx context.Context, by access.Caller, name string) 
 	})
 }
 
+// OwnRoles names the roles that the caller holds, directly or by a group.
+func (b *Broker) OwnRoles(ctx context.Context, by access.Caller) ([]string, error) {
+	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, event(by, "role.own", by.User.ID)); err != nil {
+		return nil, err
+	}
+	roles, err := b.c.Store.Roles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, r := range roles {
+		if holds(&r, &by.User) {
+			names = append(names, r.Name)
+		}
+	}
+	return names, nil
+}
+
+// A WhatIf is a question to the policy that changes nothing.
+type WhatIf struct {
+	User            string // name; "" is the caller
+	Target, Account string
+	Action          string
+	Duration        time.Duration // 0: the default
+}
+
 // Explain answers what the policy would say, without doing anything: for the
 // caller, or, to who may read the policy, for another user.
-func (b *Broker) Explain(ctx context.Context, by access.Caller, user, target, account string, action policy.Action, ask Ask) (policy.Decision, error) {
+func (b *Broker) Explain(ctx context.Context, by access.Caller, w WhatIf) (policy.Decision, error) {
 	who := by
-	if user != "" && user != by.User.Name {
-		if _, err := b.allow(ctx, question{action: policy.ActionPolicyRead, by: by}, event(by, "policy.explain", user)); err != nil {
+	if w.User != "" && w.User != by.User.Name {
+		if _, err := b.allow(ctx, question{action: policy.ActionPolicyRead, by: by}, event(by, "policy.explain", w.User)); err != nil {
 			return policy.Decision{}, err
 		}
-		u, err := b.c.Store.User(ctx, user)
+		u, err := b.c.Store.User(ctx, w.User)
 		if err != nil {
-			return policy.Decision{}, unknownUser(err, user)
+			return policy.Decision{}, unknownUser(err, w.User)
 		}
 		who.User = u
 	}
-	v, err := b.FindTarget(ctx, by, target)
+	v, err := b.FindTarget(ctx, by, w.Target)
 	if err != nil {
 		return policy.Decision{}, err
 	}
@@ -129,8 +156,8 @@ func (b *Broker) Explain(ctx context.Context, by access.Caller, user, target, ac
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	q := question{action: action, by: who, target: &t, account: account, owner: who.User.ID, duration: ask.Duration}
-	if ask.Duration == 0 {
+	q := question{action: policy.Action(w.Action), by: who, target: &t, account: w.Account, owner: who.User.ID, duration: w.Duration}
+	if w.Duration == 0 {
 		q.duration = b.c.DefaultDuration
 	}
 	d, err := b.decideNow(ctx, q)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
-	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
@@ -211,12 +210,16 @@ var verbs = []struct {
 	{"RemoveRole", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.RemoveRole(ctx, by, "auditors")
 	}, false},
+	{"OwnRoles", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.OwnRoles(ctx, by)
+		return err
+	}, false},
 	{"Explain", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.Explain(ctx, by, "", "vault01", "root", policy.ActionRequest, broker.Ask{})
+		_, err := b.Explain(ctx, by, broker.WhatIf{Target: "vault01", Account: "root", Action: "request"})
 		return err
 	}, true},
 	{"Explain", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.Explain(ctx, by, "alice", "db01", "root", policy.ActionRequest, broker.Ask{})
+		_, err := b.Explain(ctx, by, broker.WhatIf{User: "alice", Target: "db01", Account: "root", Action: "request"})
 		return err
 	}, false},
 	{"Sessions", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {

@@ -21,8 +21,12 @@ func (s *Server) me(ctx context.Context, by access.Caller, _ *struct{}) (api.Me,
 	if err != nil {
 		return api.Me{}, err
 	}
+	roles, err := s.c.Broker.OwnRoles(ctx, by)
+	if err != nil {
+		return api.Me{}, err
+	}
 	out := api.Me{
-		ID: by.User.ID, User: by.User.Name, Display: by.User.Display, Groups: each(by.User.Groups, same), Roles: []string{},
+		ID: by.User.ID, User: by.User.Name, Display: by.User.Display, Groups: each(by.User.Groups, same), Roles: each(roles, same),
 		TOTP: factors.TOTP,
 	}
 	if i := slices.IndexFunc(logins, func(l identity.Login) bool { return l.ID == by.Login }); i >= 0 {
@@ -94,25 +98,11 @@ func (s *Server) removeMyKey(ctx context.Context, by access.Caller, in *struct {
 	return api.Empty{}, s.c.Broker.RemoveKey(ctx, by, by.User.Name, in.Fingerprint)
 }
 
-// passwordChange is api.PasswordInput and the code of the authenticator, which
-// is needed where there is one.
-type passwordChange struct {
-	api.PasswordInput
-	OTP string `json:"otp,omitempty"`
-}
-
-func (s *Server) setPassword(ctx context.Context, by access.Caller, in *struct{ Body passwordChange }) (api.Empty, error) {
+func (s *Server) setPassword(ctx context.Context, by access.Caller, in *struct{ Body api.PasswordInput }) (api.Empty, error) {
 	return api.Empty{}, s.c.Local.ChangePassword(ctx, by, []byte(in.Body.Current), in.Body.OTP, []byte(in.Body.New))
 }
 
-// totpBegin is shown again before an authenticator is made, so that a stolen
-// login cannot add a second factor of the thief's.
-type totpBegin struct {
-	Password string `json:"password"`
-	OTP      string `json:"otp,omitempty"`
-}
-
-func (s *Server) beginTOTP(ctx context.Context, by access.Caller, in *struct{ Body totpBegin }) (api.TOTP, error) {
+func (s *Server) beginTOTP(ctx context.Context, by access.Caller, in *struct{ Body api.TOTPInput }) (api.TOTP, error) {
 	e, err := s.c.Local.Enrol(ctx, by, []byte(in.Body.Password), in.Body.OTP)
 	return api.TOTP{Secret: e.Secret, URL: e.URL}, err
 }

@@ -70,7 +70,9 @@ func (s *Server) removeRole(ctx context.Context, by access.Caller, in *ByName) (
 }
 
 func (s *Server) explain(ctx context.Context, by access.Caller, in *struct{ Body api.ExplainInput }) (api.Decision, error) {
-	d, err := explain(s.c.Broker.Explain, ctx, by, in.Body)
+	d, err := s.c.Broker.Explain(ctx, by, broker.WhatIf{
+		User: in.Body.User, Target: in.Body.Target, Account: in.Body.Account, Action: in.Body.Action, Duration: duration(in.Body.DurationSeconds),
+	})
 	if err != nil {
 		return api.Decision{}, err
 	}
@@ -87,10 +89,4 @@ func (s *Server) explain(ctx context.Context, by access.Caller, in *struct{ Body
 		out.Reasons = append(out.Reasons, api.RuleReason{Rule: r.Rule, Text: r.Text})
 	}
 	return out, nil
-}
-
-// explain calls broker.Explain, whose action is of a type of the policy's, by
-// inference: this room does not know the policy.
-func explain[A ~string, D any](ask func(context.Context, access.Caller, string, string, string, A, broker.Ask) (D, error), ctx context.Context, by access.Caller, in api.ExplainInput) (D, error) {
-	return ask(ctx, by, in.User, in.Target, in.Account, A(in.Action), broker.Ask{Duration: duration(in.DurationSeconds)})
 }

@@ -123,10 +123,10 @@ func TestVerifySession(t *testing.T) {
 		{"event altered", "SES-1", nil, func(e *evidence, a map[string]any) {
 			a["GET /v1/sessions/SES-1/proof"] = api.Proof{Leaf: bytes.Replace(e.leaf, []byte("system"), []byte("nobody"), 1), Size: 1, Checkpoint: string(e.checkpoint)}
 		}, "check inclusion"},
-		{"event of another session", "SES-1", func(e *audit.Event) { e.Session = "SES-2" }, nil, "does not close the session SES-1"},
-		{"event of another kind", "SES-1", func(e *audit.Event) { e.Action = "request.create" }, nil, "does not close the session"},
-		{"refused event", "SES-1", func(e *audit.Event) { e.Outcome = audit.Refused }, nil, "does not close the session"},
-		{"no recording in the event", "SES-1", func(e *audit.Event) { e.Details = nil }, nil, "does not close the session"},
+		{"event of another session", "SES-1", func(e *audit.Event) { e.Session = "SES-2" }, nil, "does not tell the recording of SES-1"},
+		{"event of another kind", "SES-1", func(e *audit.Event) { e.Action = "request.create" }, nil, "does not tell the recording"},
+		{"refused event", "SES-1", func(e *audit.Event) { e.Outcome = audit.Refused }, nil, "does not tell the recording"},
+		{"no recording in the event", "SES-1", func(e *audit.Event) { e.Details = nil }, nil, "does not tell the recording"},
 		{"checkpoint by a stranger", "SES-1", nil, func(e *evidence, a map[string]any) {
 			a["GET /v1/sessions/SES-1/proof"] = api.Proof{Leaf: stranger.leaf, Size: 1, Checkpoint: string(stranger.checkpoint)}
 		}, "the checkpoint"},

@@ -279,7 +279,9 @@ func (a *App) Listen() error {
 // when everything that it started has. Recordings that a crash left behind are
 // sealed before the first new session.
 func (a *App) Run(ctx context.Context) error {
-	if err := a.checkLog(ctx); err != nil {
+	if err := a.checkLog(ctx); errors.Is(err, errNoKept) {
+		a.log.WarnContext(ctx, "the audit log cannot be compared", "error", err)
+	} else if err != nil {
 		return err
 	}
 	if err := a.recoverSessions(ctx); err != nil {
@@ -317,11 +319,17 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
+// errNoKept: there were checkpoints, and the one outside the database is gone.
+var errNoKept = errors.New("no checkpoint is kept outside the database any more, so a rollback could not be seen")
+
 // checkLog compares the database with the checkpoint that is kept outside it.
 func (a *App) checkLog(ctx context.Context) error {
 	kept, err := os.ReadFile(a.config.Audit.CheckpointFile)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		if _, err := a.db.LastCheckpoint(ctx); err == nil {
+			return errNoKept
+		}
+		return nil // nothing was ever signed
 	}
 	if err == nil {
 		err = a.broker.CheckLog(ctx, kept)
@@ -414,16 +422,7 @@ func (a *App) serveMetrics(ctx context.Context) error {
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-		defer cancel()
-		if err := a.ready(ctx); err != nil {
-			http.Error(w, "not ready: the database does not answer", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
+	mux.Handle("/", a.web.Ops())
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()

@@ -338,6 +338,9 @@ func (c *Config) complete() error {
 	if d := time.Duration(c.SSH.UserCertTTL); d > 10*time.Minute {
 		bad("ssh.user_cert_ttl is at most 10m")
 	}
+	if d := time.Duration(c.Auth.SessionTTL); d < time.Minute || d > 24*time.Hour {
+		bad("auth.session_ttl is between 1m and 24h")
+	}
 	if d := time.Duration(c.Audit.CheckpointEvery); d > time.Minute {
 		bad("audit.checkpoint_every is at most 1m")
 	}

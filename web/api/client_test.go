@@ -61,8 +61,10 @@ var routes = []struct {
 	{"MyKeys", func(ctx context.Context, c *Client) error { return discard(c.MyKeys(ctx)) }, `GET /v1/me/keys`},
 	{"AddMyKey", func(ctx context.Context, c *Client) error { return discard(c.AddMyKey(ctx, KeyInput{Key: "k"})) }, `POST /v1/me/keys {"key":"k"}`},
 	{"RemoveMyKey", func(ctx context.Context, c *Client) error { return c.RemoveMyKey(ctx, "SHA256:a/b+c") }, `DELETE /v1/me/keys/SHA256:a%2Fb+c`},
-	{"SetPassword", func(ctx context.Context, c *Client) error { return c.SetPassword(ctx, PasswordInput{"a", "b"}) }, `POST /v1/me/password {"current":"a","new":"b"}`},
-	{"BeginTOTP", func(ctx context.Context, c *Client) error { return discard(c.BeginTOTP(ctx)) }, `POST /v1/me/totp {}`},
+	{"SetPassword", func(ctx context.Context, c *Client) error {
+		return c.SetPassword(ctx, PasswordInput{Current: "a", New: "b"})
+	}, `POST /v1/me/password {"current":"a","new":"b"}`},
+	{"BeginTOTP", func(ctx context.Context, c *Client) error { return discard(c.BeginTOTP(ctx, TOTPInput{Password: "p"})) }, `POST /v1/me/totp {"password":"p"}`},
 	{"ConfirmTOTP", func(ctx context.Context, c *Client) error { return c.ConfirmTOTP(ctx, "1") }, `POST /v1/me/totp/confirm {"otp":"1"}`},
 	{"Setup", func(ctx context.Context, c *Client) error { return c.Setup(ctx, SetupInput{"t", "p"}) }, `POST /v1/setup {"token":"t","password":"p"}`},
 	{"Targets", func(ctx context.Context, c *Client) error { return discard(c.Targets(ctx)) }, `GET /v1/targets`},

@@ -128,6 +128,7 @@ func (c *Client) RemoveMyKey(ctx context.Context, fingerprint string) error {
 type PasswordInput struct {
 	Current string `json:"current"`
 	New     string `json:"new"`
+	OTP     string `json:"otp,omitempty"` // where there is an authenticator
 }
 
 // SetPassword changes the caller's password.
@@ -146,9 +147,16 @@ type OTPInput struct {
 	OTP string `json:"otp"`
 }
 
+// TOTPInput proves who asks once more, so that a stolen login cannot add a
+// second factor of the thief's.
+type TOTPInput struct {
+	Password string `json:"password"`
+	OTP      string `json:"otp,omitempty"` // of the authenticator that there is
+}
+
 // BeginTOTP makes a secret for one-time codes; it counts when it is confirmed.
-func (c *Client) BeginTOTP(ctx context.Context) (TOTP, error) {
-	return call[TOTP](ctx, c, http.MethodPost, "/v1/me/totp", nil, Empty{})
+func (c *Client) BeginTOTP(ctx context.Context, in TOTPInput) (TOTP, error) {
+	return call[TOTP](ctx, c, http.MethodPost, "/v1/me/totp", nil, in)
 }
 
 // ConfirmTOTP turns one-time codes on by giving the first one.
