@@ -236,6 +236,46 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
+// BenchmarkSession opens a session, runs true in it, and seals its recording.
+func BenchmarkSession(b *testing.B) {
+	r := newRelay(b)
+	for _, w := range []way{direct, jump} {
+		b.Run(w.host, func(b *testing.B) {
+			before := ownCPU(b)
+			for b.Loop() {
+				if out, err := exec.Command("ssh", "-F", r.config, w.host, "true").CombinedOutput(); err != nil {
+					b.Fatalf("%v\n%s", err, out)
+				}
+				r.forget(b)
+			}
+			b.ReportMetric((ownCPU(b)-before).Seconds()/float64(b.N)*1e3, "cpu-ms/op")
+		})
+	}
+}
+
+// BenchmarkKeystroke sends a byte to a terminal of the target and waits for its
+// echo.
+func BenchmarkKeystroke(b *testing.B) {
+	r := newRelay(b)
+	for _, w := range []way{direct, jump} {
+		b.Run(w.host, func(b *testing.B) {
+			cmd := exec.Command("ssh", "-F", r.config, "-tt", w.host, echoes)
+			terminal := openEcho(b, cmd)
+			key := []byte{'a'}
+			before := ownCPU(b)
+			for b.Loop() {
+				if err := echo(terminal, key); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64((ownCPU(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
+			terminal.Close()
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+	}
+}
+
 func (r *relay) move(b *testing.B, w way, direction, path string) {
 	b.Helper()
 	cmd := exec.Command("ssh", "-F", r.config, w.host, "exec cat "+path)

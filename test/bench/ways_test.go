@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/creack/pty"
@@ -50,16 +51,8 @@ func keystrokes(bed *bed, r *report) {
 	}
 	lines := map[way]line{}
 	for _, w := range ways {
-		cmd := bed.ssh(w, "-tt", "stty raw -echo; echo ready; exec cat")
-		terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Cols: 80, Rows: 24})
-		check(bed.b, err)
-		lines[w] = line{terminal, cmd}
-		var seen []byte
-		for one := make([]byte, 1); !bytes.HasSuffix(seen, []byte("ready\r\n")) && !bytes.HasSuffix(seen, []byte("ready\n")); seen = append(seen, one...) {
-			if _, err := io.ReadFull(terminal, one); err != nil {
-				bed.b.Fatalf("%s: %v after %q", w.name, err, seen)
-			}
-		}
+		cmd := bed.ssh(w, "-tt", echoes)
+		lines[w] = line{openEcho(bed.b, cmd), cmd}
 	}
 	// Whatever hangs ends: the reads below fail when ssh is gone.
 	limit := time.AfterFunc(10*time.Second+time.Duration(*keys)*100*time.Millisecond, func() {
@@ -74,16 +67,12 @@ func keystrokes(bed *bed, r *report) {
 	for n := range *keys + warm {
 		for _, w := range turned(n) {
 			key := []byte{'a' + byte(n%26)}
-			got := []byte{0}
 			time.Sleep(2 * time.Millisecond)
 			start := time.Now()
-			_, err := lines[w].terminal.Write(key)
-			if err == nil {
-				_, err = io.ReadFull(lines[w].terminal, got)
-			}
+			err := echo(lines[w].terminal, key)
 			d := time.Since(start)
-			if err != nil || got[0] != key[0] {
-				bed.b.Fatalf("%s: key %q came back as %q: %v", w.name, key, got, err)
+			if err != nil {
+				bed.b.Fatalf("%s: %v", w.name, err)
 			}
 			if n >= warm {
 				took[w] = append(took[w], d)
@@ -105,6 +94,36 @@ func keystrokes(bed *bed, r *report) {
 	}
 	r.table("Keystroke to echo, on a terminal", []string{"way", "p50 µs", "p99 µs", "added p50 µs", "added p99 µs"}, rows)
 	r.say("CPU of drawboltd, over both of its ways: %d µs a keystroke and its echo, recorded.\n", used[direct].Microseconds()/int64(2*(*keys+warm)))
+}
+
+// echoes is a program that sends back what comes, at once.
+const echoes = "stty raw -echo; echo ready; exec cat"
+
+// openEcho starts ssh on a terminal and waits until echoes runs.
+func openEcho(b *testing.B, cmd *exec.Cmd) *os.File {
+	b.Helper()
+	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Cols: 80, Rows: 24})
+	check(b, err)
+	var seen []byte
+	for one := make([]byte, 1); !bytes.HasSuffix(bytes.ReplaceAll(seen, []byte("\r"), nil), []byte("ready\n")); seen = append(seen, one...) {
+		if _, err := io.ReadFull(terminal, one); err != nil {
+			b.Fatalf("%v after %q", err, seen)
+		}
+	}
+	return terminal
+}
+
+// echo sends a key and waits for it to come back.
+func echo(terminal *os.File, key []byte) error {
+	got := []byte{0}
+	_, err := terminal.Write(key)
+	if err == nil {
+		_, err = io.ReadFull(terminal, got)
+	}
+	if err == nil && got[0] != key[0] {
+		err = fmt.Errorf("%q came back as %q", key, got)
+	}
+	return err
 }
 
 // bulk measures transfers, and what they cost in the middle: while data flows,
