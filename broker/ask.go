@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -239,10 +238,4 @@ func fill(e *audit.Event, err error) {
 	} else if e.Reason == "" {
 		e.Reason = audit.Clean(err.Error(), audit.MaxReason)
 	}
-}
-
-// sourceOf parses an address that was stored.
-func sourceOf(s string) netip.Addr {
-	a, _ := netip.ParseAddr(s)
-	return a
 }

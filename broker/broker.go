@@ -16,7 +16,6 @@ package broker
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -166,11 +165,4 @@ func detail(e *audit.Event, key, value string) {
 		e.Details = map[string]string{}
 	}
 	e.Details[key] = audit.Clean(value, audit.MaxDetailValue)
-}
-
-// secret returns n random bytes.
-func secret(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
 }

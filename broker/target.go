@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -257,14 +256,14 @@ func parseKey(text string) (ssh.PublicKey, error) {
 	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(text))
 	switch {
 	case err != nil:
-		return nil, errors.New("it is not a public key like ssh-ed25519 AAAA...")
+		return nil, errors.New("it is not one public key, such as those in authorized_keys")
 	case len(options) > 0 || len(rest) > 0:
 		return nil, errors.New("it must be one key without options")
 	}
 	if _, ok := key.(*ssh.Certificate); ok {
 		return nil, errors.New("it is a certificate, not a key")
 	}
-	if key.Type() == ssh.InsecureKeyAlgoDSA {
+	if key.Type() == "ssh-dss" {
 		return nil, errors.New("DSA keys are not taken")
 	}
 	return key, nil
@@ -273,14 +272,4 @@ func parseKey(text string) (ssh.PublicKey, error) {
 func keyText(key ssh.PublicKey) string {
 	b := ssh.MarshalAuthorizedKey(key)
 	return string(b[:len(b)-1]) // without the newline
-}
-
-// names returns the names in order.
-func names[T any](list []T, name func(T) string) []string {
-	out := make([]string, 0, len(list))
-	for _, v := range list {
-		out = append(out, name(v))
-	}
-	slices.Sort(out)
-	return out
 }

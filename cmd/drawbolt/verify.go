@@ -90,7 +90,6 @@ func (c *cli) runVerify(ctx context.Context, o verifyOptions) error {
 func readKeys(args []string) ([]note.Verifier, error) {
 	var keys []note.Verifier
 	for _, arg := range args {
-		lines := []string{arg}
 		if v, err := note.NewVerifier(strings.TrimSpace(arg)); err == nil {
 			keys = appendKey(keys, v)
 			continue
@@ -99,7 +98,7 @@ func readKeys(args []string) ([]note.Verifier, error) {
 		if err != nil {
 			return nil, usage("--key %q is neither a public key nor a file that can be read: %v", arg, err)
 		}
-		lines = strings.Split(string(b), "\n")
+		lines := strings.Split(string(b), "\n")
 		n := len(keys)
 		for _, line := range lines {
 			if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {

@@ -50,7 +50,7 @@ func checkOrigin(s string) error {
 	}
 	for _, c := range []byte(s) {
 		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-/:", c) >= 0) {
-			return fmt.Errorf("origin %q holds other characters than letters, digits and . _ - / :", s)
+			return fmt.Errorf("origin %q holds other characters than letters, digits and one of ._-/: in it", s)
 		}
 	}
 	return nil

@@ -3,7 +3,7 @@ package sshca
 import (
 	"context"
 	"crypto"
-	"crypto/dsa"
+	"crypto/dsa" //lint:ignore SA1019 such a key must be refused
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"

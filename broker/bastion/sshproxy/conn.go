@@ -16,10 +16,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/bastion"
 )
 
-var (
-	errLoginTime = errors.New("nobody was proven in time")
-	errUnused    = errors.New("the connection was not used")
-)
+var errLoginTime = errors.New("nobody was proven in time")
 
 // A conn is what each SSH connection of ours runs over: the TCP connection of a
 // user, the one to a target, and the channel of a hop in which a user's second
