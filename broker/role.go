@@ -2,8 +2,11 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -69,7 +72,7 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 		if len(administratorRoles(before)) > 0 && len(administratorRoles(roles)) == 0 {
 			return lastAdministrator
 		}
-		detail(e, "version", "1")
+		roleDetails(e, &r)
 		if was.Version == 0 {
 			r.Version = 1
 			err = tx.AddRole(ctx, &r)
@@ -83,6 +86,26 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 	})
 	return r, err
 }
+
+// roleDetails tells what the role is from now on, as far as an event has room.
+func roleDetails(e *audit.Event, r *access.Role) {
+	detail(e, "groups", strings.Join(r.Groups, " "))
+	detail(e, "users", strings.Join(r.Users, " "))
+	detail(e, "inherits", strings.Join(r.Inherits, " "))
+	for i, rule := range r.Rules {
+		if i == maxRuleDetails {
+			detail(e, "more", "rules")
+			break
+		}
+		b, err := json.Marshal(rule)
+		if err != nil {
+			continue // strings, numbers and lists of them always do
+		}
+		detail(e, fmt.Sprintf("rule_%02d", i+1), string(b))
+	}
+}
+
+const maxRuleDetails = 16
 
 // RemoveRole removes a role that no other inherits.
 func (b *Broker) RemoveRole(ctx context.Context, by access.Caller, name string) error {
