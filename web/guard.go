@@ -57,12 +57,21 @@ func (s *Server) secured(next http.Handler) http.Handler {
 				panic(http.ErrAbortHandler)
 			}
 		}()
-		if err := cross.Check(r); err != nil {
+		if err := cross.Check(r); err != nil || s.withoutTLS(r) {
 			s.fail(w, r, access.Caller{}, &access.Error{Kind: access.ErrDenied, Code: "DB-6010", Text: "another site has sent this request; nothing was changed"})
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// withoutTLS reports whether a page of our name that came without TLS, which
+// anybody on the way can write, has made a browser send a change. The check of
+// origins compares names only when the browser says no more; newer ones say
+// Sec-Fetch-Site.
+func (s *Server) withoutTLS(r *http.Request) bool {
+	return s.secure && r.Method != http.MethodGet && r.Method != http.MethodHead &&
+		r.Header.Get("Sec-Fetch-Site") == "" && strings.HasPrefix(r.Header.Get("Origin"), "http://")
 }
 
 // guarded is what stands before each handler: who calls, from where, how often,

@@ -145,6 +145,7 @@ func TestCrossSite(t *testing.T) {
 		{"an old browser on another site", true, map[string]string{"Origin": "https://evil.example"}, false},
 		{"a sandboxed frame", true, map[string]string{"Origin": "null"}, false},
 		{"another port", true, map[string]string{"Origin": "https://gw.example.com:8444"}, false},
+		{"our page without TLS", true, map[string]string{"Origin": "http://gw.example.com"}, false},
 		{"a cookie and no origin", true, nil, false},
 		{"the command line", false, nil, true},
 		{"a token from another site", false, map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, false},
