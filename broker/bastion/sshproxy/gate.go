@@ -52,7 +52,7 @@ func (g *gate) enter(a netip.Addr) (leave func(), ok bool) {
 	if l := g.failing[source]; l != nil && l.TokensAt(g.now()) < 1 {
 		return nil, false
 	}
-	if g.perAddr[source] >= g.limits.HalfOpenPerSource || g.full() {
+	if g.perAddr[source] >= g.limits.HalfOpenPerSource || g.full(g.perAddr[source] == 0) {
 		return nil, false
 	}
 	g.open++
@@ -70,10 +70,15 @@ func (g *gate) enter(a netip.Addr) (leave func(), ok bool) {
 
 // full reports whether there are too many connections without a proof. From
 // half of the limit on it says yes at random, more and more often, so that
-// somebody who fills the gate cannot keep everybody else out.
-func (g *gate) full() bool {
-	half := g.limits.HalfOpen / 2
-	return g.open >= g.limits.HalfOpen || g.open > half && rand.IntN(g.limits.HalfOpen-half) < g.open-half
+// somebody who fills the gate cannot keep everybody else out. A source that has
+// none of them is spared until three quarters: so a flood from a few sources
+// costs nobody else a login.
+func (g *gate) full(first bool) bool {
+	free := g.limits.HalfOpen / 2
+	if first {
+		free = g.limits.HalfOpen * 3 / 4
+	}
+	return g.open >= g.limits.HalfOpen || g.open > free && rand.IntN(g.limits.HalfOpen-free) < g.open-free
 }
 
 // failed notes that a connection from a ended without a proof.
