@@ -84,7 +84,7 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 			req.Reply(err == nil && action == bastion.KeepAlive, nil)
 		}
 	})
-	ch, reqs, err := client.OpenChannel("session", nil)
+	ch, reqs, err := openSession(ctx, client)
 	if err != nil {
 		return nil, size, c.unreachable("open a session", name, err)
 	}
@@ -101,6 +101,28 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 	}
 	b.conn.unlimited()
 	return b, size, nil
+}
+
+// openSession opens the channel for the program, and gives up with ctx: when the
+// target ends the connection at the wrong moment, x/crypto (v0.58.0) waits for
+// the answer for ever, and so would the session. Its goroutine then stays.
+func openSession(ctx context.Context, client gossh.Conn) (gossh.Channel, <-chan *gossh.Request, error) {
+	type opened struct {
+		ch   gossh.Channel
+		reqs <-chan *gossh.Request
+		err  error
+	}
+	answer := make(chan opened, 1)
+	go func() {
+		ch, reqs, err := client.OpenChannel("session", nil)
+		answer <- opened{ch, reqs, err}
+	}()
+	select {
+	case o := <-answer:
+		return o.ch, o.reqs, o.err
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
 }
 
 // prime asks the target for what the user asked for, in the same order, and
