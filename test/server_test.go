@@ -646,3 +646,15 @@ func (s *server) metric(name string) float64 {
 	s.t.Fatalf("there is no metric %s", name)
 	return 0
 }
+
+// httpFrom is an HTTP client that comes from another address of this machine.
+func (s *server) httpFrom(ip string) *http.Client {
+	s.t.Helper()
+	fingerprint, err := api.PeerFingerprint(context.Background(), s.url)
+	must(s.t, err)
+	c, err := api.NewHTTP(fingerprint)
+	must(s.t, err)
+	c.Transport.(*http.Transport).DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}).DialContext
+	s.t.Cleanup(c.CloseIdleConnections)
+	return c
+}
