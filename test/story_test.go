@@ -217,9 +217,8 @@ func storyVerbs() map[string]command {
 		"disk": (*story).disk,
 		// count N PATTERN: N lines of stdout contain it.
 		"count": (*story).count,
-		// offers KNOWN OWN TARGET: offers the public key in the first file,
-		// proves the key of the second, and prints who the server took it for.
-		"offers": (*story).offers,
+		// port VAR: a free port of this machine.
+		"port": (*story).port,
 		// now VAR [DURATION]: the time, RFC 3339.
 		"now": (*story).now,
 	}
@@ -721,6 +720,14 @@ func (s *story) count(ts *testscript.TestScript, args []string) {
 	if got != want {
 		ts.Fatalf("%d lines contain %q, not %d", got, args[1], want)
 	}
+}
+
+func (s *story) port(ts *testscript.TestScript, args []string) {
+	address, err := storyPort()
+	ts.Check(err)
+	_, port, err := net.SplitHostPort(address)
+	ts.Check(err)
+	ts.Setenv(args[0], port)
 }
 
 func (s *story) now(ts *testscript.TestScript, args []string) {

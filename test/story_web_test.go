@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"html"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -20,7 +19,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.org/x/crypto/ssh"
 )
 
 // A browser keeps cookies, follows redirects, sends forms, and knows no scripts.
@@ -148,6 +146,9 @@ func (s *story) web(ts *testscript.TestScript, args []string) {
 		s.browsers[args[0]] = b
 	}
 	path := args[1]
+	if file, ok := strings.CutPrefix(path, "@"); ok {
+		path = strings.TrimSpace(ts.ReadFile(file))
+	}
 	if path != "form" { // the one of the page that is shown
 		b.get(ts, s, path, status, len(args) == 2)
 	}
@@ -182,51 +183,4 @@ func (b *browser) get(ts *testscript.TestScript, s *story, path string, status i
 		status = resp.StatusCode
 	}
 	b.page, b.at = s.answer(ts, resp, status), resp.Request.URL.Path
-}
-
-// A borrowed signer has somebody's public key and not the private one: what it
-// signs is nothing.
-type borrowed struct{ key ssh.PublicKey }
-
-func (b borrowed) PublicKey() ssh.PublicKey { return b.key }
-
-func (borrowed) Sign(io.Reader, []byte) (*ssh.Signature, error) {
-	return &ssh.Signature{Format: ssh.KeyAlgoED25519, Blob: make([]byte, 64)}, nil
-}
-
-// offers logs in with a client that says it has somebody's key, cannot prove it,
-// and then proves its own.
-func (s *story) offers(ts *testscript.TestScript, args []string) {
-	known, _, _, _, err := ssh.ParseAuthorizedKey([]byte(ts.ReadFile(args[0])))
-	ts.Check(err)
-	own, err := ssh.ParsePrivateKey([]byte(ts.ReadFile(args[1])))
-	ts.Check(err)
-	if cert := ts.MkAbs(args[1]) + "-cert.pub"; fileExists(cert) {
-		c, _, _, _, err := ssh.ParseAuthorizedKey([]byte(ts.ReadFile(args[1] + "-cert.pub")))
-		ts.Check(err)
-		own, err = ssh.NewCertSigner(c.(*ssh.Certificate), own)
-		ts.Check(err)
-	}
-	config := &ssh.ClientConfig{
-		User: args[2], HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 10 * time.Second,
-		BannerCallback: func(m string) error { _, err := io.WriteString(ts.Stdout(), m); return err },
-		Auth:           []ssh.AuthMethod{ssh.PublicKeys(borrowed{known}, own)},
-	}
-	conn, err := net.DialTimeout("tcp", s.ssh, 5*time.Second)
-	ts.Check(err)
-	defer conn.Close()
-	sc, channels, requests, err := ssh.NewClientConn(conn, s.ssh, config)
-	if err != nil {
-		fmt.Fprintf(ts.Stdout(), "refused: %v\n", err)
-		return
-	}
-	client := ssh.NewClient(sc, channels, requests)
-	defer client.Close()
-	session, err := client.NewSession()
-	if err != nil {
-		fmt.Fprintf(ts.Stdout(), "no session: %v\n", err)
-		return
-	}
-	out, err := session.CombinedOutput("echo in as $USER")
-	fmt.Fprintf(ts.Stdout(), "%s%v\n", out, err)
 }
