@@ -47,9 +47,17 @@ type usageError struct{ error }
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use: "drawboltd", Short: "The drawbolt server: just-in-time privileged access",
-		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs, Version: version,
+		SilenceUsage: true, SilenceErrors: true, Version: version,
 		SuggestionsMinimumDistance: 2,
 	}
+	// Without a RunE cobra would answer an unknown verb with the help and a 0.
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("there is no verb %q: drawboltd --help", args[0])}
+		}
+		return nil
+	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
