@@ -137,11 +137,11 @@ func (x *site) sound(acknowledged []string) {
 	}
 }
 
-// inject makes system calls of the server on these files fail, until the
-// returned function is called.
-func (x *site) inject(calls, failure string, files ...string) (stop func()) {
+// inject makes something happen at system calls of the server on these files,
+// such as error=EIO, until the returned function is called.
+func (x *site) inject(calls, what string, files ...string) (stop func()) {
 	x.t.Helper()
-	args := []string{"-f", "-p", strconv.Itoa(x.pid()), "-o", "/dev/null", "-e", "trace=" + calls, "-e", "inject=" + calls + ":error=" + failure}
+	args := []string{"-f", "-p", strconv.Itoa(x.pid()), "-o", "/dev/null", "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + what}
 	for _, f := range files {
 		args = append(args, "-P", f)
 	}
@@ -167,6 +167,9 @@ func (x *site) inject(calls, failure string, files ...string) (stop func()) {
 	}
 	return sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGINT) // it detaches
+		// When the server was killed meanwhile, it may wait for a thread for ever.
+		late := time.AfterFunc(time.Second, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
 		_ = cmd.Wait()
 	})
 }
@@ -191,7 +194,7 @@ func TestDatabaseFails(t *testing.T) {
 	for _, f := range []struct{ calls, failure string }{
 		{"pwrite64,write", "ENOSPC"}, {"pwrite64,write", "EIO"}, {"fsync,fdatasync", "EIO"},
 	} {
-		stop := x.inject(f.calls, f.failure, file, file+"-wal")
+		stop := x.inject(f.calls, "error="+f.failure, file, file+"-wal")
 		for range 4 {
 			if try() {
 				t.Errorf("a change succeeded although %s failed with %s", f.calls, f.failure)
@@ -224,7 +227,7 @@ func TestJournalFails(t *testing.T) {
 		journals, err := filepath.Glob(filepath.Join(x.dir, "data", "journals", "*"))
 		must(t, err)
 		time.Sleep(100 * time.Millisecond)
-		stop := x.inject(f.calls, f.failure, journals...)
+		stop := x.inject(f.calls, "error="+f.failure, journals...)
 		began := time.Now()
 		for _, sh := range shells {
 			select {
