@@ -22,8 +22,10 @@ import (
 
 // Config says how to make an Engine.
 type Config struct {
-	Bundle  fs.FS         // *.rego below it, without *_test.rego; must be given
-	Timeout time.Duration // of one decision; 0: 50 ms
+	Bundle fs.FS // *.rego below it, without *_test.rego; must be given
+	// Timeout of one decision, on the wall clock. 0: 1 s, far more than one takes:
+	// a decision that fails ends sessions, and a busy machine must not do that.
+	Timeout time.Duration
 }
 
 // Limits of a bundle.
@@ -66,7 +68,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		return nil, errors.New("policy: timeout is negative")
 	}
 	if c.Timeout == 0 {
-		c.Timeout = 50 * time.Millisecond
+		c.Timeout = time.Second
 	}
 	modules, digest, err := load(c.Bundle, false)
 	if err != nil {
