@@ -194,10 +194,12 @@ func storyVerbs() map[string]command {
 		// keys: prints the keys of the JSON on stdout, one a line, sorted.
 		"keys": (*story).keys,
 		// api [=STATUS] PERSON METHOD PATH [JSON|@FILE]: prints the answer.
+		// =STATUS-or-cut: the connection may be cut while the body is sent.
 		"api": (*story).api,
 		// web [=STATUS] PERSON PATH [NAME=VALUE ...]: a browser without
 		// JavaScript: gets a page; with values fills in the form on the page and
-		// sends it.
+		// sends it. form: the page that is shown; by-hand:PATH: without a form;
+		// elsewhere:PATH: as the page of another site makes a browser send it.
 		"web": (*story).web,
 		// lab NAME: an OpenSSH server as a target, tier 1. lab NAME rekey:
 		// with another host key from now on.

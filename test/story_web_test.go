@@ -35,9 +35,10 @@ func insecure() *http.Client {
 }
 
 func (s *story) api(ts *testscript.TestScript, args []string) {
-	status := http.StatusOK
+	status, cut := http.StatusOK, false
 	if strings.HasPrefix(args[0], "=") {
-		status, args = atoi(ts, args[0][1:]), args[1:]
+		text, mayCut := strings.CutSuffix(args[0][1:], "-or-cut")
+		status, cut, args = atoi(ts, text), mayCut, args[1:]
 	}
 	person, method, path := args[0], args[1], args[2]
 	var body io.Reader
@@ -59,6 +60,9 @@ func (s *story) api(ts *testscript.TestScript, args []string) {
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
 	resp, err := insecure().Do(req)
+	if err != nil && cut {
+		return // before all of it was sent, which is an answer too
+	}
 	ts.Check(err)
 	defer resp.Body.Close()
 	s.answer(ts, resp, status)
@@ -149,7 +153,9 @@ func (s *story) web(ts *testscript.TestScript, args []string) {
 	if file, ok := strings.CutPrefix(path, "@"); ok {
 		path = strings.TrimSpace(ts.ReadFile(file))
 	}
-	if path != "form" { // the one of the page that is shown
+	path, byHand := strings.CutPrefix(path, "by-hand:")
+	path, elsewhere := strings.CutPrefix(path, "elsewhere:")
+	if path != "form" && !byHand && !elsewhere {
 		b.get(ts, s, path, status, len(args) == 2)
 	}
 	if len(args) == 2 {
@@ -163,12 +169,19 @@ func (s *story) web(ts *testscript.TestScript, args []string) {
 		}
 		values.Set(name, value)
 	}
-	action, all, err := b.fill(values)
-	ts.Check(err)
+	action, all, origin := path, values, s.url
+	if elsewhere {
+		origin = "https://elsewhere.example"
+	}
+	if !byHand && !elsewhere {
+		var err error
+		action, all, err = b.fill(values)
+		ts.Check(err)
+	}
 	req, err := http.NewRequest(http.MethodPost, s.url+action, strings.NewReader(all.Encode()))
 	ts.Check(err)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Origin", s.url)
+	req.Header.Set("Origin", origin)
 	resp, err := b.http.Do(req)
 	ts.Check(err)
 	defer resp.Body.Close()
