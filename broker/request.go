@@ -459,7 +459,7 @@ func (b *Broker) Requests(ctx context.Context, by access.Caller, f Filter) ([]Ca
 // Await returns the case as soon as its version is another than the given one,
 // when a pending request expires, or when ctx ends; then the case is as it was.
 func (b *Broker) Await(ctx context.Context, by access.Caller, id string, version int64) (Case, error) {
-	c, err := b.FindRequest(ctx, by, id)
+	c, err := b.FindRequest(context.WithoutCancel(ctx), by, id) // who gives up at once is answered all the same
 	if err != nil {
 		return c, err
 	}

@@ -23,8 +23,9 @@ import (
 // Config says how to make an Engine.
 type Config struct {
 	Bundle fs.FS // *.rego below it, without *_test.rego; must be given
-	// Timeout of one decision, on the wall clock. 0: 1 s, far more than one takes:
-	// a decision that fails ends sessions, and a busy machine must not do that.
+	// Timeout of one evaluation, on the wall clock; 0: 50 ms. One that takes
+	// longer is tried again some times, because on a busy machine it is not the
+	// policy that is slow, and a decision that fails ends sessions.
 	Timeout time.Duration
 }
 
@@ -68,7 +69,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		return nil, errors.New("policy: timeout is negative")
 	}
 	if c.Timeout == 0 {
-		c.Timeout = time.Second
+		c.Timeout = 50 * time.Millisecond
 	}
 	modules, digest, err := load(c.Bundle, false)
 	if err != nil {
@@ -222,30 +223,18 @@ func (e *Engine) Decide(ctx context.Context, in Input) (d Decision, err error) {
 		return d, nil
 	}
 
-	// OPA would start a goroutine a decision to watch ctx; a timer is cheaper.
-	cancel := topdown.NewCancel()
-	timer := time.AfterFunc(e.timeout, cancel.Cancel)
-	defer timer.Stop()
-	defer context.AfterFunc(ctx, cancel.Cancel)()
 	var answers []ast.Value
-	err = topdown.NewQuery(st.query).
-		WithQueryCompiler(st.compiler).
-		WithCompiler(e.compiler).
-		WithStore(st.store).
-		WithTransaction(st.txn).
-		WithInput(ast.NewTerm(in.value())).
-		WithCancel(cancel).
-		WithMetrics(metrics.NoOp()).
-		WithStrictBuiltinErrors(true).
-		Iter(ctx, func(r topdown.QueryResult) error {
-			answers = append(answers, r[answer].Value)
-			return nil
-		})
+	for try := 1; ; try++ {
+		answers, err = e.evaluate(ctx, st, in.value())
+		if !topdown.IsCancel(err) || ctx.Err() != nil || try == maxTries {
+			break
+		}
+	}
 	switch {
 	case ctx.Err() != nil:
 		return d, context.Cause(ctx)
 	case topdown.IsCancel(err):
-		return d, fmt.Errorf("no decision within %s", e.timeout)
+		return d, fmt.Errorf("no decision within %s, %d times", e.timeout, maxTries)
 	case err != nil:
 		return d, err
 	case len(answers) != 1:
@@ -256,4 +245,30 @@ func (e *Engine) Decide(ctx context.Context, in Input) (d Decision, err error) {
 	}
 	d.ID, d.InputHash, d.PolicyDigest, d.DataDigest = stamp.ID, stamp.InputHash, stamp.PolicyDigest, stamp.DataDigest
 	return d, nil
+}
+
+// maxTries bounds how often an evaluation that takes too long is tried.
+const maxTries = 5
+
+// evaluate asks the bundle once, for at most the timeout.
+func (e *Engine) evaluate(ctx context.Context, st *state, input ast.Value) (answers []ast.Value, err error) {
+	// OPA would start a goroutine a decision to watch ctx; a timer is cheaper.
+	cancel := topdown.NewCancel()
+	timer := time.AfterFunc(e.timeout, cancel.Cancel)
+	defer timer.Stop()
+	defer context.AfterFunc(ctx, cancel.Cancel)()
+	err = topdown.NewQuery(st.query).
+		WithQueryCompiler(st.compiler).
+		WithCompiler(e.compiler).
+		WithStore(st.store).
+		WithTransaction(st.txn).
+		WithInput(ast.NewTerm(input)).
+		WithCancel(cancel).
+		WithMetrics(metrics.NoOp()).
+		WithStrictBuiltinErrors(true).
+		Iter(ctx, func(r topdown.QueryResult) error {
+			answers = append(answers, r[answer].Value)
+			return nil
+		})
+	return answers, err
 }

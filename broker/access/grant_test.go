@@ -1,6 +1,7 @@
 package access
 
 import (
+	"flag"
 	"testing"
 	"time"
 
@@ -167,6 +168,13 @@ func TestExtend(t *testing.T) {
 func TestLifeInvariants(t *testing.T) {
 	const longest = 3 * time.Hour
 	reached := map[string]int{}
+	// Long lives, so that some get as far as to be used and extended.
+	steps := flag.Lookup("rapid.steps")
+	before := steps.Value.String()
+	defer func() { _ = steps.Value.Set(before) }()
+	if err := steps.Value.Set("120"); err != nil {
+		t.Fatal(err)
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		now := noon
 		people := []User{{ID: "u0", Name: "alice"}, {ID: "u1", Name: "bob"}, {ID: "u2", Name: "carol"}, {ID: "u3", Name: "ci", Bot: true}}
