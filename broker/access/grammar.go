@@ -52,7 +52,7 @@ func CheckRoleName(s string) error {
 
 // CheckAccountName checks the login name of an account on a target.
 func CheckAccountName(s string) error {
-	return check(accountName, s, "account name", "a-z, 0-9, underscore and hyphen, at most 32, not starting with a digit")
+	return check(accountName, s, "account name", "a-z, 0-9, underscore and hyphen, not beginning with a digit, at most 32")
 }
 
 // CheckTargetName checks the name of a target, which is also what people type
