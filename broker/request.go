@@ -180,7 +180,8 @@ func (b *Broker) openCase(ctx context.Context, tx *store.Tx, by access.Caller, t
 		return nil, err
 	}
 	for _, g := range grants {
-		if g.TargetID != t.ID || g.Account != ask.Account || !g.ActiveAt(tx.Now()) || !ask.Start.IsZero() {
+		// On a locked target no grant is of use: the policy says so.
+		if t.Locked || g.TargetID != t.ID || g.Account != ask.Account || !g.ActiveAt(tx.Now()) || !ask.Start.IsZero() {
 			continue
 		}
 		r, err := tx.Request(ctx, g.RequestID)
