@@ -49,32 +49,6 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// BenchmarkSeal makes, reads back and verifies a recording of 16 MiB of text.
-func BenchmarkSeal(b *testing.B) {
-	const size = 16 << 20
-	s := newStand(b)
-	data := text(size)
-	n := 0
-	b.SetBytes(size)
-	var sealed Sealed
-	for b.Loop() {
-		b.StopTimer()
-		n++
-		rec := s.start(b, fmt.Sprintf("SES-%d", n))
-		for part := range slices.Chunk(data, 8<<10) {
-			if err := rec.Write(Output, part); err != nil {
-				b.Fatal(err)
-			}
-		}
-		b.StartTimer()
-		var err error
-		if sealed, err = rec.Close(b.Context(), End{}); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(size)/float64(sealed.Size), "ratio")
-}
-
 // BenchmarkHour reports the sizes of an hour of interactive work: a keystroke
 // and its echo four times a second, a screen of output each ten seconds.
 func BenchmarkHour(b *testing.B) {

@@ -23,7 +23,7 @@ const (
 
 // OpenSealed opens a sealed recording and returns its cast, which can be read
 // from any place. An identity is one of the auditors' or of the server. Memory
-// is bounded: about 2 MiB, and 48 bytes for each 512 KiB of the cast. What is
+// is bounded: about 3 MiB, and 48 bytes for each 512 KiB of the cast. What is
 // read is authentic to age, which says only that somebody had the recipients'
 // public keys; cast.Verify says who sealed it.
 func OpenSealed(r io.ReaderAt, size int64, id ...age.Identity) (io.ReadSeeker, error) {
@@ -57,7 +57,8 @@ func openSealed(r io.ReaderAt, size int64, id ...age.Identity) (io.ReadSeeker, e
 	if err != nil {
 		return nil, err
 	}
-	c, err := seekable.NewReader(io.NewSectionReader(plain, 0, n), dec)
+	frames := &frameDecoder{dec: dec}
+	c, err := seekable.NewReader(io.NewSectionReader(plain, 0, n), frames, seekable.WithReaderFrameCache(frames))
 	if err != nil {
 		return nil, err
 	}
@@ -70,5 +71,35 @@ func openSealed(r io.ReaderAt, size int64, id ...age.Identity) (io.ReadSeeker, e
 			return nil, fmt.Errorf("frame %d is too large", i)
 		}
 	}
-	return c, nil
+	return struct{ io.ReadSeeker }{c}, nil // without ReadAt, which may be called concurrently
 }
+
+// A frameDecoder decodes frames and holds the last one, in two buffers that take
+// turns. The frame that is held stays as it is until another is found good.
+type frameDecoder struct {
+	dec  *zstd.Decoder
+	held bool
+	id   int64
+	data []byte // of the frame id
+	next []byte // room for another
+}
+
+func (f *frameDecoder) DecodeAll(src, _ []byte) ([]byte, error) {
+	data, err := f.dec.DecodeAll(src, f.next[:0])
+	f.next = data
+	return data, err
+}
+
+func (f *frameDecoder) Get(id int64) ([]byte, bool) {
+	if !f.held || f.id != id {
+		return nil, false
+	}
+	return f.data, true
+}
+
+// Put is called with what DecodeAll returned, if its checksum is right.
+func (f *frameDecoder) Put(id int64, data []byte) {
+	f.held, f.id, f.data, f.next = true, id, data, f.data
+}
+
+func (f *frameDecoder) Clear() { f.held = false }

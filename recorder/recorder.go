@@ -24,6 +24,7 @@
 package recorder
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -34,6 +35,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/recorder/cast"
@@ -89,11 +91,16 @@ type Config struct {
 type Recorder struct {
 	cfg     Config
 	buffers sync.Pool     // of *[]byte, for frames
-	sealing chan struct{} // bounds how many encoders are at work
+	writers sync.Pool     // of *bufio.Writer, for what becomes a zstd frame
+	encoder *zstd.Encoder // one for all: its tables are the dearest part of a short recording
+	sealing chan struct{} // bounds how many recordings are sealed at a time
 
 	mu   sync.Mutex
 	live map[string]*Recording // by id, until sealed or given up
 }
+
+// maxSealing is how many recordings are sealed at a time. Each takes a few MiB.
+const maxSealing = 2
 
 // New checks the Config and makes the directory. It starts nothing.
 func New(cfg Config) (*Recorder, error) {
@@ -115,10 +122,17 @@ func New(cfg Config) (*Recorder, error) {
 	if err := os.MkdirAll(cfg.Journals, 0o700); err != nil {
 		return nil, fmt.Errorf("configure recorder: %w", err)
 	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(maxSealing), zstd.WithLowerEncoderMem(true),
+		zstd.WithWindowSize(frameSize), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, fmt.Errorf("configure recorder: %w", err)
+	}
 	return &Recorder{
 		cfg:     cfg,
 		buffers: sync.Pool{New: func() any { return new([]byte) }},
-		sealing: make(chan struct{}, 2),
+		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, frameSize) }},
+		encoder: enc,
+		sealing: make(chan struct{}, maxSealing),
 		live:    make(map[string]*Recording),
 	}, nil
 }

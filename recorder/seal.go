@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -116,10 +117,13 @@ func (r *Recorder) sealJournal(ctx context.Context, id string, journal *os.File,
 	return s, r.tidy(id)
 }
 
-// made is what sameCast compares the object with.
+// made is what sameCast compares the object with. The hash of the cast is a
+// quick one under a random seed: it is for faults of the sink and of the
+// encoders, and never leaves the process. sameObject has compared the SHA-256.
 type made struct {
 	fileKey []byte
-	cast    [sha256.Size]byte
+	seed    maphash.Seed
+	cast    uint64
 }
 
 // convert writes the journal's events to out. A *DamagedError says that the
@@ -133,17 +137,19 @@ func (r *Recorder) convert(ctx context.Context, out io.Writer, j *journalReader,
 	if err != nil {
 		return m, err
 	}
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
-		zstd.WithWindowSize(frameSize), zstd.WithEncoderCRC(false))
+	compressed, err := seekable.NewWriter(encrypted, &frameEncoder{enc: r.encoder})
 	if err != nil {
 		return m, err
 	}
-	defer enc.Close()
-	compressed, err := seekable.NewWriter(encrypted, enc)
-	if err != nil {
-		return m, err
-	}
-	plain := &counter{w: bufio.NewWriterSize(compressed, frameSize), sum: sha256.New()}
+	w := r.writers.Get().(*bufio.Writer)
+	defer func() {
+		w.Reset(nil) // an idle one must not keep the sink's writer
+		r.writers.Put(w)
+	}()
+	w.Reset(compressed)
+	var quick maphash.Hash
+	m.seed = quick.Seed()
+	plain := &counter{w: w, sum: &quick}
 	c, err := cast.NewWriter(plain, j.header, r.cfg.Signer)
 	if err != nil {
 		return m, err
@@ -185,7 +191,7 @@ func (r *Recorder) convert(ctx context.Context, out io.Writer, j *journalReader,
 	if _, err := c.Seal(cast.End{At: s.Duration, Aborted: s.Aborted, Reason: reason, Journal: s.Head}); err != nil {
 		return m, err
 	}
-	if err := plain.w.(*bufio.Writer).Flush(); err != nil {
+	if err := w.Flush(); err != nil {
 		return m, err
 	}
 	if err := compressed.Close(); err != nil {
@@ -194,7 +200,7 @@ func (r *Recorder) convert(ctx context.Context, out io.Writer, j *journalReader,
 	if err := encrypted.Close(); err != nil {
 		return m, err
 	}
-	plain.sum.Sum(m.cast[:0])
+	m.cast = quick.Sum64()
 	sealed.sum.Sum(s.SHA256[:0])
 	s.Size = sealed.n
 	if damaged != nil {
@@ -214,11 +220,12 @@ func (r *Recorder) sameCast(ctx context.Context, s *Sealed, m made) error {
 	if err != nil {
 		return err
 	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, contextReader{ctx, c}); err != nil {
+	var sum maphash.Hash
+	sum.SetSeed(m.seed)
+	if _, err := io.Copy(&sum, contextReader{ctx, c}); err != nil {
 		return err
 	}
-	if !bytes.Equal(sum.Sum(nil), m.cast[:]) {
+	if sum.Sum64() != m.cast {
 		return errors.New("the recording inside is not the one that was written")
 	}
 	return nil
@@ -331,6 +338,18 @@ func (k keyCatcher) WrapWithLabels(fileKey []byte) ([]*age.Stanza, []string, err
 	}
 	s, err := k.Wrap(fileKey)
 	return s, nil, err
+}
+
+// A frameEncoder reuses the room for a frame. The seekable writer is done with
+// one before it asks for the next.
+type frameEncoder struct {
+	enc *zstd.Encoder
+	buf []byte
+}
+
+func (f *frameEncoder) EncodeAll(src, _ []byte) []byte {
+	f.buf = f.enc.EncodeAll(src, f.buf[:0])
+	return f.buf
 }
 
 // A counter counts and hashes what it passes on.
