@@ -47,10 +47,17 @@ func (b *Broker) Reach(ctx context.Context, by access.Caller, target, account st
 	if err != nil {
 		return r, err
 	}
+	var later error // there is a grant, which starts later
 	for _, g := range grants {
-		if g.TargetID == t.ID && g.Account == account && g.ActiveAt(now) {
+		if g.TargetID != t.ID || g.Account != account {
+			continue
+		}
+		switch g.StateAt(now) {
+		case access.Active:
 			r.Grant = &g
 			return r, nil
+		case access.Scheduled:
+			later = g.Usable(now)
 		}
 	}
 	pending, err := b.c.Store.Requests(ctx, store.RequestFilter{State: access.Pending, Requester: by.User.ID, TargetID: t.ID, Account: account, Limit: 10})
@@ -60,6 +67,9 @@ func (b *Broker) Reach(ctx context.Context, by access.Caller, target, account st
 	if i := slices.IndexFunc(pending, func(r access.Request) bool { return r.StateAt(now) == access.Pending }); i >= 0 {
 		r.Request = &pending[i]
 		return r, nil
+	}
+	if later != nil {
+		return Reach{}, b.refused(ctx, e, later)
 	}
 	if _, ok := t.Account(account); !ok || !b.mayKnow(ctx, by, &t, account) {
 		return Reach{}, b.refused(ctx, e, unknownTarget(access.ErrNotFound, account+"@"+target))

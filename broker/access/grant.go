@@ -120,7 +120,8 @@ func (g *Grant) Usable(t time.Time) error {
 	case Active:
 		return nil
 	case Scheduled:
-		return &Error{Kind: ErrDenied, Code: "DB-2005", Text: fmt.Sprintf("the grant %s starts at %s", g.ID, g.NotBefore.UTC().Format(time.RFC3339))}
+		return &Error{Kind: ErrDenied, Code: "DB-2005", Text: fmt.Sprintf("your grant for %s@%s starts at %s", g.Account, g.TargetName, g.NotBefore.UTC().Format(time.RFC3339)),
+			Next: fmt.Sprintf("for sooner: drawbolt request %s --as %s", g.TargetName, g.Account)}
 	}
 	reason, at, _ := g.EndAt(t)
 	return &Error{Kind: ErrDenied, Code: "DB-2006", Text: fmt.Sprintf("the grant %s is over: %s at %s", g.ID, reason, at.UTC().Format(time.RFC3339)),
