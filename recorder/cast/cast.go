@@ -3,9 +3,10 @@
 // plays, and that keep every byte exactly and prove their own integrity.
 //
 // What stock players ignore is kept in comment lines that begin with
-// "# drawbolt": which stream an event belongs to, bytes that are not UTF-8, a
-// hash chain over the file and, as the last line, a seal signed with the key of
-// the server that recorded. docs/formats/recording.md describes the lines.
+// "# drawbolt": which stream an event belongs to, bytes that are binary or not
+// UTF-8, a hash chain over the file and, as the last line, a seal signed with
+// the key of the server that recorded. docs/formats/recording.md describes the
+// lines.
 //
 // The package trusts nothing that it reads: lines are limited, times may not run
 // backwards, and what is shown to a person passes a Filter first, because the

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/note"
 	"pgregory.net/rapid"
@@ -97,6 +98,8 @@ var session = []Event{
 	{ms(600), Resize, []byte("80x24")},
 	{ms(600), Mark, []byte("sent \"a\u202eb\" \\ file")},
 	{ms(900), Output, []byte("\xacuro \x00\x9b\x7f\u0085\n")},
+	{ms(940), Output, append([]byte("\x7fELF\x02"), append(make([]byte, 256), "\xe2\x82"...)...)},
+	{ms(945), Output, []byte("\xac\r\n")},
 	{ms(950), Output, []byte("tail \xe2\x82")},
 	{ms(999), Exit, []byte("1")},
 }
@@ -197,6 +200,136 @@ func TestRoundTrip(t *testing.T) {
 			rt.Errorf("Verify: %v", err)
 		}
 	})
+}
+
+// isBinary says in the plainest way what docs/formats/recording.md says.
+func isBinary(data []byte) bool {
+	n := 0
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 || r < ' ' && !strings.ContainsRune("\a\b\t\n\v\f\r\x0e\x0f\x1b", r) {
+			n++
+		}
+		i += size
+	}
+	return len(data) >= 256 && n > len(data)/8
+}
+
+// TestBinary: bytes about the limit of what is binary come back exactly and in
+// order, with characters that are cut anywhere; a stock player is shown nothing
+// of what is binary and all of the rest; and binary takes little more than its
+// base64.
+func TestBinary(t *testing.T) {
+	_, known := keys(t)
+	unit := rapid.SampledFrom([]string{"\x00", "\x01", "\x1f", "\xff", "\x80", "\xed\xa0\x80", "\x7f", "\x1b", "\n", "\"", "a", "\u0085", "é", "€", "😀", "\ufffd"})
+	rapid.Check(t, func(rt *rapid.T) {
+		want := map[Stream]string{}
+		var events []Event
+		for range rapid.IntRange(1, 6).Draw(rt, "events") {
+			// Some bytes among plain ones, in about the number that matters.
+			data := bytes.Repeat([]byte(rapid.SampledFrom([]string{"a", "ab\x1b[m\r\n", "€", "\x00"}).Draw(rt, "base")), rapid.SampledFrom([]int{1, 84, 255, 256, 257, 1000}).Draw(rt, "length"))
+			n := len(data)/8 + rapid.IntRange(-2, 2).Draw(rt, "more")
+			u, gap := unit.Draw(rt, "unit"), rapid.IntRange(1, 12).Draw(rt, "gap")
+			for i := 0; i < n*gap && i+len(u) <= len(data); i += gap * len(u) {
+				copy(data[i:], u)
+			}
+			data = append(data, rapid.SampledFrom([]string{"", "\xe2", "\xe2\x82", "\xf0\x9f\x98"}).Draw(rt, "cut")...)
+			s := rapid.SampledFrom([]Stream{Input, Output, Stderr, Mark}).Draw(rt, "stream")
+			want[s] += string(data)
+			events = append(events, Event{0, s, data})
+			if rapid.Bool().Draw(rt, "rest") {
+				rest := rapid.SampledFrom([]string{"\x82\xac", "\xac", "\x80", "x"}).Draw(rt, "rest is")
+				want[s] += rest
+				events = append(events, Event{0, s, []byte(rest)})
+			}
+		}
+		b := record(t, testHeader, End{}, events...)
+		_, got := read(t, b)
+		// The event lines are those of the events, in order.
+		var shown []string
+		for line := range strings.Lines(string(b)) {
+			var e []any
+			if line[0] != '[' {
+				continue
+			} else if err := json.Unmarshal([]byte(line), &e); err != nil {
+				rt.Fatalf("%q: %v", line, err)
+			}
+			shown = append(shown, e[2].(string))
+		}
+		if len(shown) != len(got) {
+			rt.Fatalf("%d event lines, %d events", len(shown), len(got))
+		}
+		have, limit := map[Stream]string{}, 1500
+		for i, e := range got {
+			have[e.Stream] += string(e.Data)
+			text := string(lossy(e.Data))
+			if isBinary(e.Data) {
+				text = ""
+				limit += len(e.Data)*4/3 + 64
+			} else {
+				limit += len(e.Data)*6 + 64
+				if !utf8.Valid(e.Data) {
+					limit += len(e.Data) * 4 / 3
+				}
+			}
+			if shown[i] != text {
+				rt.Errorf("a player is shown %.100q of %.100q", shown[i], e.Data)
+			}
+		}
+		for s := range want {
+			if have[s] != want[s] {
+				rt.Errorf("stream %v: got %.100q, want %.100q", s, have[s], want[s])
+			}
+		}
+		if len(b) > limit {
+			rt.Errorf("the file has %d bytes, more than %d", len(b), limit)
+		}
+		if _, err := Verify(bytes.NewReader(b), known); err != nil {
+			rt.Errorf("Verify: %v", err)
+		}
+	})
+}
+
+// TestRawEvents: bytes in base64 are taken only where they must be, so that
+// what the text of an event shows is all that there is.
+func TestRawEvents(t *testing.T) {
+	header, err := testHeader.MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := strings.Repeat("\x00", 256)
+	most := strings.Repeat("a", 224) + zeros[:32] // not more than 1/8
+	for _, test := range []struct {
+		name, raw, text string
+		good            bool
+	}{
+		{"binary", zeros, "", true},
+		{"binary with its text", zeros, zeros, false},
+		{"binary with another text", zeros, "a", false},
+		{"short", zeros[:255], "", false},
+		{"short with its text", zeros[:255], zeros[:255], false},
+		{"text that is hidden", strings.Repeat("a", 256), "", false},
+		{"as many controls as a text may have", most, "", false},
+		{"one more", most[1:] + "\x00", "", true},
+		{"not UTF-8", "a\xff", "a\ufffd", true},
+		{"not UTF-8 that is hidden", "a\xff", "", false},
+		{"nothing", "", "", false},
+		{"too large", strings.Repeat("\x00", maxData+1), "", false},
+		{"largest", strings.Repeat("\x00", maxData), "", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := append(bytes.Clone(header), lineEvent+"o "+b64.EncodeToString([]byte(test.raw))+"\n[0.000000, \"o\", "...)
+			file = append(appendString(file, []byte(test.text)), "]\n"...)
+			r, err := NewReader(bytes.NewReader(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := r.Next()
+			if (err == nil) != test.good || err == nil && string(e.Data) != test.raw {
+				t.Errorf("got %.100q, %v", e.Data, err)
+			}
+		})
+	}
 }
 
 func TestTimesAreExact(t *testing.T) {
@@ -509,7 +642,7 @@ func TestStockPlayer(t *testing.T) {
 	if want := "caf\u00e9\r"; !strings.HasSuffix(in.String(), want) {
 		t.Errorf("input %q", in.String())
 	}
-	if want := "cat caf\u00e9\r\ncat: bad \ufffd\ufffd name\nplain\n\u20acuro \x00\ufffd\x7f\u0085\ntail \ufffd\ufffd"; !strings.HasSuffix(out.String(), want) {
+	if want := "cat caf\u00e9\r\ncat: bad \ufffd\ufffd name\nplain\n\u20acuro \x00\ufffd\x7f\u0085\n\u20ac\r\ntail \ufffd\ufffd"; !strings.HasSuffix(out.String(), want) {
 		t.Errorf("output %q", out.String())
 	}
 	if at < 0.9999 || at > 1.0001 {

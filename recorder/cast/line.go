@@ -3,6 +3,7 @@ package cast
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,11 +117,12 @@ func parseHeader(first, second []byte) (Header, error) {
 
 // appendEvent writes the lines of one event whose bytes are complete.
 func appendEvent(dst []byte, interval time.Duration, s Stream, data []byte) []byte {
-	valid := utf8.Valid(data)
-	if s == Stderr || !valid {
+	valid, bin := classify(data)
+	raw := !valid || bin
+	if s == Stderr || raw {
 		dst = append(dst, lineEvent...)
 		dst = append(dst, codes[s])
-		if !valid {
+		if raw {
 			dst = append(dst, ' ')
 			dst = b64.AppendEncode(dst, data)
 		}
@@ -132,11 +134,69 @@ func appendEvent(dst []byte, interval time.Duration, s Stream, data []byte) []by
 	}
 	us := interval.Microseconds()
 	dst = fmt.Appendf(dst, `[%d.%06d, "%c", `, us/1e6, us%1e6, code)
+	if bin {
+		data = nil
+	}
 	dst = appendString(dst, data)
 	return append(dst, ']', '\n')
 }
 
+// Data of at least minBinary bytes is binary when more than one byte in
+// binaryPart is binary.
+const (
+	minBinary  = 256
+	binaryPart = 8
+)
+
+// classify reports whether data is UTF-8, and whether it is binary: so long, and
+// with so many bytes that no text has, that its text would show nothing to a
+// person and be up to six times its size. Such bytes are those that are not
+// UTF-8, and the controls but for BEL to SI (among them tab and the line ends)
+// and ESC, of which the output of a program that draws may well have many.
+func classify(data []byte) (valid, bin bool) {
+	const ones = 0x0101010101010101
+	valid = true
+	n, limit := 0, len(data)/binaryPart
+	long := len(data) >= minBinary
+	for i := 0; i < len(data); {
+		if len(data)-i >= 8 {
+			// Nearly all text is ASCII without controls; eight bytes are seen at once.
+			w := binary.LittleEndian.Uint64(data[i:])
+			if (w|(w-' '*ones))&(0x80*ones) == 0 {
+				i += 8
+				continue
+			}
+		}
+		c := data[i]
+		size := 1
+		if c < utf8.RuneSelf {
+			if c < 0x07 || c > 0x0f && c < ' ' && c != 0x1b {
+				n++
+			}
+		} else if _, size = utf8.DecodeRune(data[i:]); size == 1 {
+			valid = false
+			n++
+		}
+		i += size
+		switch {
+		case long && n > limit:
+			return valid, true
+		case !long && !valid:
+			return false, false
+		}
+	}
+	return valid, false
+}
+
 const hexDigits = "0123456789abcdef"
+
+// plain are the bytes that stand in a JSON string as they are.
+var plain = func() (set [256]bool) {
+	for c := ' '; c < 0x7f; c++ {
+		set[c] = c != '"' && c != '\\'
+	}
+	return set
+}()
 
 // appendString appends data as a JSON string. What is not UTF-8 becomes U+FFFD.
 // Controls and invisible format characters are written as escapes, so that a
@@ -144,22 +204,27 @@ const hexDigits = "0123456789abcdef"
 func appendString(dst, data []byte) []byte {
 	dst = append(dst, '"')
 	for i := 0; i < len(data); {
+		from := i
+		for i < len(data) && plain[data[i]] {
+			i++
+		}
+		if dst = append(dst, data[from:i]...); i == len(data) {
+			break
+		}
 		c := data[i]
 		if c < utf8.RuneSelf {
 			i++
-			switch {
-			case c == '"' || c == '\\':
+			switch c {
+			case '"', '\\':
 				dst = append(dst, '\\', c)
-			case c == '\n':
+			case '\n':
 				dst = append(dst, '\\', 'n')
-			case c == '\r':
+			case '\r':
 				dst = append(dst, '\\', 'r')
-			case c == '\t':
+			case '\t':
 				dst = append(dst, '\\', 't')
-			case c < ' ' || c == 0x7f:
-				dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 			default:
-				dst = append(dst, c)
+				dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 			}
 			continue
 		}

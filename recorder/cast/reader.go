@@ -11,16 +11,16 @@ import (
 	"io"
 	"strconv"
 	"time"
-	"unicode/utf8"
 )
 
 // A Reader reads a recording and checks its hash chain on the way. It does not
 // check the seal's signature; Verify does. It holds at most one line and one
 // event. It is not safe for concurrent use.
 type Reader struct {
-	r      *bufio.Reader
-	long   []byte // a line that is longer than r's buffer
-	header Header
+	r       *bufio.Reader
+	long    []byte // a line that is longer than r's buffer
+	comment []byte // room for the comment of an event
+	header  Header
 
 	line   int64 // number of the line last read
 	offset int64 // after the line last read
@@ -45,7 +45,8 @@ type Reader struct {
 // NewReader reads the header. A file that is a plain asciicast gives a
 // *DamageError of the kind ErrNotSealed, other bytes one of another kind.
 func NewReader(r io.Reader) (*Reader, error) {
-	c := &Reader{r: bufio.NewReaderSize(r, 32<<10), all: sha256.New(), chunk: sha256.New()}
+	c := &Reader{r: bufio.NewReaderSize(r, 32<<10), all: sha256.New(), chunk: sha256.New(),
+		comment: []byte{}} // not nil, which says that there is none
 	c.from.line = 1
 	first, err := c.next()
 	if err != nil {
@@ -178,7 +179,8 @@ func (c *Reader) read() (Event, error) {
 			bad = c.sealed(line)
 		case bytes.HasPrefix(body, []byte(lineEvent)) && comment == nil:
 			c.hash(line)
-			comment = bytes.Clone(body[len(lineEvent):])
+			c.comment = append(c.comment[:0], body[len(lineEvent):]...)
+			comment = c.comment
 			continue
 		default:
 			c.hash(line)
@@ -221,7 +223,12 @@ func (c *Reader) event(body, comment []byte) (Event, error) {
 		s = real
 		if has {
 			data, err := b64.AppendDecode([]byte{}, raw)
-			if err != nil || !bytes.Equal(lossy(data), text) || utf8.Valid(data) {
+			if err != nil {
+				return Event{}, errors.New("an event's bytes cannot be read")
+			}
+			// Only what must be raw may be, so that no text is hidden from a stock player.
+			valid, bin := classify(data)
+			if bin && len(text) > 0 || !bin && (valid || !bytes.Equal(lossy(data), text)) {
 				return Event{}, errors.New("an event's bytes do not fit its text")
 			}
 			text = data
