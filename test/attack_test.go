@@ -433,7 +433,7 @@ func TestHostileSSH(t *testing.T) {
 	t.Run("questions and answers", func(t *testing.T) {
 		besieged(t, x, 2*d, good, func(ctx context.Context, crowd *crowd) {
 			// A key of a person without a grant is asked for a reason, and waits.
-			answers := []string{strings.Repeat("a", 200<<10), "", "\x1b[2J\x00", "‮evil", "INC-1 a good reason"}
+			answers := []string{strings.Repeat("a", 200<<10), "", "\x1b[2J\x00", "\u202eevil", "INC-1 a good reason"}
 			var wg sync.WaitGroup
 			for i := range 130 {
 				tcp, err := from(t, fmt.Sprintf("127.0.6.%d", 1+i%5), x.ssh)

@@ -555,12 +555,6 @@ func (g *target) sessions() []*heard {
 	return list
 }
 
-func (g *target) session(id string) *heard {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.heard[id]
-}
-
 // exported exports the audit log, verifies it, and returns its events.
 func (s *server) exported(auditor *person) []audit.Event {
 	s.t.Helper()
