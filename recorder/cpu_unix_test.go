@@ -4,7 +4,6 @@ package recorder
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"syscall"
 	"testing"
@@ -25,14 +24,12 @@ func cpu(b *testing.B) time.Duration {
 // reads of 32 KiB, and reports the processor time for a GiB of session data.
 func BenchmarkSeal(b *testing.B) {
 	const size = 64 << 20
-	random := make([]byte, size)
-	rand.NewChaCha8([32]byte{}).Read(random)
 	for _, test := range []struct {
 		name string
 		data []byte
 	}{
 		{"zeros", make([]byte, size)},
-		{"random", random},
+		{"random", random(size)},
 		{"text", text(size)},
 	} {
 		b.Run(test.name, func(b *testing.B) {

@@ -450,6 +450,62 @@ func TestSealedDamage(t *testing.T) {
 	}
 }
 
+// TestBadFrame: a frame that cannot be read is an error each time, and the
+// others, whose buffers it shares, are read as they are before and after it.
+func TestBadFrame(t *testing.T) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]byte{text(5000), bytes.Repeat([]byte("b"), 9000), random(7000), text(300)}
+	var b bytes.Buffer
+	w, err := seekable.NewWriter(&b, enc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offset := []int64{0}
+	for _, frame := range want {
+		if _, err := w.Write(frame); err != nil {
+			t.Fatal(err)
+		}
+		offset = append(offset, offset[len(offset)-1]+int64(len(frame)))
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The third frame decodes, but to other bytes: only its checksum tells.
+	bad := b.Bytes()
+	at := bytes.Index(bad, want[2][:100])
+	if at < 0 {
+		t.Fatal("random bytes were compressed")
+	}
+	bad[at+50] ^= 1
+	s := newStand(t)
+	sealed := encrypted(t, s, bad)
+	r, err := OpenSealed(bytes.NewReader(sealed), int64(len(sealed)), s.auditor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 2, 0, 1, 2, 2, 1, 2, 0, 2, 2, 3, 0, 1} {
+		got := make([]byte, len(want[i]))
+		if _, err := r.Seek(offset[i], io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		_, err := io.ReadFull(r, got)
+		if i == 2 && err == nil {
+			t.Error("the bad frame was read")
+		} else if i != 2 && (err != nil || !bytes.Equal(got, want[i])) {
+			t.Errorf("frame %d: %v, or other bytes", i, err)
+		}
+	}
+}
+
+func random(size int) []byte {
+	b := make([]byte, size)
+	mrand.NewChaCha8([32]byte{}).Read(b)
+	return b
+}
+
 // encrypted returns what anybody can make who knows the recipient.
 func encrypted(t *testing.T, s *stand, plain []byte) []byte {
 	var b bytes.Buffer

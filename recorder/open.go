@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"filippo.io/age"
 	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
@@ -39,26 +40,13 @@ func openSealed(r io.ReaderAt, size int64, id ...age.Identity) (io.ReadSeeker, e
 	if err != nil {
 		return nil, err
 	}
-	var footer [footerSize]byte
-	if n < footerSize {
-		return nil, errors.New("there is no seek table")
-	}
-	if _, err := plain.ReadAt(footer[:], n-footerSize); err != nil && err != io.EOF {
-		return nil, err
-	}
-	if binary.LittleEndian.Uint32(footer[5:]) != footerMagic {
-		return nil, errors.New("there is no seek table")
-	}
-	if frames := binary.LittleEndian.Uint32(footer[:]); frames > maxFrames {
-		return nil, fmt.Errorf("%d frames are too many", frames)
-	}
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecoderMaxWindow(maxFrame))
 	if err != nil {
 		return nil, err
 	}
-	frames := &frameDecoder{dec: dec}
-	c, err := seekable.NewReader(io.NewSectionReader(plain, 0, n), frames, seekable.WithReaderFrameCache(frames))
+	f := &frames{r: plain, size: n, dec: dec}
+	c, err := seekable.NewReader(nil, f, seekable.WithReaderEnvironment(f), seekable.WithReaderFrameCache(f))
 	if err != nil {
 		return nil, err
 	}
@@ -74,23 +62,60 @@ func openSealed(r io.ReaderAt, size int64, id ...age.Identity) (io.ReadSeeker, e
 	return struct{ io.ReadSeeker }{c}, nil // without ReadAt, which may be called concurrently
 }
 
-// A frameDecoder decodes frames and holds the last one, in two buffers that take
-// turns. The frame that is held stays as it is until another is found good.
-type frameDecoder struct {
+// A frames is where a seekable.Reader gets frames from, for one reader at a time:
+// it reads them, decodes them and holds the last one. Its buffers are used again;
+// else nearly all the garbage of sealing would be frames.
+type frames struct {
+	r    io.ReaderAt
+	size int64
 	dec  *zstd.Decoder
+
+	src  []byte // a frame as it is kept
 	held bool
 	id   int64
-	data []byte // of the frame id
-	next []byte // room for another
+	data []byte // of the frame id; it stays until another is found good
+	next []byte // room for the other
 }
 
-func (f *frameDecoder) DecodeAll(src, _ []byte) ([]byte, error) {
+// last returns the last n bytes.
+func (f *frames) last(n int64) ([]byte, error) {
+	if n < 0 || n > f.size {
+		return nil, errors.New("there is no seek table")
+	}
+	b := make([]byte, n)
+	return b, readFull(f.r, b, f.size-n)
+}
+
+// ReadFooter bounds what ReadSkipFrame is then asked for.
+func (f *frames) ReadFooter() ([]byte, error) {
+	footer, err := f.last(footerSize)
+	if err != nil {
+		return nil, err
+	}
+	if binary.LittleEndian.Uint32(footer[5:]) != footerMagic {
+		return nil, errors.New("there is no seek table")
+	}
+	if n := binary.LittleEndian.Uint32(footer); n > maxFrames {
+		return nil, fmt.Errorf("%d frames are too many", n)
+	}
+	return footer, nil
+}
+
+func (f *frames) ReadSkipFrame(n int64) ([]byte, error) { return f.last(n) }
+
+func (f *frames) GetFrameByIndex(e seekable.FrameOffsetEntry) ([]byte, error) {
+	n := int(e.CompressedSize) // at most maxFrame
+	f.src = slices.Grow(f.src[:0], n)[:n]
+	return f.src, readFull(f.r, f.src, int64(e.CompressedOffset))
+}
+
+func (f *frames) DecodeAll(src, _ []byte) ([]byte, error) {
 	data, err := f.dec.DecodeAll(src, f.next[:0])
 	f.next = data
 	return data, err
 }
 
-func (f *frameDecoder) Get(id int64) ([]byte, bool) {
+func (f *frames) Get(id int64) ([]byte, bool) {
 	if !f.held || f.id != id {
 		return nil, false
 	}
@@ -98,8 +123,14 @@ func (f *frameDecoder) Get(id int64) ([]byte, bool) {
 }
 
 // Put is called with what DecodeAll returned, if its checksum is right.
-func (f *frameDecoder) Put(id int64, data []byte) {
+func (f *frames) Put(id int64, data []byte) {
 	f.held, f.id, f.data, f.next = true, id, data, f.data
 }
 
-func (f *frameDecoder) Clear() { f.held = false }
+func (f *frames) Clear() { f.held = false }
+
+// readFull reads all of p. An io.EOF with its last byte is no error.
+func readFull(r io.ReaderAt, p []byte, off int64) error {
+	_, err := io.ReadFull(io.NewSectionReader(r, off, int64(len(p))), p)
+	return err
+}

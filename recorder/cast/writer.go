@@ -22,6 +22,7 @@ type Writer struct {
 	at     time.Duration               // of the last event written
 	latest time.Duration               // of the last event given
 	tail   [Stderr + 1][]byte          // of Input, Output, Stderr
+	whole  []byte                      // a tail and what came after it
 	buf    []byte                      // lines being made
 	all    hash.Hash                   // over the whole file
 	chunk  hash.Hash                   // since the start of the last chain line
@@ -77,11 +78,11 @@ func (c *Writer) Write(e Event) error {
 
 func (c *Writer) text(s Stream, data []byte) error {
 	if tail := c.tail[s]; len(tail) > 0 {
-		data = append(tail, data...) // the tail's array has room only for itself
-		c.tail[s] = nil
+		c.whole = append(append(c.whole[:0], tail...), data...)
+		data, c.tail[s] = c.whole, tail[:0]
 	}
 	if n := cutTail(data); n > 0 {
-		c.tail[s] = append([]byte(nil), data[len(data)-n:]...)
+		c.tail[s] = append(c.tail[s], data[len(data)-n:]...)
 		data = data[:len(data)-n]
 	}
 	if len(data) == 0 {
