@@ -24,7 +24,7 @@ const (
 
 // OpenSealed opens a sealed recording and returns its cast, which can be read
 // from any place. An identity is one of the auditors' or of the server. Memory
-// is bounded: about 3 MiB, and 48 bytes for each 512 KiB of the cast. What is
+// is bounded: about 4 MiB, and 48 bytes for each 512 KiB of the cast. What is
 // read is authentic to age, which says only that somebody had the recipients'
 // public keys; cast.Verify says who sealed it.
 func OpenSealed(r io.ReaderAt, size int64, id ...age.Identity) (io.ReadSeeker, error) {
