@@ -92,7 +92,7 @@ type Recorder struct {
 	cfg     Config
 	buffers sync.Pool     // of *[]byte, for frames
 	writers sync.Pool     // of *bufio.Writer, for what becomes a zstd frame
-	encoder *zstd.Encoder // one for all: its tables are the dearest part of a short recording
+	encoder *zstd.Encoder // one for all, so that a short recording needs no tables of its own
 	sealing chan struct{} // bounds how many recordings are sealed at a time
 
 	mu   sync.Mutex
