@@ -293,7 +293,7 @@ func (a *App) Run(ctx context.Context) error {
 	// The broker and the recorder stop last: ending sessions need both.
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBase()
-	var fronts, base2 sync.WaitGroup
+	var fronts, services sync.WaitGroup
 	start := func(wg *sync.WaitGroup, ctx context.Context, name string, run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(ctx); err != nil {
@@ -301,9 +301,9 @@ func (a *App) Run(ctx context.Context) error {
 			}
 		})
 	}
-	start(&base2, base, "broker", a.broker.Run)
-	start(&base2, base, "recorder", a.recorder.Run)
-	start(&base2, base, "housekeeping", a.housekeeping)
+	start(&services, base, "broker", a.broker.Run)
+	start(&services, base, "recorder", a.recorder.Run)
+	start(&services, base, "housekeeping", a.housekeeping)
 	start(&fronts, ctx, "ssh", func(ctx context.Context) error { return a.ssh.Serve(ctx, a.sshd) })
 	start(&fronts, ctx, "https", func(ctx context.Context) error {
 		return a.web.Serve(ctx, tls.NewListener(a.https, a.tls))
@@ -313,7 +313,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	fronts.Wait()
 	stopBase()
-	base2.Wait()
+	services.Wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
