@@ -25,7 +25,7 @@ func TestLife(t *testing.T) {
 		t.Fatalf("me: %d %s", got.StatusCode, text(got))
 	}
 	r := h.ask("INC-1234 replication lag")
-	if r.State != api.Pending || r.Ticket != "INC-1234" || len(r.Needed) != 1 || r.Needed[0].Have != 0 || r.URL != "https://gw.example.com/r/"+r.ID {
+	if r.State != api.Pending || r.Ticket != "INC-1234" || r.Needed != 1 || len(r.Needs) != 1 || r.Needs[0].Have != 0 || r.URL != "https://gw.example.com/r/"+r.ID {
 		t.Fatalf("request: %+v", r)
 	}
 	if list := callJSON[api.List[api.Request]](h, "bob", "GET", "/v1/requests?inbox=true", nil, 200); len(list.Items) != 1 || !list.Items[0].MayDecide {
@@ -46,7 +46,7 @@ func TestLife(t *testing.T) {
 		polled <- out
 	}()
 	done := callJSON[api.Request](h, "bob", "POST", "/v1/requests/"+r.ID+"/approve", api.ApproveInput{Digest: r.Digest, DurationSeconds: 1800, Comment: "read only please"}, 200)
-	if done.State != api.Approved || done.Grant == nil || done.Grant.DurationSeconds != 1800 || done.Needed[0].Have != 1 {
+	if done.State != api.Approved || done.Grant == nil || done.Grant.DurationSeconds != 1800 || done.Needs[0].Have != 1 {
 		t.Fatalf("approved: %+v %+v", done, done.Grant)
 	}
 	if got := <-polled; got.State != api.Approved {

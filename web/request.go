@@ -20,7 +20,7 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 		Approvals: each(r.Approvals, func(a access.Approval) api.Approval {
 			return api.Approval{User: a.UserName, Comment: a.Comment, DurationSeconds: seconds(a.Duration), At: a.At.UTC()}
 		}),
-		Needed: each(r.Needs, func(n access.Need) api.Need {
+		Needed: needed(r.Needs), Needs: each(r.Needs, func(n access.Need) api.Need {
 			return api.Need{Count: n.Count, Groups: n.Groups, Have: have(r, n)}
 		}),
 		Waiting: each(c.Waiting, same), MayDecide: c.MayDecide, Digest: r.Digest(), Version: c.Version(),
@@ -132,4 +132,12 @@ func (s *Server) revoke(ctx context.Context, by access.Caller, in *struct {
 	Body api.Reason
 }) (api.Request, error) {
 	return s.answerCase(s.c.Broker.Revoke(ctx, by, in.ID, in.Body.Reason))
+}
+
+func needed(needs []access.Need) int {
+	n := 0
+	for _, need := range needs {
+		n += need.Count
+	}
+	return n
 }

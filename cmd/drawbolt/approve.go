@@ -63,7 +63,7 @@ func (c *cli) runApprove(ctx context.Context, o approveOptions) error {
 	if ok, err := c.emit(r); ok {
 		return err
 	}
-	if left := missing(r.Needed); r.State == api.Pending && len(left) > 0 {
+	if left := missing(r.Needs); r.State == api.Pending && len(left) > 0 {
 		c.done("%s has your approval, %s; %s still needed", r.ID, p.User, need(left))
 		return nil
 	}

@@ -188,7 +188,7 @@ func later(d time.Duration) *time.Time { t := noon.Add(d); return &t }
 func pending() api.Request {
 	return api.Request{ID: "REQ-1", State: api.Pending, Requester: "alice", Target: "db01", Account: "root", Role: "dba",
 		Reason: "INC-1 lag", DurationSeconds: 3600, CreatedAt: noon, ExpiresAt: noon.Add(15 * time.Minute), Version: 1, Digest: "d1",
-		Approvals: []api.Approval{}, Needed: []api.Need{{Count: 1, Groups: []string{"dba"}}}, Waiting: []string{"bob", "chen"},
+		Approvals: []api.Approval{}, Needed: 1, Needs: []api.Need{{Count: 1, Groups: []string{"dba"}}}, Waiting: []string{"bob", "chen"},
 		Policy: api.Policy{Rule: "prod-db-root", Digest: "p1"}, URL: "https://gw.example.com/requests/REQ-1"}
 }
 

@@ -153,7 +153,7 @@ func (c *cli) showAsked(r *api.Request) {
 		return
 	}
 	if r.Policy.Rule != "" {
-		c.say("  policy   %s: %s", r.Policy.Rule, need(r.Needed))
+		c.say("  policy   %s: %s", r.Policy.Rule, need(r.Needs))
 	}
 	if len(r.Waiting) > 0 {
 		c.say("  asked    %s", strings.Join(r.Waiting, ", "))

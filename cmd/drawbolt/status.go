@@ -78,8 +78,8 @@ func (c *cli) describe(r *api.Request) {
 		row("how", "break-glass: without approval")
 	}
 	row("policy", "%s", strings.TrimSpace(first(r.Policy.Rule, "-")+" "+r.Policy.Text))
-	if len(r.Needed) > 0 {
-		row("needs", "%s", need(r.Needed))
+	if len(r.Needs) > 0 {
+		row("needs", "%s", need(r.Needs))
 	}
 	if len(r.Waiting) > 0 && r.State == api.Pending {
 		row("asked", "%s", strings.Join(r.Waiting, ", "))

@@ -35,7 +35,7 @@ func TestWait(t *testing.T) {
 	one := pending()
 	one.Version = 2
 	one.Approvals = []api.Approval{{User: "bob", At: noon}}
-	one.Needed = []api.Need{{Count: 2, Groups: []string{"dba"}, Have: 1}}
+	one.Needs = []api.Need{{Count: 2, Groups: []string{"dba"}, Have: 1}}
 	tries := 0
 	s := newServer(t, map[string]any{
 		"GET /v1/requests/REQ-1": pending(),

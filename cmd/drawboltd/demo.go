@@ -323,9 +323,9 @@ func (d *demo) writeFiles(ctx context.Context) error {
 	if err := os.WriteFile(d.sshConfig(), config, 0o600); err != nil {
 		return err
 	}
-	people := map[string]map[string]string{}
+	people := map[string]string{}
 	for _, name := range append([]string{"admin"}, "alice", "bob", "carol") {
-		people[name] = map[string]string{"config_dir": d.person(name)}
+		people[name] = d.person(name)
 	}
 	targets := []string{"db01"}
 	if d.sshd != nil {

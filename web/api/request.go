@@ -57,7 +57,8 @@ type Request struct {
 	DecidedBy       string     `json:"decided_by,omitempty"`
 	Note            string     `json:"note,omitempty"` // what the decider wrote
 	Approvals       []Approval `json:"approvals"`
-	Needed          []Need     `json:"needed"`
+	Needed          int        `json:"needed"`     // how many people must approve, in all
+	Needs           []Need     `json:"needs"`      // out of which groups
 	Waiting         []string   `json:"waiting"`    // names of those who may still decide
 	MayDecide       bool       `json:"may_decide"` // the caller is one of them
 	Digest          string     `json:"digest"`     // of what an approver is shown; a vote names it
