@@ -197,7 +197,14 @@ func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g
 	if err := unchanged(target, g, r); err != nil {
 		return nil, policy.Decision{}, err
 	}
-	d, err := b.decideNow(ctx, question{action: policy.ActionConnect, by: by, target: target, account: g.Account, request: r, groups: b.groupsOf(people)})
+	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, groups: b.groupsOf(people)}
+	if g.Start.IsZero() { // the first use starts the grant's clock
+		if d, err := b.decideNow(ctx, q); err != nil {
+			return nil, d, err
+		}
+	}
+	q.action = policy.ActionConnect
+	d, err := b.decideNow(ctx, q)
 	return target, d, err
 }
 
