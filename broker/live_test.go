@@ -3,8 +3,10 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -468,5 +470,39 @@ func TestRecovered(t *testing.T) {
 				t.Errorf("proof of %s: %+v, %v", id, e, err)
 			}
 		}
+	})
+}
+
+// The first use of a grant asks for its activation, a later one only for the
+// connection: a policy may refuse either.
+func TestActivationIsAsked(t *testing.T) {
+	only := func(action string) fs.FS {
+		return fstest.MapFS{"only.rego": {Data: []byte(`package drawbolt
+decision := {
+	"allow": input.action != "` + action + `", "role": "engineer", "rule": "x", "approvals": [], "max_seconds": 3600, "mfa_seconds": 0, "break_glass": false,
+	"session": {"recording": "strict", "shell": true, "exec": true, "sftp": false, "forwards": false, "agent": false, "x11": false},
+	"reasons": [{"rule": "test", "text": "as the test wants it"}],
+}`)}}
+	}
+	onEach(t, func(t *testing.T, h *house) {
+		c := h.granted()
+		with := func(bundle fs.FS) error {
+			config := h.config
+			config.Policy = engine(t, bundle)
+			b, err := broker.New(t.Context(), config)
+			ok(t, err)
+			l, err := b.Open(t.Context(), h.as("alice"), c.Grant.ID, broker.Opening{Kind: "shell"})
+			if err == nil {
+				ok(t, b.Close(t.Context(), l, broker.Closing{Reason: "exited"}))
+			}
+			return err
+		}
+		want(t, with(only("activate")), access.ErrDenied)
+		if g, err := h.db.Grant(t.Context(), c.Grant.ID); err != nil || !g.Start.IsZero() {
+			t.Errorf("the clock was started: %v, %v", g.Start, err)
+		}
+		ok(t, with(only("nothing")))
+		ok(t, with(only("activate")))
+		want(t, with(only("connect")), access.ErrDenied)
 	})
 }
