@@ -92,7 +92,7 @@ type question struct {
 	target  *access.Target
 	account string
 	request *access.Request
-	// requester stands in for request where the thing has an owner but is no
+	// owner stands in for the request where the thing has an owner but is no
 	// request: a session, a key.
 	owner string
 	// duration overrides the request's, for an extension.

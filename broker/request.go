@@ -322,19 +322,24 @@ func (b *Broker) withGrant(ctx context.Context, c Case) (Case, error) {
 
 // mayRead: the requester, who may vote on it, and who may read all requests.
 func (b *Broker) mayRead(ctx context.Context, by access.Caller, r *access.Request) error {
-	target := requestTarget(ctx, b, r)
-	_, err := b.decideNow(ctx, question{action: policy.ActionRequestRead, by: by, target: &target, account: r.Account, request: r})
+	target, err := targetOrRemoved(ctx, b.c.Store, r.TargetID, r.TargetName)
+	if err != nil {
+		return err
+	}
+	_, err = b.decideNow(ctx, question{action: policy.ActionRequestRead, by: by, target: &target, account: r.Account, request: r})
 	return err
 }
 
-// requestTarget returns the target as it is now, or, when it was removed, what
-// the request knows of it.
-func requestTarget(ctx context.Context, b *Broker, r *access.Request) access.Target {
-	t, err := b.c.Store.Target(ctx, r.TargetID)
-	if err != nil {
-		return access.Target{ID: r.TargetID, Name: r.TargetName, Address: r.TargetAddress}
+// targetOrRemoved reads a target as it is now. Of one that was removed there is
+// what others know of it, and it is locked: nothing more is approved on it.
+func targetOrRemoved(ctx context.Context, from interface {
+	Target(ctx context.Context, idOrName string) (access.Target, error)
+}, id, name string) (access.Target, error) {
+	t, err := from.Target(ctx, id)
+	if errors.Is(err, access.ErrNotFound) {
+		return access.Target{ID: id, Name: name, Locked: true}, nil
 	}
-	return t
+	return t, err
 }
 
 // look adds what the caller sees of a case besides its facts.
@@ -343,7 +348,10 @@ func (b *Broker) look(ctx context.Context, by access.Caller, c Case) (Case, erro
 	if c.Request.StateAt(b.now()) != access.Pending {
 		return c, nil
 	}
-	target := requestTarget(ctx, b, &c.Request)
+	target, err := targetOrRemoved(ctx, b.c.Store, c.Request.TargetID, c.Request.TargetName)
+	if err != nil {
+		return c, err
+	}
 	people, err := b.c.Store.Users(ctx)
 	if err != nil {
 		return c, err
@@ -429,8 +437,10 @@ func (b *Broker) Requests(ctx context.Context, by access.Caller, f Filter) ([]Ca
 			if f.State != "" && r.StateAt(now) != f.State || f.Inbox && r.StateAt(now) != access.Pending {
 				continue
 			}
-			if b.mayRead(ctx, by, &r) != nil {
+			if err := b.mayRead(ctx, by, &r); errors.Is(err, access.ErrDenied) {
 				continue
+			} else if err != nil {
+				return nil, err
 			}
 			c, err := b.withGrant(ctx, Case{Request: r})
 			if err != nil {
@@ -563,10 +573,7 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 
 // around reads what a decision on a request depends on.
 func (b *Broker) around(ctx context.Context, tx *store.Tx, r *access.Request) (*access.Target, []access.User, error) {
-	target, err := tx.Target(ctx, r.TargetID)
-	if errors.Is(err, access.ErrNotFound) {
-		target, err = access.Target{ID: r.TargetID, Name: r.TargetName, Locked: true}, nil // removed: nothing more is approved on it
-	}
+	target, err := targetOrRemoved(ctx, tx, r.TargetID, r.TargetName)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -50,7 +50,12 @@ func (b *Broker) Sessions(ctx context.Context, by access.Caller, f SessionFilter
 			return nil, err
 		}
 		for _, s := range page {
-			if b.maySession(ctx, by, policy.ActionSessionList, &s) == nil && len(list) < f.Limit {
+			if err := b.maySession(ctx, by, policy.ActionSessionList, &s); errors.Is(err, access.ErrDenied) {
+				continue
+			} else if err != nil {
+				return nil, err
+			}
+			if len(list) < f.Limit {
 				list = append(list, s)
 			}
 		}
@@ -63,10 +68,7 @@ func (b *Broker) Sessions(ctx context.Context, by access.Caller, f SessionFilter
 }
 
 func (b *Broker) maySession(ctx context.Context, by access.Caller, action policy.Action, s *access.Session) error {
-	t, err := b.c.Store.Target(ctx, s.TargetID)
-	if errors.Is(err, access.ErrNotFound) {
-		t, err = access.Target{ID: s.TargetID, Name: s.TargetName}, nil
-	}
+	t, err := targetOrRemoved(ctx, b.c.Store, s.TargetID, s.TargetName)
 	if err != nil {
 		return err
 	}
