@@ -29,7 +29,7 @@ func (b *Broker) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.c.Policy.SetData(ctx, policyData(roles)); err != nil {
+	if err := b.c.Policy.SetData(policyData(roles)); err != nil {
 		return fmt.Errorf("load the roles: %w", err)
 	}
 	// Read before the roles: if they changed in between, the next call loads

@@ -118,7 +118,7 @@ func (h *house) broker() *broker.Broker {
 func engine(t testing.TB, bundle fs.FS) *policy.Engine {
 	t.Helper()
 	// A busy machine must not turn a test's answer into "unavailable".
-	e, err := policy.New(t.Context(), policy.Config{Bundle: bundle, Timeout: 10 * time.Second})
+	e, err := policy.New(policy.Config{Bundle: bundle, Timeout: 10 * time.Second})
 	ok(t, err)
 	return e
 }

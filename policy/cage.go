@@ -33,11 +33,12 @@ var permitted = []string{
 // capabilities is the cage that bundles are compiled in, in tests as in production.
 func capabilities() *ast.Capabilities {
 	all := ast.CapabilitiesForThisVersion()
+	functions := slices.DeleteFunc(slices.Clone(all.Builtins), func(b *ast.Builtin) bool {
+		_, ok := slices.BinarySearchFunc(permitted, b.Name, cmp.Compare)
+		return !ok
+	})
 	return &ast.Capabilities{
-		Builtins: slices.DeleteFunc(slices.Clone(all.Builtins), func(b *ast.Builtin) bool {
-			_, ok := slices.BinarySearchFunc(permitted, b.Name, cmp.Compare)
-			return !ok
-		}),
+		Builtins:       append(functions, rolesFunction, rulesFunction),
 		FutureKeywords: all.FutureKeywords,
 		Features:       all.Features,
 		AllowNet:       []string{}, // not nil: nil would mean every host

@@ -110,7 +110,7 @@ func (r *Rule) UnmarshalJSON(b []byte) error {
 // Check reports whether an engine would take d: whether every name exists, no
 // role inherits itself, and every rule is complete.
 func (d Data) Check() error {
-	if _, err := index(d); err != nil {
+	if _, err := newRuleset(d); err != nil {
 		return fmt.Errorf("policy data: %w", err)
 	}
 	return nil

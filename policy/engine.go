@@ -15,8 +15,6 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
-	"github.com/open-policy-agent/opa/v1/storage"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
@@ -48,23 +46,21 @@ const answer = ast.Var("decision")
 type Engine struct {
 	timeout  time.Duration
 	compiler *ast.Compiler
+	question ast.Body // binds the answer to the variable decision
 	digest   string
 	state    atomic.Pointer[state]
 }
 
-// A state is a bundle prepared over one Data. It never changes, so a decision
+// A state is one Data made ready for the bundle. It never changes, so a decision
 // sees either all of the old roles or all of the new ones.
 type state struct {
-	query    ast.Body // binds the answer to the variable decision
-	compiler ast.QueryCompiler
-	store    storage.Store
-	txn      storage.Transaction
-	digest   string
+	functions map[string]*topdown.Builtin
+	digest    string
 }
 
 // New compiles the bundle. The Engine has no roles yet, so the default bundle
 // refuses everything until SetData.
-func New(ctx context.Context, c Config) (*Engine, error) {
+func New(c Config) (*Engine, error) {
 	if c.Timeout < 0 {
 		return nil, errors.New("policy: timeout is negative")
 	}
@@ -82,8 +78,12 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if len(compiler.GetRules(ast.MustParseRef(query))) == 0 {
 		return nil, fmt.Errorf("policy bundle has no rule %s", query)
 	}
-	e := &Engine{timeout: c.Timeout, compiler: compiler, digest: digest}
-	if err := e.SetData(ctx, Data{}); err != nil {
+	question, err := compiler.QueryCompiler().Compile(ast.MustParseBody(query + " = " + string(answer)))
+	if err != nil {
+		return nil, fmt.Errorf("prepare policy: %w", err)
+	}
+	e := &Engine{timeout: c.Timeout, compiler: compiler, question: question, digest: digest}
+	if err := e.SetData(Data{}); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -152,41 +152,18 @@ func (e *Engine) DataDigest() string { return e.state.Load().digest }
 
 // SetData replaces all roles. If d is not sound it returns an error that names
 // the place, and the old roles stay. Decisions under way end with the old ones.
-func (e *Engine) SetData(ctx context.Context, d Data) error {
-	store, digest, err := newStore(d)
+func (e *Engine) SetData(d Data) error {
+	rules, err := newRuleset(d)
 	if err != nil {
 		return fmt.Errorf("policy data: %w", err)
 	}
-	q := e.compiler.QueryCompiler()
-	body, err := q.Compile(ast.MustParseBody(query + " = decision"))
-	if err != nil {
-		return fmt.Errorf("prepare policy: %w", err)
-	}
-	// Nothing is ever written to the store, so one transaction serves all
-	// decisions. It ends with the store.
-	txn, err := store.NewTransaction(ctx, storage.TransactionParams{})
-	if err != nil {
-		return fmt.Errorf("prepare policy: %w", err)
-	}
-	e.state.Store(&state{query: body, compiler: q, store: store, txn: txn, digest: digest})
-	return nil
-}
-
-func newStore(d Data) (storage.Store, string, error) {
 	text, err := json.Marshal(d)
 	if err != nil {
-		return nil, "", err
-	}
-	broker, err := index(d)
-	if err != nil {
-		return nil, "", err
-	}
-	v, err := shape(map[string]any{"broker": broker})
-	if err != nil {
-		return nil, "", err
+		return fmt.Errorf("policy data: %w", err)
 	}
 	sum := sha256.Sum256(text)
-	return inmem.NewFromASTObject(v.(ast.Object)), hex.EncodeToString(sum[:]), nil
+	e.state.Store(&state{functions: rules.builtins(), digest: hex.EncodeToString(sum[:])})
+	return nil
 }
 
 // Decide asks the bundle. An error means that there is no decision: the Input
@@ -257,11 +234,9 @@ func (e *Engine) evaluate(ctx context.Context, st *state, input ast.Value) (answ
 	timer := time.AfterFunc(e.timeout, cancel.Cancel)
 	defer timer.Stop()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
-	err = topdown.NewQuery(st.query).
-		WithQueryCompiler(st.compiler).
+	err = topdown.NewQuery(e.question).
 		WithCompiler(e.compiler).
-		WithStore(st.store).
-		WithTransaction(st.txn).
+		WithBuiltins(st.functions).
 		WithInput(ast.NewTerm(input)).
 		WithCancel(cancel).
 		WithMetrics(metrics.NoOp()).

@@ -179,11 +179,6 @@ func (in *Input) check() error {
 	if err := checkMap("target.labels", in.Target.Labels); err != nil {
 		return err
 	}
-	for _, v := range in.Target.Labels {
-		if strings.Contains(v, separator) {
-			return fmt.Errorf("target.labels has a NUL byte")
-		}
-	}
 	if n := len(in.Request.Approvals); n > maxList {
 		return fmt.Errorf("request.approvals has %d entries, at most %d are taken", n, maxList)
 	}

@@ -7,7 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/tester"
 )
 
@@ -27,21 +28,24 @@ func Test(ctx context.Context, bundle fs.FS, d Data) ([]TestResult, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load policy bundle: %w", err)
 	}
-	store, _, err := newStore(d)
+	rules, err := newRuleset(d)
 	if err != nil {
 		return nil, fmt.Errorf("policy data: %w", err)
 	}
-	txn, err := store.NewTransaction(ctx, storage.TransactionParams{})
-	if err != nil {
-		return nil, err
+	var functions []*tester.Builtin
+	for _, f := range rules.functions() {
+		call := func(_ rego.BuiltinContext, operands []*ast.Term) (*ast.Term, error) { return f.call(operands), nil }
+		functions = append(functions, &tester.Builtin{
+			Decl: f.decl,
+			Func: rego.FunctionDyn(&rego.Function{Name: f.decl.Name, Decl: f.decl.Decl}, call),
+		})
 	}
-	defer store.Abort(ctx, txn)
 	results, err := tester.NewRunner().
 		SetCompiler(newCompiler()).
-		SetStore(store).
 		SetModules(modules).
+		AddCustomBuiltins(functions).
 		RaiseBuiltinErrors(true).
-		RunTests(ctx, txn)
+		RunTests(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("compile policy tests: %w", err)
 	}

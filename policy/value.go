@@ -25,7 +25,9 @@ var (
 	kUserID                                      = name("user_id")
 
 	kAllow, kMaxSeconds, kMFASeconds, kSession, kReasons = name("allow"), name("max_seconds"), name("mfa_seconds"), name("session"), name("reasons")
-	kCount, kText                                        = name("count"), name("text")
+	kCount, kText, kKind, kUnmet, kRules                 = name("count"), name("text"), name("kind"), name("unmet"), name("rules")
+	kAnswer, kLevel, kMaxText, kMFAText, kQuorums        = name("answer"), name("level"), name("max_text"), name("mfa_text"), name("quorums")
+	kStandard, kStrict                                   = name(RecordingStandard), name(RecordingStrict)
 
 	kRecording, kShell, kExec, kSFTP, kForwards, kAgent, kX11 = name("recording"), name("shell"), name("exec"), name("sftp"),
 		name("forwards"), name("agent"), name("x11")

@@ -25,18 +25,18 @@ func TestReadyAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := []byte("answer := rule.answers[input.action]")
+	ready := []byte("ordinary := drawbolt.rules(drawbolt.roles(input.user), \"request\", input) if {")
 	if bytes.Count(text, ready) != 1 {
 		t.Fatalf("%q is not in the bundle once", ready)
 	}
-	long, err := policy.New(t.Context(), policy.Config{Timeout: 10 * time.Second, Bundle: fstest.MapFS{
-		"drawbolt.rego": {Data: bytes.Replace(text, ready, []byte("answer := rule.no_answers[input.action]"), 1)},
+	long, err := policy.New(policy.Config{Timeout: 10 * time.Second, Bundle: fstest.MapFS{
+		"drawbolt.rego": {Data: bytes.Replace(text, ready, append(ready, "\n\tinput.action == \"never\""...), 1)},
 		"reasons.rego":  {Data: reasons},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := long.SetData(t.Context(), roles(t)); err != nil {
+	if err := long.SetData(roles(t)); err != nil {
 		t.Fatal(err)
 	}
 	short := engine(t)
@@ -71,7 +71,7 @@ func TestConcurrentDecisions(t *testing.T) {
 		})
 	}
 	for range 5 {
-		if err := e.SetData(t.Context(), roles(t)); err != nil {
+		if err := e.SetData(roles(t)); err != nil {
 			t.Error(err)
 		}
 	}

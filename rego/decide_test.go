@@ -56,7 +56,7 @@ func TestDecide(t *testing.T) {
 	// The roles change: the grant in hand is worth nothing any more.
 	less := roles(t)
 	less.Roles = slices.DeleteFunc(less.Roles, func(r policy.Role) bool { return r.Name == "db-admin" })
-	if err := e.SetData(t.Context(), less); err != nil {
+	if err := e.SetData(less); err != nil {
 		t.Fatal(err)
 	}
 	if d, err := e.Decide(t.Context(), use); err != nil || d.Allow {
@@ -67,7 +67,7 @@ func TestDecide(t *testing.T) {
 // Without roles nothing is allowed, and each refusal says why.
 func TestNoRoles(t *testing.T) {
 	e := engine(t)
-	if err := e.SetData(t.Context(), policy.Data{}); err != nil {
+	if err := e.SetData(policy.Data{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range policy.Actions() {

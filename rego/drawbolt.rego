@@ -1,20 +1,18 @@
 # The default policy.
 #
 # The question is `input`, the answer is `decision` (docs/policy.md describes
-# both). `data.broker` is made from the roles by package policy:
+# both). What is written in the roles is looked up with two functions:
 #
-#   users[user id][role], groups[group][role]   who has a role
-#   index[action][account or "*"][target or ""] selectors {keys, table}; table[labels][role]: positions
-#                                               in rules, where labels is an object of just these keys
-#   rules[position]                             sorted: the most specific first,
-#                                               of equally specific ones the strictest
-#   prefixed                                    positions of rules that select names by a prefix
-#   stricter[recording]                         positions of rules that record more strictly than that
+#   drawbolt.roles(user)                    the set of the names of all roles that the user has
+#   drawbolt.rules(roles, action, question) {"rules", "recording"}: the rules of these roles that list
+#                                           the action for the account and the target of the question:
+#                                           the most specific first, of equally specific ones the
+#                                           strictest. A rule's "unmet" are its conditions that do not
+#                                           hold now. Recording is how strictly these rules record.
 #
-# keys, prefixed, stricter[...] and table[...][...] are sets. What a decision costs
-# is the number of expressions that are evaluated, so the ordinary way is short:
-# whole sets and objects are met with each other, and the answer of a rule that
-# allows is ready.
+# What a decision costs is the number of expressions and rules that are evaluated: an
+# expression costs little, a rule as much as six of them, and a rule that compares a
+# field of the input with something else is not evaluated at all.
 #
 # Whatever is not allowed by a rule here is refused. Permission is written as
 # what must hold, and compared with == where something must not hold, so that a
@@ -22,14 +20,18 @@
 # nothing.
 package drawbolt
 
-# The ordinary answer is ready with the rule. When a rule is chosen, a refusal
-# tells its terms too, so that a client can say what is missing.
-decision := answer if {
-	rule := chosen
-	input.request.break_glass == false
-	matched & data.broker.stricter[rule.session.recording] == set()
-	allow
-	answer := rule.answers[input.action]
+# The ordinary question has a short way: when somebody asks for themselves, the
+# first of their rules lets them, or there is none. That answer is ready with the
+# rule. A test compares it with what the long way answers.
+decision := rule.answer if {
+	rule := ordinary.rules[0]
+	rule.unmet == []
+	rule.session.recording == ordinary.recording
+	is_number(input.user.mfa_age_seconds)
+	input.user.mfa_age_seconds <= rule.mfa_seconds
+	input.request.duration_seconds <= rule.max_seconds
+} else := object.union(nothing, {"reasons": [{"rule": "request.role", "text": no_rule}]}) if {
+	ordinary.rules == []
 } else := {
 	"allow": allow,
 	"role": rule.role,
@@ -41,9 +43,23 @@ decision := answer if {
 	"break_glass": break_glass,
 	"reasons": reasons,
 } if {
-	rule := chosen
-} else := {
-	"allow": allow,
+	rule := chosen # a refusal tells its terms too, so that a client can say what is missing
+} else := object.union(nothing, {"allow": free, "break_glass": break_glass, "reasons": reasons})
+
+# The rules that may let an ordinary request in.
+ordinary := drawbolt.rules(drawbolt.roles(input.user), "request", input) if {
+	input.action == "request"
+	input.request.break_glass == false
+	input.request.role == ""
+	input.user.locked == false
+	input.target.locked == false
+	input.target.name != ""
+	input.account != ""
+	input.user.id == input.request.requester
+}
+
+nothing := {
+	"allow": false,
 	"role": "",
 	"rule": "",
 	"approvals": [],
@@ -53,8 +69,7 @@ decision := answer if {
 		"forwards": false, "agent": false, "x11": false,
 	},
 	"mfa_seconds": 0,
-	"break_glass": break_glass,
-	"reasons": reasons,
+	"break_glass": false,
 }
 
 # ---- What is allowed ----
@@ -90,34 +105,6 @@ allow if {
 	fresh
 }
 
-# To give up what is one's own; it only takes access away, so no role is needed.
-allow if {
-	input.action in {"cancel", "release"}
-	input.user.locked == false
-	input.request.id != ""
-	mine
-}
-
-# To see and keep what is one's own.
-allow if {
-	input.action in {"request.read", "session.list", "key.write"}
-	input.user.locked == false
-	mine
-}
-
-own if {
-	input.action in {"cancel", "release", "request.read", "session.list", "key.write"}
-	mine
-}
-
-# Who may vote on a request may read it.
-allow if {
-	input.action == "request.read"
-	input.user.locked == false
-	others
-	count(voter_groups) > 0
-}
-
 # Everything else.
 allow if {
 	general
@@ -125,9 +112,37 @@ allow if {
 	fresh
 }
 
+allow if free
+
 general if not input.action in {
 	"request", "activate", "connect", "extend", "checkout",
 	"approve", "deny", "cancel", "release",
+}
+
+# What needs no role.
+default free := false
+
+# To give up what is one's own; it only takes access away.
+free if {
+	input.action in {"cancel", "release"}
+	input.user.locked == false
+	input.request.id != ""
+	mine
+}
+
+# To see and keep what is one's own.
+free if {
+	input.action in {"request.read", "session.list", "key.write"}
+	input.user.locked == false
+	mine
+}
+
+# Who may vote on a request may read it.
+free if {
+	input.action == "request.read"
+	input.user.locked == false
+	others
+	count(voter_groups) > 0
 }
 
 usable if {
@@ -190,55 +205,24 @@ explained if {
 
 # ---- Which rule decides ----
 
-chosen := rule if {
-	rule := data.broker.rules[best]
-	every condition in rule.conditions {
-		holds(condition.kind, condition.values)
-	}
-} else := data.broker.rules[min(held)]
-
-best := min(matched)
-
 # The most specific rules decide: a more general one never opens what a more
 # specific one closes. Of these, those count whose conditions hold now, and of
 # these the strictest is taken.
-specific contains i if {
-	some i in matched
-	data.broker.rules[i].level == data.broker.rules[best].level
-}
-
-held contains i if {
-	some i in specific
-	not failing(i)
-}
-
-failing(i) if {
-	some condition in data.broker.rules[i].conditions
-	not holds(condition.kind, condition.values)
-}
+chosen := rule if {
+	rule := matched[0]
+	rule.unmet == []
+} else := [rule |
+	some rule in matched
+	rule.level == matched[0].level
+	rule.unmet == []
+][0]
 
 # What was approved was one rule: another one of the same role will not do.
-matched := {i |
-	some i in found(asked, carrier)
-	data.broker.rules[i].id == input.request.rule
-} if {
+matched := [rule | some rule in found.rules; rule.id == input.request.rule] if {
 	input.action in {"activate", "connect"}
-} else := found(asked, carrier)
+} else := found.rules
 
-# found(roles, action) are the positions of the roles' rules that list the action
-# for this target and account.
-found(names, action) := here - {i |
-	some i in here & data.broker.prefixed
-	not startswith(input.target.name, data.broker.rules[i].prefix)
-} if {
-	here := {i |
-		accounts := data.broker.index[action]
-		labels := input.target.labels
-		some selector in accounts[[input.account, "*"][_]][[input.target.name, ""][_]]
-		at := selector.table[object.filter(labels, selector.keys)]
-		some i in object.filter(at, names)[_]
-	}
-}
+found := drawbolt.rules(asked, carrier, input)
 
 # The listed action that carries the asked one.
 carrier := "request" if {
@@ -248,40 +232,13 @@ carrier := "request" if {
 	break_glass
 } else := input.action
 
-roles := {role |
-	groups := data.broker.groups # read once: looking into a variable is faster
-	some group in input.user.groups
-	some role, _ in groups[group]
-} | {role | some role, _ in data.broker.users[input.user.id]}
-
 # The roles that may carry this. A request can be bound to one of them: because
 # the requester wants that one, or because it was let in with it.
-asked := roles if {
+asked := drawbolt.roles(input.user) if {
 	input.request.role == ""
-} else := {input.request.role} & roles if {
+} else := {input.request.role} & drawbolt.roles(input.user) if {
 	input.action in {"request", "activate", "connect", "extend", "checkout"}
-} else := roles
-
-# ---- Conditions ----
-
-holds("weekdays", days) if days[input.environment.weekday]
-
-holds("hours", spans) if {
-	now := [input.environment.hour, input.environment.minute]
-	some [from, to] in spans
-	now >= from
-	now < to
-}
-
-holds("sources", networks) if {
-	input.environment.source != ""
-	some network in networks
-	net.cidr_contains(network, input.environment.source)
-}
-
-holds("ticket", _) if trim_space(input.environment.ticket) != ""
-
-holds("window", _) if input.environment.maintenance_window
+} else := drawbolt.roles(input.user)
 
 # ---- Approvals ----
 
@@ -321,20 +278,21 @@ voter_groups := wanted_groups & {group | some group in input.user.groups}
 
 # The groups whose votes the request's own rule asks for.
 wanted_groups contains group if {
-	some i in requested_rules
-	some need in data.broker.rules[i].approvals
+	some rule in requested_rules
+	some need in rule.approvals
 	some group in need.groups
 }
 
-requested_rules := {i |
+requested_rules := [rule |
 	input.request.break_glass == false
-	some i in found({input.request.role}, "request")
-	data.broker.rules[i].id == input.request.rule
-}
+	some rule in drawbolt.rules({input.request.role}, "request", input).rules
+	rule.id == input.request.rule
+]
 
 # ---- What a session may do ----
 
-# Strict recording wins, whichever of the matching rules asks for it.
-session := object.union(chosen.session, {"recording": "strict"}) if {
-	count(matched & data.broker.stricter[chosen.session.recording]) > 0
-} else := chosen.session
+# Strict recording wins, whichever of the user's matching rules asks for it, also
+# when the request is bound to one of their roles.
+session := object.union(chosen.session, {
+	"recording": drawbolt.rules(drawbolt.roles(input.user), carrier, input).recording,
+})

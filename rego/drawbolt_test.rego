@@ -218,6 +218,8 @@ test_outside if refused(with_env(ops_ask("web-1"), {"source": "192.0.2.1"}), "co
 
 test_inside_ipv6 if allowed(with_env(ops_ask("web-1"), {"source": "fd00::1"}))
 
+test_inside_ipv4_written_as_ipv6 if allowed(with_env(ops_ask("web-1"), {"source": "::ffff:10.1.2.3"}))
+
 test_unknown_source if refused(with_env(ops_ask("web-1"), {"source": ""}), "condition.sources")
 
 test_over_midnight if {
@@ -265,6 +267,20 @@ test_strict_recording_wins if {
 	d.session.recording == "strict"
 	e := drawbolt.decision with input as ops_ask("misc")
 	e.session.recording == "standard"
+}
+
+test_less_specific_rule_makes_it_strict if {
+	d := drawbolt.decision with input as with_user(ask, {"groups": ["dbas", "watched"]})
+	d.rule == "prod"
+	d.session.recording == "strict"
+}
+
+# Nobody gets around it by asking for another of their roles.
+test_rule_of_another_role_makes_it_strict if {
+	d := drawbolt.decision with input as with_user(use, {"groups": ["dbas", "watched"]})
+	d.allow == true
+	d.role == "db-admin"
+	d.session.recording == "strict"
 }
 
 test_rules_that_do_not_match_do_not_make_it_strict if {

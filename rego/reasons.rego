@@ -3,12 +3,12 @@
 package drawbolt
 
 reasons := [{"rule": concat(".", [input.action, "own"]), "text": "it is your own"}] if {
-	own
-	allow
+	input.action in {"cancel", "release", "request.read", "session.list", "key.write"}
+	free
+	mine
 } else := [{"rule": "request.read.voter", "text": "you are asked to decide on it"}] if {
 	input.action == "request.read"
-	count(voter_groups) > 0
-	allow
+	free
 } else := [{"rule": "break_glass.role", "text": text}] if {
 	input.request.break_glass == true
 	break_glass
@@ -17,104 +17,88 @@ reasons := [{"rule": concat(".", [input.action, "own"]), "text": "it is your own
 		input.user.name, what, chosen.text,
 	])
 } else := [{"rule": concat(".", [input.action, "role"]), "text": concat(" ", [chosen.text, "allows it"])}] if {
+	chosen
 	allow
-} else := array.slice([{"rule": r[1], "text": r[2]} | some r in refusals], 0, 16) if {
-	count(refusals) > 0
+} else := array.slice([refusal[1] | some refusal in refusals], 0, 16) if {
+	refusals != set()
 } else := [{"rule": "default.deny", "text": "no rule allows this; ask the administrators"}]
 
-opening if input.action in {"request", "activate", "connect", "extend", "checkout"}
-
-using if input.action in {"activate", "connect", "extend", "checkout"}
-
-voting if input.action in {"approve", "deny"}
-
-own_affair if input.action in {"cancel", "release"}
-
-what := sprintf("account %s on %s", [input.account, input.target.name]) if {
-	input.target.name != ""
-	input.account != ""
+what := "this" if {
+	input.target.name == ""
 } else := input.target.name if {
-	input.target.name != ""
-} else := "this"
+	input.account == ""
+} else := sprintf("account %s on %s", [input.account, input.target.name])
 
-# Refusals are [order, id, text]. Iterating a set is in order, and the first
+# Refusals are [order, reason]. Iterating a set is in order, and the first
 # reason is the one that decided.
 
-refusals contains [10, "user.locked", "you are locked out; ask the administrators"] if input.user.locked
+refusals contains [10, {"rule": "user.locked", "text": "you are locked out; ask the administrators"}] if input.user.locked == true
 
-refusals contains [11, "target.locked", text] if {
-	input.target.locked
-	closed_by_lock
+refusals contains [11, {"rule": "target.locked", "text": text}] if {
+	input.target.locked == true
+	input.action in {"request", "activate", "connect", "extend", "checkout", "approve"}
 	text := sprintf("%s is locked; ask the administrators when it opens again", [input.target.name])
 }
 
-closed_by_lock if opening
-
-closed_by_lock if input.action == "approve"
-
-refusals contains [20, "target.missing", "name a target and an account on it"] if {
-	opening
-	not target_named
+refusals contains [20, {"rule": "target.missing", "text": "name a target and an account on it"}] if {
+	input.target.name == ""
+	input.action in {"request", "activate", "connect", "extend", "checkout"}
 }
 
-target_named if {
-	input.target.name != ""
-	input.account != ""
+refusals contains [20, {"rule": "target.missing", "text": "name a target and an account on it"}] if {
+	input.account == ""
+	input.action in {"request", "activate", "connect", "extend", "checkout"}
 }
 
-refusals contains [21, "request.missing", "there is no request for this yet; make one first"] if {
-	needs_request
+refusals contains [21, {"rule": "request.missing", "text": "there is no request for this yet; make one first"}] if {
+	input.action in {"activate", "connect", "extend", "checkout", "approve", "deny"}
 	not let_in
 }
 
-needs_request if using
-
-needs_request if voting
-
-refusals contains [21, "request.missing", "name the request"] if {
-	own_affair
+refusals contains [21, {"rule": "request.missing", "text": "name the request"}] if {
+	input.action in {"cancel", "release"}
 	input.request.id == ""
 }
 
-refusals contains [22, "request.other", "this request is somebody else's; make your own"] if {
-	opening
+refusals contains [22, {"rule": "request.other", "text": "this request is somebody else's; make your own"}] if {
+	input.action in {"request", "activate", "connect", "extend", "checkout"}
 	not mine
 }
 
-refusals contains [22, "request.other", "this request is somebody else's and only they can do that"] if {
-	own_affair
+refusals contains [22, {"rule": "request.other", "text": "this request is somebody else's and only they can do that"}] if {
+	input.action in {"cancel", "release"}
 	not mine
 }
 
 # ---- Votes ----
 
-refusals contains [30, "vote.bot", "a bot cannot vote; ask a person"] if {
-	voting
+refusals contains [30, {"rule": "vote.bot", "text": "a bot cannot vote; ask a person"}] if {
+	input.action in {"approve", "deny"}
 	input.user.bot
 }
 
-refusals contains [31, "vote.own", "nobody votes on their own request; ask somebody else"] if {
-	voting
+refusals contains [31, {"rule": "vote.own", "text": "nobody votes on their own request; ask somebody else"}] if {
+	input.action in {"approve", "deny"}
 	mine
 }
 
-refusals contains [31, "vote.nobody", "this request has no requester"] if {
-	voting
+refusals contains [31, {"rule": "vote.nobody", "text": "this request has no requester"}] if {
+	input.action in {"approve", "deny"}
 	person(input.request.requester) == ""
 }
 
-refusals contains [32, "vote.twice", "you have approved this already; somebody else must now"] if {
-	voting
+refusals contains [32, {"rule": "vote.twice", "text": "you have approved this already; somebody else must now"}] if {
+	input.action in {"approve", "deny"}
 	voted
 }
 
-refusals contains [33, "vote.needless", "break-glass is not voted on; revoke the grant to end it"] if {
-	voting
+refusals contains [33, {"rule": "vote.needless", "text": "break-glass is not voted on; revoke the grant to end it"}] if {
+	input.action in {"approve", "deny"}
 	input.request.break_glass
 }
 
-refusals contains [33, "vote.outdated", text] if {
-	voting
+refusals contains [33, {"rule": "vote.outdated", "text": text}] if {
+	input.action in {"approve", "deny"}
 	let_in
 	input.request.break_glass == false
 	count(requested_rules) == 0
@@ -123,15 +107,15 @@ refusals contains [33, "vote.outdated", text] if {
 	])
 }
 
-refusals contains [33, "vote.needless", "nobody's approval is asked for this request"] if {
-	voting
+refusals contains [33, {"rule": "vote.needless", "text": "nobody's approval is asked for this request"}] if {
+	input.action in {"approve", "deny"}
 	let_in
 	count(requested_rules) > 0
 	count(wanted_groups) == 0
 }
 
-refusals contains [34, "vote.group", text] if {
-	voting
+refusals contains [34, {"rule": "vote.group", "text": text}] if {
+	input.action in {"approve", "deny"}
 	count(wanted_groups) > 0
 	count(voter_groups) == 0
 	text := sprintf("this request is decided by %s, where you are not a member; ask somebody who is", [
@@ -141,17 +125,20 @@ refusals contains [34, "vote.group", text] if {
 
 # ---- No rule matches ----
 
-refusals contains [40, concat(".", [carrier, "role"]), no_rule] if {
-	not own_affair
+refusals contains [40, {"rule": concat(".", [carrier, "role"]), "text": no_rule}] if {
 	count(matched) == 0
+	not input.action in {"cancel", "release"}
 }
 
-no_rule := sprintf("you do not have role %s any more; make a new request", [input.request.role]) if {
-	using
+no_rule := sprintf("none of your roles allows %s for %s; ask %s for one that does", [input.action, what, owner]) if {
+	input.request.role == ""
+	input.request.break_glass == false
+} else := sprintf("you do not have role %s any more; make a new request", [input.request.role]) if {
+	input.action in {"activate", "connect", "extend", "checkout"}
 	input.request.role != ""
 	count(asked) == 0
 } else := sprintf("you do not have role %s; ask with one that you have", [input.request.role]) if {
-	opening
+	input.action in {"request", "activate", "connect", "extend", "checkout"}
 	input.request.role != ""
 	count(asked) == 0
 } else := sprintf("none of your roles allows break-glass for %s; make an ordinary request", [what]) if {
@@ -163,7 +150,7 @@ no_rule := sprintf("you do not have role %s any more; make a new request", [inpu
 } else := sprintf("role %s does not allow %s for %s; ask %s for a role that does", [
 	input.request.role, input.action, what, owner,
 ]) if {
-	opening
+	input.action in {"request", "activate", "connect", "extend", "checkout"}
 	input.request.role != ""
 } else := sprintf("none of your roles allows %s for %s; ask %s for one that does", [input.action, what, owner])
 
@@ -173,12 +160,11 @@ owner := sprintf("its owner %s", [input.target.labels.owner]) if {
 
 # ---- Rules match, but no condition holds ----
 
-refusals contains [50, concat(".", ["condition", condition.kind]), text] if {
-	count(held) == 0
-	some i in specific
-	rule := data.broker.rules[i]
-	some condition in rule.conditions
-	not holds(condition.kind, condition.values)
+refusals contains [50, {"rule": concat(".", ["condition", condition.kind]), "text": text}] if {
+	some rule in matched
+	not chosen
+	rule.level == matched[0].level
+	some condition in rule.unmet
 	text := sprintf("%s allows this %s; %s", [rule.text, condition.text, condition_hint[condition.kind]])
 }
 
@@ -192,35 +178,34 @@ condition_hint := {
 
 # ---- A rule is chosen, but something is missing ----
 
-refusals contains [60, "mfa.missing", text] if {
-	not own_affair
+refusals contains [60, {"rule": "mfa.missing", "text": text}] if {
 	chosen.mfa_seconds > 0
 	input.user.mfa_age_seconds == null
 	text := sprintf("role %s needs a second factor; prove yours and try again", [chosen.role])
 }
 
-refusals contains [60, "mfa.stale", text] if {
-	not own_affair
+refusals contains [60, {"rule": "mfa.stale", "text": text}] if {
 	input.user.mfa_age_seconds > chosen.mfa_seconds
 	is_number(input.user.mfa_age_seconds)
 	chosen.mfa_seconds > 0
 	text := sprintf("role %s needs a second factor not older than %s; prove yours again", [chosen.role, chosen.mfa_text])
 }
 
-refusals contains [61, "request.duration", text] if {
-	opening
+refusals contains [61, {"rule": "request.duration", "text": text}] if {
+	input.action in {"request", "activate", "connect", "extend", "checkout"}
 	chosen
 	not short_enough
 	text := sprintf("role %s allows at most %s; ask for %s or less", [chosen.role, chosen.max_text, chosen.max_text])
 }
 
-refusals contains [62, "break_glass.reason", "break-glass needs a reason; say what the emergency is"] if {
+refusals contains [62, {"rule": "break_glass.reason", "text": "break-glass needs a reason; say what the emergency is"}] if {
+	input.request.break_glass == true
 	break_glass
 	not explained
 }
 
-refusals contains [70, "request.approvals", text] if {
-	using
+refusals contains [70, {"rule": "request.approvals", "text": text}] if {
+	input.action in {"activate", "connect", "extend", "checkout"}
 	not approved
 	some quorum in chosen.quorums
 	not reached(quorum)

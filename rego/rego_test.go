@@ -27,11 +27,11 @@ func roles(t testing.TB) policy.Data {
 func engine(t testing.TB) *policy.Engine {
 	t.Helper()
 	// Longer than in service: a busy machine must not fail these tests.
-	e, err := policy.New(t.Context(), policy.Config{Bundle: rego.Bundle, Timeout: 10 * time.Second})
+	e, err := policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.SetData(t.Context(), roles(t)); err != nil {
+	if err := e.SetData(roles(t)); err != nil {
 		t.Fatal(err)
 	}
 	return e

@@ -118,7 +118,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 		t.Fatal(err)
 	}
 	h.broker = must(broker.New(ctx, broker.Config{
-		Store: db, Policy: must(policy.New(ctx, policy.Config{Bundle: rego.Bundle, Timeout: 5 * time.Second})), Node: "gw-1", Log: log,
+		Store: db, Policy: must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 5 * time.Second})), Node: "gw-1", Log: log,
 		UserCA: must(sshca.Create(ctx, v, sshca.User)), HostCA: must(sshca.Create(ctx, v, sshca.Host)), IdentityCA: must(sshca.Create(ctx, v, sshca.Identity)),
 		Signer: must(note.NewSigner(skey)), Verifier: must(note.NewVerifier(vkey)),
 	}))

@@ -116,7 +116,7 @@ func origin(c Config) string {
 }
 
 func (a *App) openBroker(ctx context.Context) error {
-	engine, err := policy.New(ctx, policy.Config{Bundle: rego.Bundle})
+	engine, err := policy.New(policy.Config{Bundle: rego.Bundle})
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func examine(ctx context.Context, path string) []finding {
 	} else {
 		ok("tls", "%d days left, %s", int(left.Hours()/24), c.Server.TLS.Mode)
 	}
-	if _, err := policy.New(ctx, policy.Config{Bundle: rego.Bundle}); err != nil {
+	if _, err := policy.New(policy.Config{Bundle: rego.Bundle}); err != nil {
 		bad("policy", err, "")
 	} else {
 		ok("policy", "the bundle compiles")

@@ -9,7 +9,7 @@ import (
 
 // rates runs the benchmarks that stand beside the code they measure.
 func rates(bed *bed, r *report) {
-	decide := bed.benchmark("./rego", "BenchmarkDecide$")
+	decide := bed.benchmark("./rego", "Benchmark(Decide|Bare)$")
 	sign := bed.benchmark("./vault/sshca", "BenchmarkSign$")
 	credential := bed.benchmark("./test/bench", "BenchmarkCredential")
 	commit := bed.benchmark("./broker/store", "BenchmarkAuditedCommit/sqlite")
@@ -29,6 +29,8 @@ func rates(bed *bed, r *report) {
 	r.table("Decisions, certificates, commits", []string{"what", "here", "goal"}, [][]string{
 		{"policy decision, p50 (500 users, 1,000 targets, 50 roles)", fmt.Sprintf("%.1f µs", get(decide, "Decide", "us-p50")), "30 µs"},
 		{"policy decision, p99", fmt.Sprintf("%.0f µs", get(decide, "Decide", "us-p99")), "200 µs"},
+		{"the same questions to a bare OPA policy without reasons, p50", fmt.Sprintf("%.1f µs", get(decide, "Bare", "us-p50")), ""},
+		{"the same, p99", fmt.Sprintf("%.0f µs", get(decide, "Bare", "us-p99")), ""},
 		{"policy decisions a second, one goroutine", whole(get(decide, "Decide", "decisions/s")), ""},
 		{"certificates a second, signing alone, one goroutine", whole(1e9 / get(sign, "Sign", "ns/op")), ""},
 		{"session certificates a second, policy asked and audited, one at a time", whole(get(credential, "/1", "certificates/s")), ""},

@@ -61,7 +61,7 @@ func newInside(b *testing.B) *inside {
 	vc := vault.Config{Backend: vault.NewMemory(), Keeper: must(keeper.File(key))(b)}
 	check(b, vault.Init(ctx, vc))
 	v := must(vault.Open(ctx, vc))(b)
-	engine := must(policy.New(ctx, policy.Config{Bundle: rego.Bundle, Timeout: 10 * time.Second}))(b)
+	engine := must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 10 * time.Second}))(b)
 	secret, public, err := audit.NewKey("drawbolt.example/log")
 	check(b, err)
 	in := &inside{db: db, dir: dir, signer: must(note.NewSigner(secret))(b)}

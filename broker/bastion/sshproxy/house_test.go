@@ -100,7 +100,7 @@ func newHouse(t testing.TB, opts ...option) *house {
 	vc := vault.Config{Backend: vault.NewMemory(), Keeper: must(keeper.File(root))(t)}
 	check(t, vault.Init(ctx, vc))
 	v := must(vault.Open(ctx, vc))(t)
-	engine := must(policy.New(ctx, policy.Config{Bundle: rego.Bundle, Timeout: 2 * time.Second}))(t)
+	engine := must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 2 * time.Second}))(t)
 	skey, vkey, err := note.GenerateKey(rand.Reader, "gw.example.com/audit")
 	check(t, err)
 	signer := must(note.NewSigner(skey))(t)

@@ -1,0 +1,247 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/types"
+)
+
+// The functions by which a bundle looks into the roles. They only look up: which
+// roles somebody has, and what their rules say about a question. What follows
+// from it is for the bundle to decide.
+var (
+	// drawbolt.roles(user) is the set of names of all roles that the user has
+	// by id or group, inherited ones too. user is an object like input.user.
+	rolesFunction = &ast.Builtin{
+		Name:        "drawbolt.roles",
+		Decl:        types.NewFunction(types.Args(types.A), types.NewSet(types.S)),
+		CanSkipBctx: true,
+	}
+	// drawbolt.rules(roles, action, question) is {"rules": [...], "recording": ...}:
+	// the rules of a set of roles that list the action and select the account and
+	// the target of the question, an object like input. The most specific come
+	// first, and of equally specific ones the strictest. In each, "unmet" are its
+	// conditions that do not hold in the question's environment, as {"kind",
+	// "text"}. Recording is "strict" when one of these rules asks for it.
+	rulesFunction = &ast.Builtin{
+		Name:        "drawbolt.rules",
+		Decl:        types.NewFunction(types.Args(types.NewSet(types.S), types.S, types.A), types.A),
+		CanSkipBctx: true,
+	}
+)
+
+// A function is one of these over the roles of one Data. It returns nil, which is
+// undefined, when it is asked something that is no question.
+type function struct {
+	decl *ast.Builtin
+	call func(operands []*ast.Term) *ast.Term
+}
+
+func (s *ruleset) functions() []function {
+	return []function{{rolesFunction, s.rolesOf}, {rulesFunction, s.rulesFor}}
+}
+
+// builtins are the functions as an evaluation takes them.
+func (s *ruleset) builtins() map[string]*topdown.Builtin {
+	out := map[string]*topdown.Builtin{}
+	for _, f := range s.functions() {
+		call := func(_ topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+			if result := f.call(operands); result != nil {
+				return iter(result)
+			}
+			return nil
+		}
+		out[f.decl.Name] = &topdown.Builtin{Decl: f.decl, Func: call}
+	}
+	return out
+}
+
+func (s *ruleset) rolesOf(operands []*ast.Term) *ast.Term {
+	p := parser{}
+	user := p.object("user", operands[0].Value, maxFields)
+	names := ast.NewSet(s.users[p.text(user, kID, maxString)]...)
+	for _, group := range p.array(user, kGroups, maxList) {
+		if group, ok := group.(ast.String); ok {
+			for _, role := range s.groups[string(group)] {
+				names.Add(role)
+			}
+		}
+	}
+	if p.err != nil {
+		return nil
+	}
+	return ast.NewTerm(names)
+}
+
+func (s *ruleset) rulesFor(operands []*ast.Term) *ast.Term {
+	p := parser{}
+	question := p.object("question", operands[2].Value, maxFields)
+	target := p.object("target", p.field(question, kTarget), maxFields)
+	labels := p.texts(p.object("target.labels", p.field(target, kLabels), maxList))
+	account, machine := p.text(question, kAccount, maxString), p.text(target, kName, maxString)
+	roles, isSet := operands[0].Value.(ast.Set)
+	action, isText := operands[1].Value.(ast.String)
+	if !isSet || !isText {
+		p.fail("roles are not a set, or the action is not a string")
+	}
+	now := p.moment(question)
+	if p.err != nil {
+		return nil
+	}
+	var found []*entry
+	roles.Foreach(func(role *ast.Term) {
+		if role, ok := role.Value.(ast.String); ok {
+			for _, e := range s.rules[string(role)][Action(action)] {
+				if e.matches(account, machine, labels) {
+					found = append(found, e)
+				}
+			}
+		}
+	})
+	slices.SortFunc(found, func(a, b *entry) int { return a.position - b.position })
+
+	recording, rules := kStandard, make([]*ast.Term, len(found))
+	for i, e := range found {
+		rules[i] = e.at(now)
+		if e.strict {
+			recording = kStrict
+		}
+	}
+	return ast.ObjectTerm(
+		[2]*ast.Term{kRules, ast.ArrayTerm(rules...)},
+		[2]*ast.Term{kRecording, recording},
+	)
+}
+
+// texts are the fields of o that are strings.
+func (p *parser) texts(o ast.Object) map[string]string {
+	out := make(map[string]string, o.Len())
+	o.Foreach(func(key, value *ast.Term) {
+		k, isText := key.Value.(ast.String)
+		if v, ok := value.Value.(ast.String); ok && isText {
+			out[string(k)] = string(v)
+		}
+	})
+	return out
+}
+
+// maxFields bounds the objects that the functions take.
+const maxFields = 32
+
+// moment takes the environment of a question apart.
+func (p *parser) moment(question ast.Object) *moment {
+	environment := p.object("environment", p.field(question, kEnvironment), maxFields)
+	m := &moment{
+		weekday: p.text(environment, kWeekday, maxString),
+		minute:  int(p.number(environment, kHour, 23)*60 + p.number(environment, kMinute, 59)),
+		ticket:  strings.TrimSpace(p.text(environment, kTicket, maxString)) != "",
+		window:  p.boolean(environment, kWindow),
+	}
+	if source := p.text(environment, kSource, maxString); source != "" {
+		var err error
+		if m.source, err = netip.ParseAddr(source); err != nil {
+			p.fail("environment.source: %w", err)
+		}
+		m.source = m.source.Unmap()
+	}
+	return m
+}
+
+// at is the rule as the bundle sees it at a moment.
+func (e *entry) at(m *moment) *ast.Term {
+	var unmet []*ast.Term
+	for _, c := range e.conditions {
+		if !c.holds(m) {
+			unmet = append(unmet, c.unmet)
+		}
+	}
+	if unmet == nil {
+		return e.term
+	}
+	return ast.ObjectTerm(append(e.fields, [2]*ast.Term{kUnmet, ast.ArrayTerm(unmet...)})...)
+}
+
+// ruleFields are the fields of a rule as the bundle sees it, but for "unmet".
+// Its answer is the whole decision that lets an ordinary request in by this rule,
+// so that the bundle need not put it together each time.
+func ruleFields(e *entry) [][2]*ast.Term {
+	value := func(v any) *ast.Term { return ast.NewTerm(ast.MustInterfaceToValue(v)) }
+	role, id, text := name(e.role), name(e.rule.ID), fmt.Sprintf("rule %s of role %s", e.rule.ID, e.role)
+	terms := [][2]*ast.Term{
+		{kRole, role},
+		{kApprovals, value(needs(e.rule.Approvals))},
+		{kMaxSeconds, value(int(e.rule.MaxDuration / time.Second))},
+		{kMFASeconds, value(int(e.rule.MFAWithin / time.Second))},
+		{kSession, value(session(e.rule.Session))},
+	}
+	answer := ast.NewObject(append(slices.Clip(terms),
+		[2]*ast.Term{kRule, id},
+		[2]*ast.Term{kAllow, ast.InternedTerm(true)},
+		[2]*ast.Term{kBreakGlass, ast.InternedTerm(false)},
+		[2]*ast.Term{kReasons, value([]any{map[string]any{"rule": "request.role", "text": text + " allows it"}})},
+	)...)
+	return slices.Clip(append(terms,
+		[2]*ast.Term{kID, id},
+		[2]*ast.Term{kText, name(text)},
+		[2]*ast.Term{kAnswer, ast.NewTerm(answer)},
+		[2]*ast.Term{kLevel, value(e.level)},
+		[2]*ast.Term{kMaxText, value(inWords(e.rule.MaxDuration))},
+		[2]*ast.Term{kMFAText, value(inWords(e.rule.MFAWithin))},
+		[2]*ast.Term{kQuorums, value(quorums(e.rule.Approvals))},
+	)) // clipped: at appends to it for many questions at once
+}
+
+func needs(ns []Need) []any {
+	out := make([]any, len(ns))
+	for i, n := range ns {
+		out[i] = map[string]any{"count": n.Count, "groups": n.Groups}
+	}
+	return out
+}
+
+// quorums turns needs into conditions that can be counted one by one although a
+// person who is in the groups of two needs counts for one of them only. By
+// Hall's theorem, distinct persons for all needs exist exactly when every subset
+// of the needs finds as many persons in its groups as it asks for together.
+func quorums(ns []Need) []any {
+	out := []any{}
+	for subset := 1; subset < 1<<len(ns); subset++ {
+		count := 0
+		var groups []string
+		for i, n := range ns {
+			if subset&(1<<i) != 0 {
+				count += n.Count
+				groups = append(groups, n.Groups...)
+			}
+		}
+		slices.Sort(groups)
+		groups = slices.Compact(groups)
+		out = append(out, map[string]any{"count": count, "groups": set(groups), "text": orList(groups)})
+	}
+	return out
+}
+
+func session(s SessionRules) map[string]any {
+	recording := s.Recording
+	if recording == "" {
+		recording = RecordingStrict // not said: the safe one
+	}
+	return map[string]any{
+		"recording": recording, "shell": s.Shell, "exec": s.Exec, "sftp": s.SFTP,
+		"forwards": s.Forwards, "agent": s.Agent, "x11": s.X11,
+	}
+}
+
+func set(ss []string) map[string]any {
+	m := make(map[string]any, len(ss))
+	for _, s := range ss {
+		m[s] = true
+	}
+	return m
+}
