@@ -55,12 +55,9 @@ func policyRule(r access.Rule) policy.Rule {
 		ID: r.ID, Targets: policy.Selector{Names: r.Targets.Names, Labels: r.Targets.Labels}, Accounts: r.Accounts,
 		MaxDuration: r.MaxDuration, MFAWithin: r.MFAWithin, Sources: r.Sources,
 		RequireTicket: r.RequireTicket, RequireMaintenanceWindow: r.RequireWindow,
-		// Recording is strict whatever the rule says.
-		Session: policy.SessionRules{
-			Recording: policy.RecordingStrict, Shell: r.Session.Shell, Exec: r.Session.Exec, SFTP: r.Session.SFTP,
-			Forwards: r.Session.Forwards, Agent: r.Session.Agent, X11: r.Session.X11,
-		},
+		Session: policy.SessionRules(r.Session),
 	}
+	p.Session.Recording = policy.RecordingStrict // whatever the rule says
 	for _, a := range r.Actions {
 		p.Actions = append(p.Actions, policy.Action(a))
 	}
@@ -199,7 +196,9 @@ func ruling(d policy.Decision) access.Ruling {
 }
 
 func sessionRules(r policy.SessionRules) access.SessionRules {
-	return access.SessionRules{Recording: policy.RecordingStrict, Shell: r.Shell, Exec: r.Exec, SFTP: r.SFTP, Forwards: r.Forwards, Agent: r.Agent, X11: r.X11}
+	out := access.SessionRules(r)
+	out.Recording = policy.RecordingStrict
+	return out
 }
 
 func needs(list []policy.Need) []access.Need {

@@ -47,7 +47,7 @@ func TestLife(t *testing.T) {
 		}
 
 		l := h.session("alice", c)
-		if l.Session.State != access.Opening || l.Session.Account != "root" || l.Target.Name != "db01" || !l.Rules.Shell || l.Rules.SFTP || l.Rules.Recording != "strict" {
+		if l.Session.State != access.Opening || l.Session.Account != "root" || l.Target.Name != "db01" || !l.Rules.Shell || len(l.Rules.Files) > 0 || l.Rules.Recording != "strict" {
 			t.Errorf("opened: %+v, rules %+v", l.Session, l.Rules)
 		}
 		if left := l.End().Sub(h.clock.now()); left > 30*time.Minute || left < 29*time.Minute {

@@ -149,7 +149,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		if err := g.Activate(tx.Now()); err != nil {
 			return e, err
 		}
-		g.Rules = narrow(g.Rules, sessionRules(decision.Rules))
+		g.Rules = g.Rules.Narrow(sessionRules(decision.Rules))
 		if err := tx.SaveGrant(ctx, g); err != nil {
 			return e, err
 		}
@@ -216,16 +216,6 @@ func unchanged(t *access.Target, g *access.Grant, r *access.Request) error {
 	return &access.Error{Kind: access.ErrDenied, Code: "DB-2010", Rule: "grant.digest",
 		Text: fmt.Sprintf("%s is not what was approved any more: its address or its host keys have changed", t.Name),
 		Next: fmt.Sprintf("drawbolt end %s, then ask again", r.ID)}
-}
-
-// narrow keeps what both allow: a role that was widened after the approval
-// widens nothing, one that was narrowed narrows at once.
-func narrow(granted, now access.SessionRules) access.SessionRules {
-	return access.SessionRules{
-		Recording: now.Recording,
-		Shell:     granted.Shell && now.Shell, Exec: granted.Exec && now.Exec, SFTP: granted.SFTP && now.SFTP,
-		Forwards: granted.Forwards && now.Forwards, Agent: granted.Agent && now.Agent, X11: granted.X11 && now.X11,
-	}
 }
 
 // Credential issues the certificate with which the bastion logs in for this

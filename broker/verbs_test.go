@@ -19,7 +19,7 @@ import (
 var refuseAll = fstest.MapFS{"none.rego": {Data: []byte(`package drawbolt
 decision := {
 	"allow": false, "role": "", "rule": "", "approvals": [], "max_seconds": 0, "mfa_seconds": 0, "break_glass": false,
-	"session": {"recording": "strict", "shell": false, "exec": false, "sftp": false, "forwards": false, "agent": false, "x11": false},
+	"session": {"recording": "strict", "shell": false, "exec": false, "agent": false, "x11": false, "commands": [], "files": [], "forwards": []},
 	"reasons": [{"rule": "none", "text": "nobody may do anything"}],
 }`)}}
 

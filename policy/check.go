@@ -11,15 +11,16 @@ import (
 
 // Limits of Data, far above what is sensible.
 const (
-	maxRoles       = 10_000
-	maxRules       = 100_000 // of all roles together
-	maxRuleList    = 1_000   // names, accounts, label values, networks, ... of one rule
-	maxMembers     = 100_000 // groups or users of one role
-	maxLabels      = 32      // label keys of one selector
-	maxNeeds       = 4       // each further need doubles the quorums to check
-	maxApprovers   = 100     // persons of one need
-	maxName        = 512     // bytes of a name, id, group, label, account
-	maxRuleMinutes = 366 * 24 * 60
+	maxRoles        = 10_000
+	maxRules        = 100_000 // of all roles together
+	maxRuleList     = 1_000   // names, accounts, label values, networks, ... of one rule
+	maxMembers      = 100_000 // groups or users of one role
+	maxLabels       = 32      // label keys of one selector
+	maxNeeds        = 4       // each further need doubles the quorums to check
+	maxApprovers    = 100     // persons of one need
+	maxSessionRules = 100     // commands, files or forwards of one rule
+	maxName         = 512     // bytes of a name, id, group, label, account
+	maxRuleMinutes  = 366 * 24 * 60
 )
 
 // carried are the actions that no rule lists, and why.
@@ -131,6 +132,14 @@ func checkRule(r *Rule) error {
 			return errors.New("approvals: no group is named that could approve")
 		}
 		if err := checkNames("approvals: groups", n.Groups); err != nil {
+			return err
+		}
+	}
+	for _, list := range [][]string{r.Session.Commands, r.Session.Files, r.Session.Forwards} {
+		if len(list) > maxSessionRules {
+			return fmt.Errorf("session: %d entries, at most %d are taken", len(list), maxSessionRules)
+		}
+		if err := checkNames("session", list); err != nil {
 			return err
 		}
 	}

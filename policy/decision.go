@@ -42,13 +42,14 @@ const (
 
 // SessionRules say what may be done inside a session.
 type SessionRules struct {
-	Recording string `json:"recording"` // RecordingStrict when any matching rule says so
-	Shell     bool   `json:"shell"`
-	Exec      bool   `json:"exec"`
-	SFTP      bool   `json:"sftp"`
-	Forwards  bool   `json:"forwards"`
-	Agent     bool   `json:"agent"`
-	X11       bool   `json:"x11"`
+	Recording string   `json:"recording"` // RecordingStrict when any matching rule says so
+	Shell     bool     `json:"shell"`
+	Exec      bool     `json:"exec"`
+	Agent     bool     `json:"agent"` // the user's key agent
+	X11       bool     `json:"x11"`
+	Commands  []string `json:"commands"` // the only ones that exec allows; empty: any
+	Files     []string `json:"files"`    // "download /var/log/* max 100MiB", ...
+	Forwards  []string `json:"forwards"` // "local db.internal:5432", ...
 }
 
 // A Reason is one sentence for a person, and the id of the policy rule that
@@ -73,6 +74,8 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	for i, n := range d.Approvals {
 		approvals[i] = Need{Count: n.Count, Groups: list(n.Groups)}
 	}
+	rules := d.Rules
+	rules.Commands, rules.Files, rules.Forwards = list(rules.Commands), list(rules.Files), list(rules.Forwards)
 	reasons := d.Reasons
 	if reasons == nil {
 		reasons = []Reason{}
@@ -92,7 +95,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 		PolicyDigest string       `json:"policy_digest"`
 		DataDigest   string       `json:"data_digest"`
 	}{
-		d.ID, d.Allow, d.Role, d.Rule, approvals, int64(d.MaxDuration / time.Second), d.Rules,
+		d.ID, d.Allow, d.Role, d.Rule, approvals, int64(d.MaxDuration / time.Second), rules,
 		int64(d.MFAWithin / time.Second), d.BreakGlass, reasons, d.InputHash, d.PolicyDigest, d.DataDigest,
 	})
 }

@@ -233,8 +233,8 @@ func session(s SessionRules) map[string]any {
 		recording = RecordingStrict // not said: the safe one
 	}
 	return map[string]any{
-		"recording": recording, "shell": s.Shell, "exec": s.Exec, "sftp": s.SFTP,
-		"forwards": s.Forwards, "agent": s.Agent, "x11": s.X11,
+		"recording": recording, "shell": s.Shell, "exec": s.Exec, "agent": s.Agent, "x11": s.X11,
+		"commands": list(s.Commands), "files": list(s.Files), "forwards": list(s.Forwards),
 	}
 }
 

@@ -29,8 +29,8 @@ var (
 	kAnswer, kLevel, kMaxText, kMFAText, kQuorums        = name("answer"), name("level"), name("max_text"), name("mfa_text"), name("quorums")
 	kStandard, kStrict                                   = name(RecordingStandard), name(RecordingStrict)
 
-	kRecording, kShell, kExec, kSFTP, kForwards, kAgent, kX11 = name("recording"), name("shell"), name("exec"), name("sftp"),
-		name("forwards"), name("agent"), name("x11")
+	kRecording, kShell, kExec, kAgent, kX11 = name("recording"), name("shell"), name("exec"), name("agent"), name("x11")
+	kCommands, kFiles, kForwards            = name("commands"), name("files"), name("forwards")
 )
 
 func name(s string) *ast.Term { return ast.StringTerm(s) }
@@ -144,14 +144,7 @@ func parseDecision(v ast.Value, d *Decision) error {
 	d.Rule = p.text(o, kRule, maxName)
 	for _, n := range p.array(o, kApprovals, maxNeeds) {
 		no := p.object("approvals", n, 2)
-		need := Need{Count: int(p.number(no, kCount, maxApprovers))}
-		for _, g := range p.array(no, kGroups, maxRuleList) {
-			s, ok := g.(ast.String)
-			if !ok || s == "" {
-				p.fail("approvals: a group is not a name")
-			}
-			need.Groups = append(need.Groups, string(s))
-		}
+		need := Need{Count: int(p.number(no, kCount, maxApprovers)), Groups: p.list(no, kGroups, maxRuleList)}
 		if need.Count < 1 || len(need.Groups) == 0 {
 			p.fail("approvals: a need asks for nobody")
 		}
@@ -160,15 +153,16 @@ func parseDecision(v ast.Value, d *Decision) error {
 	d.MaxDuration = time.Duration(p.number(o, kMaxSeconds, maxRuleMinutes*60)) * time.Second
 	d.MFAWithin = time.Duration(p.number(o, kMFASeconds, maxRuleMinutes*60)) * time.Second
 	d.BreakGlass = p.boolean(o, kBreakGlass)
-	so := p.object("session", p.field(o, kSession), 7)
+	so := p.object("session", p.field(o, kSession), 8)
 	d.Rules = SessionRules{
 		Recording: p.text(so, kRecording, 16),
 		Shell:     p.boolean(so, kShell),
 		Exec:      p.boolean(so, kExec),
-		SFTP:      p.boolean(so, kSFTP),
-		Forwards:  p.boolean(so, kForwards),
 		Agent:     p.boolean(so, kAgent),
 		X11:       p.boolean(so, kX11),
+		Commands:  p.list(so, kCommands, maxSessionRules),
+		Files:     p.list(so, kFiles, maxSessionRules),
+		Forwards:  p.list(so, kForwards, maxSessionRules),
 	}
 	if r := d.Rules.Recording; r != RecordingStandard && r != RecordingStrict {
 		p.fail("session: recording is %q", r)
@@ -252,6 +246,18 @@ func (p *parser) array(o ast.Object, name *ast.Term, max int) []ast.Value {
 	}
 	out := make([]ast.Value, 0, a.Len())
 	a.Foreach(func(t *ast.Term) { out = append(out, t.Value) })
+	return out
+}
+
+// list is a list of strings that are not empty; nil when it is empty.
+func (p *parser) list(o ast.Object, name *ast.Term, max int) (out []string) {
+	for _, v := range p.array(o, name, max) {
+		s, ok := v.(ast.String)
+		if !ok || s == "" || len(s) > maxName {
+			p.fail("%s: an entry is not a string of 1 to %d bytes", text(name), maxName)
+		}
+		out = append(out, string(s))
+	}
 	return out
 }
 

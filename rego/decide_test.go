@@ -37,7 +37,7 @@ func TestDecide(t *testing.T) {
 	}
 	if d.Role != "db-admin" || d.Rule != "prod" || d.MaxDuration != 4*time.Hour || d.MFAWithin != time.Hour ||
 		len(d.Approvals) != 1 || d.Approvals[0].Count != 1 || !slices.Equal(d.Approvals[0].Groups, []string{"db-leads"}) ||
-		!d.Rules.Shell || d.Rules.SFTP || d.Rules.Recording != policy.RecordingStandard || d.BreakGlass {
+		!d.Rules.Shell || len(d.Rules.Files) > 0 || d.Rules.Recording != policy.RecordingStandard || d.BreakGlass {
 		t.Errorf("got %+v", d)
 	}
 

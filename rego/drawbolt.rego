@@ -65,8 +65,8 @@ nothing := {
 	"approvals": [],
 	"max_seconds": 0,
 	"session": {
-		"recording": "strict", "shell": false, "exec": false, "sftp": false,
-		"forwards": false, "agent": false, "x11": false,
+		"recording": "strict", "shell": false, "exec": false, "agent": false, "x11": false,
+		"commands": [], "files": [], "forwards": [],
 	},
 	"mfa_seconds": 0,
 	"break_glass": false,

@@ -105,8 +105,8 @@ test_request_terms if {
 	d.mfa_seconds == 3600
 	d.break_glass == false
 	d.session == {
-		"recording": "standard", "shell": true, "exec": true, "sftp": false,
-		"forwards": false, "agent": false, "x11": false,
+		"recording": "standard", "shell": true, "exec": true, "agent": false, "x11": false,
+		"commands": [], "files": [], "forwards": [],
 	}
 }
 

@@ -1,8 +1,8 @@
 package access
 
 import (
+	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -48,17 +48,6 @@ const maxNeeds = 8
 type Need struct {
 	Count  int
 	Groups []string
-}
-
-// SessionRules say what a session may do and how it is recorded.
-type SessionRules struct {
-	Recording string // "strict" always: no recording, no session
-	Shell     bool
-	Exec      bool
-	SFTP      bool
-	Forwards  bool
-	Agent     bool
-	X11       bool
 }
 
 // Validate checks the form of the role. Whether names it refers to exist, and
@@ -139,8 +128,8 @@ func (r *Rule) validate() error {
 	if r.MFAWithin < 0 || r.MFAWithin > 24*time.Hour {
 		return Invalid("rule %s: the age of the second factor must be within 24h", r.ID)
 	}
-	if !slices.Contains([]string{"", "strict"}, r.Session.Recording) {
-		return Invalid("rule %s: recording must be strict", r.ID)
+	if err := r.Session.validate(); err != nil {
+		return fmt.Errorf("rule %s: %w", r.ID, err)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func Authorize(rules access.SessionRules, action Action) error {
 	case Exec:
 		return allowed(rules.Exec, action)
 	case SFTP:
-		return allowed(rules.SFTP, action)
+		return allowed(len(rules.Files) > 0, action)
 	case Forward, Agent, X11:
 		return refusal(fmt.Sprintf("%s is never allowed: it cannot be recorded", action), action)
 	default:
@@ -67,6 +67,19 @@ func AuthorizeHop(action Action) error {
 	default:
 		return refusal("this hop only leads to targets", action)
 	}
+}
+
+// AuthorizeCommand says whether a command may be run, besides Exec being allowed.
+func AuthorizeCommand(rules access.SessionRules, command string) error {
+	if len(rules.Commands) == 0 {
+		return nil
+	}
+	for _, text := range rules.Commands {
+		if rule, err := access.ParseCommandRule(text); err == nil && rule.Matches(command) {
+			return nil
+		}
+	}
+	return &access.Error{Kind: access.ErrDenied, Code: "DB-2404", Text: "the role does not allow this command", Rule: "session.command"}
 }
 
 func allowed(yes bool, action Action) error {

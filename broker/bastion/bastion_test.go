@@ -13,14 +13,14 @@ import (
 )
 
 func TestAuthorize(t *testing.T) {
-	all := access.SessionRules{Shell: true, Exec: true, SFTP: true, Forwards: true, Agent: true, X11: true}
+	all := access.SessionRules{Shell: true, Exec: true, Files: []string{"upload *"}, Forwards: []string{"local *:*"}, Agent: true, X11: true}
 	free := []Action{OpenSession, Terminal, Env, Resize, Signal, EndOutput, Exit, KeepAlive, LastOne, HostKeys}
 	for _, a := range free {
 		if err := Authorize(access.SessionRules{}, a); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}
 	}
-	for a, rules := range map[Action]access.SessionRules{Shell: {Shell: true}, Exec: {Exec: true}, SFTP: {SFTP: true}} {
+	for a, rules := range map[Action]access.SessionRules{Shell: {Shell: true}, Exec: {Exec: true}, SFTP: {Files: []string{"upload *"}}} {
 		if err := Authorize(rules, a); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}
@@ -31,7 +31,7 @@ func TestAuthorize(t *testing.T) {
 		case Exec:
 			without.Exec = false
 		case SFTP:
-			without.SFTP = false
+			without.Files = nil
 		}
 		if err := Authorize(without, a); !errors.Is(err, access.ErrDenied) {
 			t.Errorf("%s without its rule: %v", a, err)
@@ -50,6 +50,20 @@ func TestAuthorize(t *testing.T) {
 	}
 	if err := AuthorizeHop(Jump); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAuthorizeCommand(t *testing.T) {
+	if err := AuthorizeCommand(access.SessionRules{Exec: true}, "anything; at all"); err != nil {
+		t.Error(err)
+	}
+	rules := access.SessionRules{Exec: true, Commands: []string{"uptime", "cat /var/log/*", "not a * rule;"}}
+	for command, want := range map[string]bool{
+		"uptime": true, "cat /var/log/x": true, "uptime; id": false, "cat /etc/shadow": false, "not a x rule;": false, "": false,
+	} {
+		if err := AuthorizeCommand(rules, command); (err == nil) != want || err != nil && !errors.Is(err, access.ErrDenied) {
+			t.Errorf("%q: %v", command, err)
+		}
 	}
 }
 

@@ -47,13 +47,14 @@ type ApproverNeed struct {
 
 // SessionRules say what a session may do.
 type SessionRules struct {
-	Recording string `json:"recording,omitempty"`
-	Shell     bool   `json:"shell,omitempty"`
-	Exec      bool   `json:"exec,omitempty"`
-	SFTP      bool   `json:"sftp,omitempty"`
-	Forwards  bool   `json:"forwards,omitempty"`
-	Agent     bool   `json:"agent,omitempty"`
-	X11       bool   `json:"x11,omitempty"`
+	Recording string   `json:"recording,omitempty"`
+	Shell     bool     `json:"shell,omitempty"`
+	Exec      bool     `json:"exec,omitempty"`
+	Agent     bool     `json:"agent,omitempty"` // the user's key agent
+	X11       bool     `json:"x11,omitempty"`
+	Commands  []string `json:"commands,omitempty"` // the only ones that exec allows; empty: any
+	Files     []string `json:"files,omitempty"`    // "download /var/log/* max 100MiB", ...
+	Forwards  []string `json:"forwards,omitempty"` // "local db.internal:5432", ...
 }
 
 // Roles lists roles.

@@ -163,9 +163,23 @@ func (c *channel) authorize(req *gossh.Request) (bastion.Action, error) {
 // allows asks whether the grant allows an action: with its rules as they were
 // at the login until the session is open, and then with those of the session.
 func (c *channel) allows(action bastion.Action) error {
+	return bastion.Authorize(c.now(), action)
+}
+
+// allowsStart is allows for a start, whose command counts too.
+func (c *channel) allowsStart(st start) error {
+	err := c.allows(st.action)
+	if err == nil && st.action == bastion.Exec {
+		err = bastion.AuthorizeCommand(c.now(), st.command)
+	}
+	return err
+}
+
+// now are the rules of this moment.
+func (c *channel) now() access.SessionRules {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return bastion.Authorize(c.rules, action)
+	return c.rules
 }
 
 // opened takes over the session's rules, which may have become narrower since
@@ -174,7 +188,7 @@ func (c *channel) opened(s *bastion.Session, st start) error {
 	c.mu.Lock()
 	c.rules = s.Live.Rules
 	c.mu.Unlock()
-	err := c.allows(st.action)
+	err := c.allowsStart(st)
 	if err == nil && c.term != nil {
 		err = c.allows(bastion.Terminal)
 	}
@@ -222,7 +236,11 @@ func (c *channel) before(req *gossh.Request) (*start, error) {
 		return &start{req: req, action: action, kind: "shell"}, nil
 	case bastion.Exec:
 		e, err := parseExec(req.Payload)
-		return &start{req: req, action: action, kind: "exec", command: e.Command}, err
+		st := &start{req: req, action: action, kind: "exec", command: e.Command}
+		if err == nil {
+			err = c.allowsStart(*st)
+		}
+		return st, err
 	case bastion.SFTP:
 		return &start{req: req, action: action, kind: "exec", command: "subsystem sftp", subsystem: "sftp"}, nil
 	default:

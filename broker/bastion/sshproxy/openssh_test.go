@@ -399,7 +399,11 @@ func TestForwardsAreRefused(t *testing.T) {
 func TestSFTP(t *testing.T) {
 	for name, allowed := range map[string]bool{"allowed": true, "refused": false} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t, func(o *options) { o.rules.SFTP = allowed })
+			h := newHouse(t, func(o *options) {
+				if allowed {
+					o.rules.Files = []string{"upload *", "download *"}
+				}
+			})
 			h.realTarget("db01")
 			h.grant("alice", "db01", time.Hour)
 			dir := t.TempDir()
@@ -422,6 +426,37 @@ func TestSFTP(t *testing.T) {
 				t.Errorf("got %q, %+v", got, s)
 			}
 		})
+	}
+}
+
+// With commands named, nothing else runs: not by quoting, not by a newline, not
+// by a variable that the client sends.
+func TestCommandRules(t *testing.T) {
+	h := newHouse(t, func(o *options) {
+		o.rules.Shell, o.rules.Exec, o.rules.Commands = false, true, []string{"echo exactly; echo this", "printf %s *"}
+	})
+	h.realTarget("db01")
+	h.grant("alice", "db01", time.Hour)
+	login := me(t) + "@db01"
+	for command, want := range map[string]string{"echo exactly; echo this": "exactly\nthis\n", "printf %s word": "word"} {
+		if out, errs, code := play(t, h.ssh("alice", login, command)); code != 0 || out != want {
+			t.Errorf("%q: got %q, exit %d, %s", command, out, code, errs)
+		}
+	}
+	for _, command := range []string{
+		"echo exactly", "echo exactly; echo this; id", "printf %s 'a b'", "printf %s a;id", "printf %s a\nid", "printf %s $PATH", "printf %s -v", "id",
+	} {
+		out, errs, code := play(t, h.ssh("alice", "-o", "SendEnv=LANG", login, command))
+		if code == 0 || out != "" || !strings.Contains(errs, "the role does not allow this command") {
+			t.Errorf("%q ran: got %q, exit %d, %s", command, out, code, errs)
+		}
+	}
+	if out, _, code := play(t, h.ssh("alice", login)); code == 0 || out != "" {
+		t.Errorf("a shell was had: %q", out)
+	}
+	h.wantRefusal("channel request exec: the role does not allow this command")
+	if n := len(h.sessions()); n != 2 {
+		t.Errorf("%d sessions were opened", n)
 	}
 }
 
