@@ -79,16 +79,27 @@ func (s *Session) Go(wg *sync.WaitGroup, f func()) {
 // Credential gives the certificate with which the session logs in at its
 // target, for a key that lives as long as the session.
 func (s *Session) Credential(ctx context.Context, key ssh.PublicKey) (*ssh.Certificate, error) {
-	cert, err := s.bastion.cfg.Broker.Credential(ctx, s.Live, key)
+	cert, err := Apart(func() (*ssh.Certificate, error) { return s.bastion.cfg.Broker.Credential(ctx, s.Live, key) })
 	if err != nil {
 		return nil, fmt.Errorf("credential for session %s: %w", s.Live.Session.ID, err)
 	}
 	return cert, nil
 }
 
+// HopCredential gives the certificate with which the session passes through
+// the hop of that index on the way to its target.
+func (s *Session) HopCredential(ctx context.Context, hop int, key ssh.PublicKey) (*ssh.Certificate, error) {
+	cert, err := s.bastion.cfg.Broker.HopCredential(ctx, s.Live, hop, key)
+	if err != nil {
+		return nil, fmt.Errorf("credential of hop %d for session %s: %w", hop, s.Live.Session.ID, err)
+	}
+	return cert, nil
+}
+
 // Started says that the target has answered and the program runs.
 func (s *Session) Started(ctx context.Context) error {
-	if err := s.bastion.cfg.Broker.Started(ctx, s.Live); err != nil {
+	_, err := Apart(func() (struct{}, error) { return struct{}{}, s.bastion.cfg.Broker.Started(ctx, s.Live) })
+	if err != nil {
 		return fmt.Errorf("start session %s: %w", s.Live.Session.ID, err)
 	}
 	return nil

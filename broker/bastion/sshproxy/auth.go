@@ -62,8 +62,12 @@ func (a *attempt) config(c *gossh.ServerConfig) *gossh.ServerConfig {
 	c.PublicKeyAuthAlgorithms = userKeys
 	c.NoClientAuthCallback = refuseNone
 	c.PreAuthConnCallback = func(pre gossh.ServerPreAuthConn) { a.pre = pre }
-	c.PublicKeyCallback = a.offered
-	c.VerifiedPublicKeyCallback = a.proven
+	c.PublicKeyCallback = func(meta gossh.ConnMetadata, key gossh.PublicKey) (*gossh.Permissions, error) {
+		return bastion.Apart(func() (*gossh.Permissions, error) { return a.offered(meta, key) })
+	}
+	c.VerifiedPublicKeyCallback = func(meta gossh.ConnMetadata, key gossh.PublicKey, p *gossh.Permissions, algorithm string) (*gossh.Permissions, error) {
+		return bastion.Apart(func() (*gossh.Permissions, error) { return a.proven(meta, key, p, algorithm) })
+	}
 	return c
 }
 

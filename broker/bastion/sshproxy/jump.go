@@ -17,7 +17,14 @@ import (
 // is dialled: the host must be the name of a target that the person may know,
 // and the connection inside the channel ends here. The port says nothing.
 func (l *link) jump(sc *gossh.ServerConn, who login, nc gossh.NewChannel) {
-	target, signer, err := l.lookUp(who, nc.ExtraData())
+	var target access.Target
+	var signer gossh.Signer
+	d, err := parseDirectTCPIP(nc.ExtraData())
+	if err != nil {
+		err = access.Invalid("%v", err)
+	} else {
+		target, signer, err = l.lookUp(l.conn.ctx, who.by, d.Host)
+	}
 	if err != nil {
 		l.refused(who, nil, "channel direct-tcpip", err)
 		nc.Reject(gossh.ConnectionFailed, l.explain(l.conn.ctx, err))
@@ -75,20 +82,16 @@ func (l *link) serve(hostKey gossh.Signer) {
 }
 
 // lookUp finds the target that a hop asks for, and the key that answers as it.
-func (l *link) lookUp(who login, payload []byte) (access.Target, gossh.Signer, error) {
-	d, err := parseDirectTCPIP(payload)
-	if err != nil {
-		return access.Target{}, nil, access.Invalid("%v", err)
-	}
-	name := strings.ToLower(strings.TrimSuffix(d.Host, "."))
+func (s *Server) lookUp(ctx context.Context, by access.Caller, host string) (access.Target, gossh.Signer, error) {
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
 	if err := access.CheckTargetName(name); err != nil {
 		return access.Target{}, nil, err
 	}
-	view, err := l.broker.FindTarget(l.conn.ctx, who.by, name)
+	view, err := s.broker.FindTarget(ctx, by, name)
 	if err != nil {
 		return access.Target{}, nil, err
 	}
-	signer, err := l.hosts.signer(l.conn.ctx, view.Target)
+	signer, err := s.hosts.signer(ctx, view.Target)
 	return view.Target, signer, err
 }
 
@@ -147,7 +150,9 @@ func (h *hosts) signer(ctx context.Context, target access.Target) (gossh.Signer,
 	if ok && c.name == target.Name && now.Before(c.renew) {
 		return c.signer, nil
 	}
-	cert, err := h.broker.HostCertificate(ctx, target, h.key.PublicKey())
+	cert, err := bastion.Apart(func() (*gossh.Certificate, error) {
+		return h.broker.HostCertificate(ctx, target, h.key.PublicKey())
+	})
 	if err != nil {
 		return nil, err
 	}
