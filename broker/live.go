@@ -17,6 +17,7 @@ type Live struct {
 	Session access.Session
 	Grant   access.Grant
 	Target  access.Target
+	Hops    []access.Target // on the way to Target, in order; see access.Target.Via
 	Caller  access.Caller
 	Rules   access.SessionRules
 
@@ -25,6 +26,8 @@ type Live struct {
 	cancel  context.CancelCauseFunc
 	notices chan string
 
+	// rules are Rules, narrowed by what the policy has said since; see Allowed.
+	rules atomic.Pointer[access.SessionRules]
 	// over is set once, when the right to go on is gone. It is what Check
 	// loads before every chunk.
 	over atomic.Pointer[access.Error]
@@ -43,6 +46,7 @@ var warnings = []time.Duration{5 * time.Minute, time.Minute}
 
 func (b *Broker) newLive(s access.Session, g access.Grant, t access.Target, by access.Caller) *Live {
 	l := &Live{Session: s, Grant: g, Target: t, Caller: by, Rules: g.Rules, now: b.c.Now, notices: make(chan string, 8)}
+	l.rules.Store(&l.Rules)
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.setEnd(g.End)
 	return l
@@ -71,6 +75,18 @@ func (l *Live) overdue() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !time.Now().Before(l.deadline)
+}
+
+// Allowed are the session's rules as they are now: those from the opening, and
+// of these only what a role that was changed since still allows. Whoever began
+// something under rules asks again when the pointer is another one. The rules
+// are not to be changed.
+func (l *Live) Allowed() *access.SessionRules { return l.rules.Load() }
+
+// narrow takes over what the policy says now.
+func (l *Live) narrow(now access.SessionRules) {
+	rules := l.Rules.Narrow(now)
+	l.rules.Store(&rules)
 }
 
 // End is the deadline as it is now; an extension moves it.

@@ -31,7 +31,7 @@ type Session struct {
 	TargetID   string
 	TargetName string
 	Account    string
-	Kind       string // "shell" or "exec"
+	Kind       string // "shell", "exec" or "forward"
 	Command    string // of an exec
 	Source     string // the peer's address
 	Client     string // the client's version string, as it said

@@ -34,11 +34,12 @@ const (
 	Resize Stream = 4 // the terminal's new size, as "80x24"
 	Mark   Stream = 5 // a remark of the recorder, as text
 	Exit   Stream = 6 // the exit status, as decimal digits
+	File   Stream = 7 // something about a file that is carried, see FileEvent
 )
 
-// codes are the letters of the streams in a file. Stderr has none in asciicast
-// and is written as "o" after a comment line.
-var codes = [...]byte{Input: 'i', Output: 'o', Stderr: 'e', Resize: 'r', Mark: 'm', Exit: 'x'}
+// codes are the letters of the streams in a file. Stderr and File have none in
+// asciicast: they are written as "o" and as "m" after a comment line.
+var codes = [...]byte{Input: 'i', Output: 'o', Stderr: 'e', Resize: 'r', Mark: 'm', Exit: 'x', File: 'f'}
 
 // String returns the letter of the stream as it stands in a file.
 func (s Stream) String() string {
@@ -49,11 +50,23 @@ func (s Stream) String() string {
 }
 
 // Valid reports whether s is one of the streams named here.
-func (s Stream) Valid() bool { return s >= Input && s <= Exit }
+func (s Stream) Valid() bool { return s >= Input && s <= File }
 
 // text reports whether a chunk of the stream may end inside a character, so
 // that the tail belongs to the next chunk.
 func (s Stream) text() bool { return s == Input || s == Output || s == Stderr }
+
+// stock returns the stream as which stock players see s.
+func (s Stream) stock() Stream {
+	switch s {
+	case Stderr:
+		return Output
+	case File:
+		return Mark
+	default:
+		return s
+	}
+}
 
 func streamOf(code byte) (Stream, bool) {
 	for s, c := range codes {
@@ -74,7 +87,7 @@ type Event struct {
 // A Header says what was recorded.
 type Header struct {
 	ID       string    // of the session; printable ASCII without spaces, at most 128 bytes
-	Kind     string    // "shell" or "exec"
+	Kind     string    // "shell", "exec" or "forward"
 	Started  time.Time // whole microseconds, UTC
 	Width    int       // columns at the start; 80 when zero
 	Height   int       // rows at the start; 24 when zero

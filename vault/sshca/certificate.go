@@ -107,10 +107,11 @@ type Certificate struct {
 	SourceAddress netip.Prefix
 
 	// What a user certificate permits beyond running one command without a
-	// terminal. X11 forwarding and ~/.ssh/rc are never permitted.
+	// terminal. ~/.ssh/rc is never permitted.
 	PermitPTY             bool
 	PermitPortForwarding  bool
 	PermitAgentForwarding bool
+	PermitX11Forwarding   bool
 }
 
 // unsigned checks c and returns the certificate without nonce, serial and
@@ -165,6 +166,7 @@ func (c Certificate) unsigned() (*ssh.Certificate, error) {
 		"permit-pty":              c.PermitPTY,
 		"permit-port-forwarding":  c.PermitPortForwarding,
 		"permit-agent-forwarding": c.PermitAgentForwarding,
+		"permit-X11-forwarding":   c.PermitX11Forwarding,
 	} {
 		if permit {
 			cert.Extensions[name] = ""
