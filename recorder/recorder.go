@@ -48,6 +48,8 @@ type (
 	Event = cast.Event
 	// A Header says what is recorded.
 	Header = cast.Header
+	// A FileEvent says something about a file that is carried.
+	FileEvent = cast.FileEvent
 )
 
 // The streams that Recording.Write takes.

@@ -165,6 +165,7 @@ func TestRecordSealOpen(t *testing.T) {
 		rec.Write(Output, []byte(big)),
 		rec.Resize(132, 50),
 		rec.Mark("sent a file"),
+		rec.File(FileEvent{What: "close", Number: 1, Direction: "upload", Path: "/srv/x", Size: 2, Result: "ok"}),
 	}
 	if err := errors.Join(steps...); err != nil {
 		t.Fatal(err)
@@ -179,6 +180,7 @@ func TestRecordSealOpen(t *testing.T) {
 	want := map[Stream]string{
 		Input: "ls\r", Output: "caf\xc3\xa9 \xff\x00 done\r\n" + big, Stderr: "oh\n",
 		cast.Resize: "132x50", cast.Mark: "sent a file", cast.Exit: "3",
+		cast.File: `{"what":"close","file":1,"direction":"upload","path":"/srv/x","size":2,"result":"ok"}`,
 	}
 	for k, v := range want {
 		if got[k] != v {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/drawbolt/drawbolt/recorder/cast"
@@ -19,7 +20,8 @@ type Recording struct {
 	r     *Recorder
 	id    string
 	began time.Time
-	file  *os.File // the journal
+	kept  atomic.Int32 // copies begun
+	file  *os.File     // the journal
 
 	sealing sync.Mutex // held while sealing; taken before mu
 	sealed  *Sealed
@@ -67,6 +69,17 @@ func (rec *Recording) Mark(text string) error {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return rec.append(cast.Mark, []byte(text[:min(len(text), maxData)]))
+}
+
+// File records something about a file that is carried.
+func (rec *Recording) File(e FileEvent) error {
+	data, err := e.MarshalText()
+	if err != nil {
+		return fmt.Errorf("record a file: %w", err)
+	}
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return rec.append(cast.File, data)
 }
 
 // Err returns the error that ended the recording, if one did.

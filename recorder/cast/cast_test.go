@@ -167,7 +167,7 @@ func TestRoundTrip(t *testing.T) {
 		var order []time.Duration
 		for range rapid.IntRange(0, 30).Draw(rt, "events") {
 			at += time.Duration(rapid.IntRange(0, 5e6).Draw(rt, "pause")) * time.Microsecond
-			e := Event{at, Stream(rapid.IntRange(1, 6).Draw(rt, "stream")), chunk.Draw(rt, "data")}
+			e := Event{at, Stream(rapid.IntRange(1, 7).Draw(rt, "stream")), chunk.Draw(rt, "data")}
 			if !e.Stream.text() && len(e.Data) > maxData {
 				e.Data = e.Data[:maxData]
 			}
@@ -188,7 +188,7 @@ func TestRoundTrip(t *testing.T) {
 			}
 			at = e.At
 		}
-		for s := Input; s <= Exit; s++ {
+		for s := Input; s <= File; s++ {
 			if got[s] != want[s] {
 				rt.Errorf("stream %v: got %.100q, want %.100q", s, got[s], want[s])
 			}

@@ -119,7 +119,7 @@ func parseHeader(first, second []byte) (Header, error) {
 func appendEvent(dst []byte, interval time.Duration, s Stream, data []byte) []byte {
 	valid, bin := classify(data)
 	raw := !valid || bin
-	if s == Stderr || raw {
+	if s != s.stock() || raw {
 		dst = append(dst, lineEvent...)
 		dst = append(dst, codes[s])
 		if raw {
@@ -128,12 +128,8 @@ func appendEvent(dst []byte, interval time.Duration, s Stream, data []byte) []by
 		}
 		dst = append(dst, '\n')
 	}
-	code := codes[s]
-	if s == Stderr {
-		code = 'o'
-	}
 	us := interval.Microseconds()
-	dst = fmt.Appendf(dst, `[%d.%06d, "%c", `, us/1e6, us%1e6, code)
+	dst = fmt.Appendf(dst, `[%d.%06d, "%c", `, us/1e6, us%1e6, codes[s.stock()])
 	if bin {
 		data = nil
 	}

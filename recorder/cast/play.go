@@ -18,7 +18,8 @@ type PlayOptions struct {
 }
 
 // Play shows a recording on a terminal, in its own time, until its end or that
-// of ctx. Everything passes a Filter; input, marks and errors are quoted. At the
+// of ctx. Everything passes a Filter; input, marks and errors are quoted, and
+// what is said of files is on lines of its own. At the
 // end colours and styles are set back.
 //
 // Damaged chunks are named where they stand and playing goes on; the first
@@ -74,6 +75,10 @@ func Play(ctx context.Context, w io.Writer, r io.Reader, o PlayOptions) (err err
 		switch e.Stream {
 		case Output, Stderr:
 			_, err = f.Write(e.Data)
+		case File: // there is nothing else to see of it
+			if err = aside("[%s]", ParseFileEvent(e.Data).String()); err == nil {
+				_, err = io.WriteString(w, "\r\n")
+			}
 		case Input, Mark:
 			if o.Keys {
 				err = aside("%s", strconv.Quote(string(e.Data)))

@@ -208,7 +208,7 @@ func (c *Reader) event(body, comment []byte) (Event, error) {
 		return Event{}, err
 	}
 	s, ok := streamOf(code)
-	if !ok || s == Stderr {
+	if !ok || s != s.stock() {
 		return Event{}, fmt.Errorf("no such event: %q", code)
 	}
 	if comment != nil {
@@ -217,7 +217,7 @@ func (c *Reader) event(body, comment []byte) (Event, error) {
 			return Event{}, errors.New("not an event comment")
 		}
 		real, ok := streamOf(own[0])
-		if !ok || real != s && (real != Stderr || s != Output) || real != Stderr && !has {
+		if !ok || real.stock() != s || real == s && !has {
 			return Event{}, errors.New("an event comment does not fit its event")
 		}
 		s = real

@@ -13,8 +13,8 @@ import (
 )
 
 // Text writes a recording as plain text: a line for each line of output (" "),
-// stderr ("!"), input (">", quoted), mark ("#") and exit status ("="), each with
-// the time of its first character. Carriage returns, backspaces and erasing to
+// stderr ("!"), input (">", quoted), mark ("#"), file ("%") and exit status
+// ("="), each with the time of its first character. Carriage returns, backspaces and erasing to
 // the end of the line are followed; what programs do on the whole screen is
 // not, and appears as the text they sent. Nothing in it acts on a terminal.
 //
@@ -75,6 +75,8 @@ func Text(w io.Writer, r io.Reader) error {
 			t.s.write(e.Data)
 		case Mark:
 			line(b, e.At, '#', strconv.Quote(string(e.Data)))
+		case File:
+			line(b, e.At, '%', ParseFileEvent(e.Data).String())
 		case Exit:
 			line(b, e.At, '=', strconv.Quote(string(e.Data)))
 		}
