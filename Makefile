@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 10s
 
-.PHONY: build test packages lint unit stories fuzz golden bench cover repro demo dev ui
+.PHONY: build test packages lint unit gates stories fuzz golden bench cover repro demo dev ui
 
 build: ## both programs into bin/, static
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/drawbolt ./cmd/drawboltd
@@ -17,7 +17,7 @@ demo: build ## the main job, once, for real, on loopback
 dev: build ## the demo's servers without the story
 	bin/drawboltd demo --no-story
 
-test: packages lint build unit stories fuzz repro ## everything
+test: packages lint build unit gates stories fuzz repro ## everything
 
 packages: ## install what the tests need, or name it
 	./.ci/packages
@@ -32,6 +32,9 @@ lint: ## gofmt, vet, staticcheck, go.mod
 
 unit: ## every package's tests with the race detector
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v '/test$$')
+
+gates: ## limits on what a session costs; without the race detector
+	$(GO) test -count=1 -run Gates ./test/bench
 
 stories: build ## the real programs against real servers
 	$(GO) test -timeout 20m ./test

@@ -50,7 +50,7 @@ type inside struct {
 
 var quietLog = slog.New(slog.DiscardHandler)
 
-func newInside(b *testing.B) *inside {
+func newInside(b testing.TB) *inside {
 	b.Helper()
 	ctx := b.Context()
 	dir := b.TempDir()
@@ -84,7 +84,7 @@ func newInside(b *testing.B) *inside {
 	return in
 }
 
-func (in *inside) change(b *testing.B, fn func(*store.Tx) error) {
+func (in *inside) change(b testing.TB, fn func(*store.Tx) error) {
 	b.Helper()
 	check(b, in.db.Change(b.Context(), func(tx *store.Tx) (audit.Event, error) {
 		return audit.Event{Actor: "system", Action: "bench.furnish"}, fn(tx)
@@ -92,7 +92,7 @@ func (in *inside) change(b *testing.B, fn func(*store.Tx) error) {
 }
 
 // grant adds a target with the account, and gives alice a grant on it.
-func (in *inside) grant(b *testing.B, address, account string, hostKey ssh.PublicKey) *access.Grant {
+func (in *inside) grant(b testing.TB, address, account string, hostKey ssh.PublicKey) *access.Grant {
 	b.Helper()
 	in.change(b, func(tx *store.Tx) error {
 		return tx.AddTarget(b.Context(), &access.Target{
@@ -148,7 +148,7 @@ type relay struct {
 	dir    string
 }
 
-func newRelay(b *testing.B) *relay {
+func newRelay(b testing.TB) *relay {
 	b.Helper()
 	in := newInside(b)
 	target := servers.NewSSHD(b, servers.Config{UserCA: []ssh.PublicKey{in.Authorities().User}, Lines: []string{"LogLevel ERROR"}})
@@ -276,7 +276,7 @@ func BenchmarkKeystroke(b *testing.B) {
 	}
 }
 
-func (r *relay) move(b *testing.B, w way, direction, path string) {
+func (r *relay) move(b testing.TB, w way, direction, path string) {
 	b.Helper()
 	cmd := exec.Command("ssh", "-F", r.config, w.host, "exec cat "+path)
 	if direction == "up" {
@@ -291,7 +291,7 @@ func (r *relay) move(b *testing.B, w way, direction, path string) {
 }
 
 // forget waits for the recordings to be sealed, and removes them.
-func (r *relay) forget(b *testing.B) {
+func (r *relay) forget(b testing.TB) {
 	b.Helper()
 	until(b, "the recordings are sealed", func() bool {
 		left, err := filepath.Glob(filepath.Join(r.dir, "journals", "*.journal"))

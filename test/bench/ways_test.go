@@ -100,7 +100,7 @@ func keystrokes(bed *bed, r *report) {
 const echoes = "stty raw -echo; echo ready; exec cat"
 
 // openEcho starts ssh on a terminal and waits until echoes runs.
-func openEcho(b *testing.B, cmd *exec.Cmd) *os.File {
+func openEcho(b testing.TB, cmd *exec.Cmd) *os.File {
 	b.Helper()
 	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Cols: 80, Rows: 24})
 	check(b, err)
