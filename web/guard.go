@@ -87,6 +87,9 @@ func (s *Server) guarded(rt route, next func(http.ResponseWriter, *http.Request,
 		}
 		if rt.auth != open {
 			known, err := s.caller(r, by.Source)
+			if err == nil && rt.auth == token && r.Header.Get("Authorization") == "" {
+				err = errNoToken
+			}
 			switch {
 			case err == nil && !s.persons.take(known.User.ID):
 				s.fail(w, r, known, &access.Error{Kind: errRate, Code: "DB-6009", Text: "you send too many requests: wait a little"})
@@ -96,7 +99,7 @@ func (s *Server) guarded(rt route, next func(http.ResponseWriter, *http.Request,
 				return
 			case err == nil:
 				by = known
-			case rt.page != nil && errors.Is(err, access.ErrUnauthenticated):
+			case rt.page != nil && rt.auth == login && errors.Is(err, access.ErrUnauthenticated):
 				s.toLogin(w, r)
 				return
 			default:
@@ -136,6 +139,9 @@ func (s *Server) caller(r *http.Request, source netip.Addr) (access.Caller, erro
 	}
 	return access.Caller{}, &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-4001", Text: "you are not logged in", Next: "drawbolt login " + s.url}
 }
+
+// errNoToken: a browser's cookie does not open what is for tokens.
+var errNoToken = &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-4001", Text: "this needs a token: a browser's login does not count here", Next: "drawbolt login"}
 
 // readBody reads the body whole, within its limits, and checks its form: JSON
 // for the API, a form for pages, nothing for what has none.

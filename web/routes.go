@@ -23,6 +23,7 @@ const (
 	_     auth = iota
 	open       // anybody
 	login      // who bears a login: a token, or a browser's cookie
+	token      // who bears a token; no browser
 )
 
 // A route is one line of what the server answers to. Either api or page is set.
@@ -87,6 +88,9 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/requests/{id}/extend", auth: login, summary: "Lengthen a grant", api: call((*Server).extend)},
 		{method: post, path: "/v1/requests/{id}/revoke", auth: login, summary: "Take a grant away", api: call((*Server).revoke)},
 
+		// The way in where nothing but HTTPS gets out.
+		{method: get, path: "/v1/ssh/{name}", auth: token, page: (*Server).enter},
+
 		// Sessions and their recordings.
 		{method: get, path: "/v1/sessions", auth: login, summary: "Sessions, the newest first", api: call((*Server).sessions)},
 		{method: get, path: "/v1/sessions/{id}", auth: login, summary: "One session", api: call((*Server).findSession)},
@@ -149,7 +153,7 @@ func (s *Server) build() (http.Handler, error) {
 	mux := http.NewServeMux()
 	byPattern := map[string]route{}
 	for _, rt := range s.table {
-		if rt.auth != open && rt.auth != login {
+		if rt.auth != open && rt.auth != login && rt.auth != token {
 			return nil, fmt.Errorf("the route %s does not say who may call it", rt.pattern())
 		}
 		byPattern[rt.pattern()] = rt

@@ -45,6 +45,11 @@ type Config struct {
 	OpenCast   func(context.Context, access.Session) (io.ReadCloser, error)
 	OpenSealed func(context.Context, access.Session) (io.ReadCloser, error)
 
+	// Enter lets a caller in to a target over this port: it says whether the
+	// caller may know the target, and returns what carries the bytes of SSH.
+	// nil: this server has no such way in.
+	Enter func(ctx context.Context, by access.Caller, target string) (carry func(net.Conn), err error)
+
 	ExternalURL    string         // https://gw.example.com: what people type, without a path
 	SSHAddress     string         // host:port of the SSH front, as clients reach it
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; default none

@@ -4,10 +4,11 @@
 //
 // There are two ways in. Through ProxyJump, the first hop proves a person and
 // leads nowhere but to names of targets; the connection inside it is answered
-// here, as the target, with a host certificate of our host CA. Or directly,
-// with the target in the login string: account+target@gateway. Either way the
-// wait for an approval is held inside user authentication, where stock clients
-// neither time out nor hide what they are told.
+// here, as the target, with a host certificate of our host CA. Where only HTTPS
+// gets out, a login there takes the place of the first hop; see Enter. Or
+// directly, with the target in the login string: account+target@gateway. Either
+// way the wait for an approval is held inside user authentication, where stock
+// clients neither time out nor hide what they are told.
 //
 // Who somebody is comes from a proven key alone: it stands in the Permissions
 // that the callback which succeeded has returned, and is read from nowhere
@@ -128,6 +129,9 @@ type Server struct {
 	log    *slog.Logger
 	gate   *gate
 	hosts  *hosts
+
+	mu      sync.Mutex
+	running *run // see Enter
 }
 
 // New checks the Config. It starts nothing.
@@ -194,6 +198,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		RequestHandlers:      map[string]ssh.RequestHandler{"default": r.request},
 		SubsystemHandlers:    map[string]ssh.SubsystemHandler{},
 	}
+	s.use(r)
+	defer s.use(nil)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(ln) }()
 	var err error
