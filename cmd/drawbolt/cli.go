@@ -34,6 +34,7 @@ type cli struct {
 	profile   string
 	server    string
 	tokenFile string
+	folder    string // of drawbolt's files, when a command names it
 
 	ran   bool // a verb was found and its flags and arguments were right
 	lines *bufio.Reader
@@ -121,7 +122,7 @@ Exit codes: 0 done, 1 error, 2 bad usage or cancelled, 3 denied, 4 not logged in
 		c.extendCmd(), c.cancelCmd(), c.endCmd(), c.sshCmd(), c.scpCmd(), c.passwordCmd(), c.totpCmd())
 	group(approve, c.inboxCmd(), c.approveCmd(), c.denyCmd(), c.revokeCmd())
 	group(auditor, c.sessionsCmd(), c.replayCmd(), c.verifyCmd(), c.exportCmd(), c.auditCmd())
-	group(setup, c.sshConfigCmd(), c.completionCmd(), c.doctorCmd(), c.versionCmd())
+	group(setup, c.sshConfigCmd(), c.proxyCmd(), c.completionCmd(), c.doctorCmd(), c.versionCmd())
 	group(admin, c.targetCmd(), c.accountCmd(), c.roleCmd(), c.userCmd(), c.groupCmd(), c.caCmd(), c.policyCmd())
 	root.AddCommand(c.manCmd())
 	root.SetHelpCommandGroupID(setup)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os/exec"
@@ -88,7 +89,7 @@ func (c *cli) runLogin(ctx context.Context, o loginOptions) error {
 	if err := writeFile(p.path("token"), []byte(l.Token+"\n")); err != nil {
 		return err
 	}
-	if err := c.saveProfile(p); err != nil {
+	if err := errors.Join(c.saveProfile(p), c.makeCurrent(p.name)); err != nil {
 		return err
 	}
 	c.done("Signed in to %s as %s until %s", p.Server, p.User, c.when(l.ExpiresAt))
@@ -104,7 +105,7 @@ func (c *cli) runLogin(ctx context.Context, o loginOptions) error {
 		c.done("added to the ssh-agent")
 	}
 	if list, err := cl.Targets(ctx); err == nil {
-		if err := writeFile(p.path("ssh_config"), sshConfig(p, list.Items)); err != nil {
+		if _, err := writeSSHConfig(p, list.Items); err != nil {
 			return err
 		}
 		usable, askable := 0, 0

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -355,6 +356,78 @@ func TestSSHConfig(t *testing.T) {
 // unescape undoes %% as ssh -G shows it unexpanded.
 func unescape(s string) string { return strings.ReplaceAll(s, "%%", "%") }
 
+// TestSSHConfigOverHTTPS: ssh reads the ProxyCommand as it is meant, from folders
+// with any name, and the choice is kept until another is made.
+func TestSSHConfigOverHTTPS(t *testing.T) {
+	s := newServer(t, loginAnswers(t, newSigner(t)))
+	p := newPerson(t)
+	p.stdin = "pw\n"
+	p.dir = filepath.Join(filepath.Dir(p.dir), "it's 100%h $(touch x)")
+	if code, _, errs := p.run("login", s.url, "--user", "alice", "--password-stdin"); code != 0 {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	if code, _, _ := p.run("ssh-config", "--transport", "carrier-pigeon"); code != exitUsage {
+		t.Errorf("exit %d", code)
+	}
+	written := filepath.Join(p.dir, "default", "ssh_config")
+	proxied := func() string {
+		t.Helper()
+		b, err := exec.Command("ssh", "-F", written, "-G", "db01").CombinedOutput()
+		if err != nil {
+			t.Fatalf("ssh -G: %v: %s", err, b)
+		}
+		for line := range strings.Lines(string(b)) {
+			if command, ok := strings.CutPrefix(line, "proxycommand "); ok {
+				return strings.TrimSpace(command)
+			}
+		}
+		return ""
+	}
+	if got := proxied(); got != "" {
+		t.Errorf("without the choice: %s", got)
+	}
+	for range 2 { // the second time it is not said again
+		args := []string{"ssh-config", "--transport", "https"}
+		if proxied() != "" {
+			args = args[:1]
+		}
+		if code, _, errs := p.run(args...); code != 0 {
+			t.Fatalf("exit %d: %s", code, errs)
+		}
+		// What ssh does with it: tokens, then a shell.
+		command := strings.NewReplacer("%%", "%", "%h", "db01", "%p", "22").Replace(proxied())
+		out, err := exec.Command("/bin/sh", "-c", "printf '%s\\n' "+command).CombinedOutput()
+		words := strings.Split(strings.TrimSpace(string(out)), "\n")
+		want := []string{"proxy", "--folder", p.dir, "--profile", "default", "--host", "db01", "--port", "22"}
+		if err != nil || len(words) < 2 || !filepath.IsAbs(words[0]) || !slices.Equal(words[1:], want) {
+			t.Errorf("the shell reads %q (%v)", words, err)
+		}
+	}
+	if code, _, errs := p.run("ssh-config", "--transport", "ssh"); code != 0 || proxied() != "" {
+		t.Errorf("back again: exit %d, %s: %s", code, proxied(), errs)
+	}
+	if _, err := shellWord("a\nb"); err == nil {
+		t.Error("a line of its own was let into an ssh_config")
+	}
+}
+
+func TestProxyUsage(t *testing.T) {
+	p := newPerson(t)
+	for _, tt := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"proxy"}, exitUsage}, {[]string{"proxy", "db01", "--host", "db01"}, exitUsage}, {[]string{"proxy", "--port", "22"}, exitUsage},
+		{[]string{"proxy", "--host", "db01", "--port", "70000"}, exitUsage}, {[]string{"proxy", "a b"}, exitUsage}, {[]string{"proxy", "--host", "-x"}, exitUsage},
+		{[]string{"proxy", "db01"}, exitLogin}, {[]string{"proxy", "--host", "db01", "--port", "22"}, exitLogin},
+		{[]string{"proxy", "--folder", t.TempDir(), "db01"}, exitLogin},
+	} {
+		if code, out, errs := p.run(tt.args...); code != tt.code || out != "" {
+			t.Errorf("%q: exit %d, want %d: %q %s", tt.args, code, tt.code, out, errs)
+		}
+	}
+}
+
 // TestSSHConfigHostile: no name that a server sends becomes configuration.
 func TestSSHConfigHostile(t *testing.T) {
 	p := &profile{name: "x", dir: "/d", SSHHost: "gw", SSHPort: 22, User: "a\nProxyCommand x"}
@@ -363,7 +436,7 @@ func TestSSHConfigHostile(t *testing.T) {
 		targets = append(targets, api.Target{Name: name, Accounts: []api.Account{{Name: "root", MayAsk: true}}})
 	}
 	targets = append(targets, api.Target{Name: "ok", Accounts: []api.Account{{Name: "r\n ProxyCommand x", MayAsk: true}}})
-	text := string(sshConfig(p, targets))
+	text := string(sshConfig(p, targets, ""))
 	if strings.Contains(text, "ProxyCommand") || strings.Count(text, "\nHost ") != 2 || strings.Contains(text, "User ") {
 		t.Errorf("got\n%s", text)
 	}

@@ -26,6 +26,7 @@ type profile struct {
 	ExpiresAt   time.Time `json:"expires_at,omitzero"` // of the login
 	SSHHost     string    `json:"ssh_host,omitempty"`
 	SSHPort     int       `json:"ssh_port,omitempty"`
+	Transport   string    `json:"transport,omitempty"` // of ssh: "https", or "" for SSH's own port
 
 	name  string
 	dir   string
@@ -45,6 +46,9 @@ var profileName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // configDir is where the client keeps its files.
 func (c *cli) configDir() (string, error) {
+	if c.folder != "" {
+		return filepath.Abs(c.folder)
+	}
 	if dir := c.env("DRAWBOLT_CONFIG_DIR"); dir != "" {
 		return filepath.Abs(dir)
 	}
@@ -138,14 +142,30 @@ func (c *cli) loadProfile() (*profile, error) {
 
 func (p *profile) path(file string) string { return filepath.Join(p.dir, file) }
 
-// saveProfile writes the profile into config.json and makes it the current one.
+// saveProfile writes the profile into config.json. The first one becomes the
+// current one.
 func (c *cli) saveProfile(p *profile) error {
 	conf, dir, err := c.loadConfig()
 	if err != nil {
 		return err
 	}
 	conf.Profiles[p.name] = p
-	conf.Current = p.name
+	conf.Current = first(conf.Current, p.name)
+	return writeConfig(dir, conf)
+}
+
+// makeCurrent makes a profile that was saved the one that is used when none is
+// named.
+func (c *cli) makeCurrent(name string) error {
+	conf, dir, err := c.loadConfig()
+	if err != nil {
+		return err
+	}
+	conf.Current = name
+	return writeConfig(dir, conf)
+}
+
+func writeConfig(dir string, conf *config) error {
 	b, err := json.MarshalIndent(conf, "", "  ")
 	if err != nil {
 		return err

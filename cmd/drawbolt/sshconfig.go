@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -18,12 +20,16 @@ import (
 
 func (c *cli) sshConfigCmd() *cobra.Command {
 	var install, uninstall bool
+	var transport string
 	cmd := &cobra.Command{
-		Use:   "ssh-config [--install|--uninstall]",
+		Use:   "ssh-config [--install|--uninstall] [--transport ssh|https]",
 		Short: "Make plain ssh, scp, sftp, rsync, git and ansible work",
 		Long: `Print an ssh_config with one Host block a target, or install it: it is written
 into the folder of the profile, and one Include line goes to the top of
-~/.ssh/config. Run it again when there are new targets.`,
+~/.ssh/config. Run it again when there are new targets.
+
+With --transport https ssh goes through the HTTPS port of the server, by
+"drawbolt proxy", for networks that let nothing else out. The choice is kept.`,
 		Args: between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if install && uninstall {
@@ -32,18 +38,32 @@ into the folder of the profile, and one Include line goes to the top of
 			if uninstall {
 				return c.uninstallConfig()
 			}
-			return c.runSSHConfig(cmd.Context(), install)
+			if !slices.Contains([]string{"", "ssh", overHTTPS}, transport) {
+				return usage("--transport is ssh or https, not %q", transport)
+			}
+			return c.runSSHConfig(cmd.Context(), install, transport)
 		},
 	}
 	cmd.Flags().BoolVar(&install, "install", false, "include it in ~/.ssh/config")
 	cmd.Flags().BoolVar(&uninstall, "uninstall", false, "take the Include line out again")
+	cmd.Flags().StringVar(&transport, "transport", "", "how ssh reaches the server: ssh (its own port) or https")
+	cmd.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions([]string{"ssh", overHTTPS}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func (c *cli) runSSHConfig(ctx context.Context, install bool) error {
+// overHTTPS is the transport of a profile whose ssh goes through drawbolt proxy.
+const overHTTPS = "https"
+
+func (c *cli) runSSHConfig(ctx context.Context, install bool, transport string) error {
 	cl, p, err := c.client()
 	if err != nil {
 		return err
+	}
+	if transport != "" {
+		p.Transport = strings.TrimSuffix(transport, "ssh") // that one is the default
+		if err := c.saveProfile(p); err != nil {
+			return err
+		}
 	}
 	n, text, err := c.refreshConfig(ctx, cl, p)
 	if err != nil {
@@ -118,15 +138,29 @@ func (c *cli) refreshConfig(ctx context.Context, cl *api.Client, p *profile) (in
 	if err != nil {
 		return 0, nil, err
 	}
-	text := sshConfig(p, list.Items)
-	return len(list.Items), text, writeFile(p.path("ssh_config"), text)
+	text, err := writeSSHConfig(p, list.Items)
+	return len(list.Items), text, err
+}
+
+// writeSSHConfig writes the ssh_config of the profile, and returns it.
+func writeSSHConfig(p *profile, targets []api.Target) ([]byte, error) {
+	proxy := ""
+	if p.Transport == overHTTPS {
+		var err error
+		if proxy, err = proxyCommand(p); err != nil {
+			return nil, err
+		}
+	}
+	text := sshConfig(p, targets, proxy)
+	return text, writeFile(p.path("ssh_config"), text)
 }
 
 // sshConfig writes one Host block for the bastion and one for each target. Real
 // Host lines, not Match, so that shells and editors find the names. Whatever of
 // the server's text is not plain is left out: a newline or a quote in it would
-// become configuration, and ssh_config can run commands.
-func sshConfig(p *profile, targets []api.Target) []byte {
+// become configuration, and ssh_config can run commands. proxy is the command
+// that takes the place of the bastion, if any.
+func sshConfig(p *profile, targets []api.Target, proxy string) []byte {
 	var b bytes.Buffer
 	jump := "drawbolt-" + p.name
 	identity := func() {
@@ -161,11 +195,44 @@ func sshConfig(p *profile, targets []api.Target) []byte {
 		if len(accounts) == 1 {
 			fmt.Fprintf(&b, "    User %s\n", accounts[0])
 		}
-		fmt.Fprintf(&b, "    ProxyJump %s\n", jump)
+		if proxy != "" {
+			fmt.Fprintf(&b, "    ProxyCommand %s\n", proxy)
+		} else {
+			fmt.Fprintf(&b, "    ProxyJump %s\n", jump)
+		}
 		identity()
 	}
 	fmt.Fprintf(&b, "# <<< drawbolt %s <<<\n", p.name)
 	return b.Bytes()
+}
+
+// proxyCommand is what ssh runs to get through over HTTPS. ssh replaces the
+// tokens with %, and gives the rest to the shell of the person.
+func proxyCommand(p *profile) (string, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	words := []string{program, "proxy", "--folder", filepath.Dir(p.dir), "--profile", p.name}
+	for i, w := range words {
+		if words[i], err = shellWord(w); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(words, " ") + " --host %h --port %p", nil
+}
+
+// shellWord quotes a word for the shell behind a ProxyCommand.
+func shellWord(w string) (string, error) {
+	quote, inside := "'", "'\\''"
+	if runtime.GOOS == "windows" {
+		quote, inside = `"`, ``
+		w = filepath.ToSlash(w)
+	}
+	if strings.ContainsFunc(w, unicode.IsControl) || inside == "" && strings.Contains(w, quote) {
+		return "", usage("the path %q cannot stand in an ssh_config", w)
+	}
+	return quote + strings.ReplaceAll(strings.ReplaceAll(w, "%", "%%"), quote, inside) + quote, nil
 }
 
 // sshPath quotes a path for ssh_config; % begins a token there.
