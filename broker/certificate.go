@@ -51,9 +51,11 @@ func (s serials) NextSerial(ctx context.Context, c sshca.Certificate) (uint64, e
 			if err != nil {
 				return e, err
 			}
-			now.Serial = row.Serial
-			if err := tx.SaveSession(ctx, &now); err != nil {
-				return e, err
+			if c.Target == now.TargetName { // and not of a hop on the way to it
+				now.Serial = row.Serial
+				if err := tx.SaveSession(ctx, &now); err != nil {
+					return e, err
+				}
 			}
 		}
 		detail(&e, "kind", row.Kind)

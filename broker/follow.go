@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -95,7 +96,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 		}
 	}
 	b.cut(ctx, func(l *Live) bool {
-		return everything || grants[l.Grant.ID] || users[l.Session.UserID] || targets[l.Session.TargetID]
+		return everything || grants[l.Grant.ID] || users[l.Session.UserID] || targets[l.Session.TargetID] || slices.ContainsFunc(l.Hops, func(h access.Target) bool { return targets[h.ID] })
 	})
 	if position < size {
 		b.nudge()
@@ -162,6 +163,11 @@ func (b *Broker) recheck(ctx context.Context, l *Live) error {
 	}
 	if err := unchanged(&t, &g, &r); err != nil {
 		return l.finish(refusedNow(err))
+	}
+	if _, err := hopsOf(ctx, b.c.Store.Target, &t); errors.Is(err, access.ErrDenied) {
+		return l.finish(refusedNow(err))
+	} else if err != nil {
+		return err
 	}
 	people, err := b.c.Store.Users(ctx)
 	if err != nil {

@@ -372,15 +372,18 @@ func TestBreakGlass(t *testing.T) {
 	})
 }
 
-// What was approved is one target at one address with one set of keys.
+// What was approved is one target at one address, reached on one way, with one
+// set of keys.
 func TestTargetChangesAfterApproval(t *testing.T) {
 	for name, change := range map[string]func(*access.Target){
 		"address": func(t *access.Target) { t.Address = "203.0.113.66:22" },
 		"keys":    func(t *access.Target) { t.HostKeys = append(t.HostKeys, "x") },
+		"way":     func(t *access.Target) { t.Via = []string{"jump01"} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, h *house) {
 				h.start()
+				h.addHop("jump01")
 				c := h.granted()
 				l := h.session("alice", c)
 				v, err := h.FindTarget(t.Context(), h.as("root"), "db01")

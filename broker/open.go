@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -124,6 +125,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 	var s access.Session
 	var g *access.Grant
 	var t *access.Target
+	var hops []access.Target
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		caller, err := current(ctx, tx, by)
@@ -146,6 +148,9 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		if t, decision, err = b.askAgain(ctx, tx, caller, g, r); err != nil {
 			return e, err
 		}
+		if hops, err = hopsOf(ctx, tx.Target, t); err != nil {
+			return e, err
+		}
 		if err := g.Activate(tx.Now()); err != nil {
 			return e, err
 		}
@@ -166,6 +171,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		detail(&e, "kind", o.Kind)
 		detail(&e, "command", o.Command)
 		detail(&e, "client", o.Client)
+		detail(&e, "target_via", strings.Join(t.Via, ","))
 		detail(&e, "decision", decision.ID)
 		detail(&e, "policy", decision.PolicyDigest)
 		detail(&e, "input", decision.InputHash)
@@ -176,6 +182,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		return nil, err
 	}
 	l := b.newLive(s, *g, *t, by)
+	l.Hops = hops
 	b.liveMu.Lock()
 	b.live[s.ID] = l
 	b.liveMu.Unlock()
@@ -210,11 +217,11 @@ func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g
 
 // unchanged reports whether the target is still the one that was approved.
 func unchanged(t *access.Target, g *access.Grant, r *access.Request) error {
-	if t.Address == r.TargetAddress && slices.Equal(t.HostKeys, r.TargetKeys) && r.Digest() == g.Digest {
+	if t.Address == r.TargetAddress && slices.Equal(t.HostKeys, r.TargetKeys) && slices.Equal(t.Via, r.TargetVia) && r.Digest() == g.Digest {
 		return nil
 	}
 	return &access.Error{Kind: access.ErrDenied, Code: "DB-2010", Rule: "grant.digest",
-		Text: fmt.Sprintf("%s is not what was approved any more: its address or its host keys have changed", t.Name),
+		Text: fmt.Sprintf("%s is not what was approved any more: its address, its host keys or the way to it have changed", t.Name),
 		Next: fmt.Sprintf("drawbolt end %s, then ask again", r.ID)}
 }
 

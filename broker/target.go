@@ -19,7 +19,7 @@ type TargetView struct {
 	Target   access.Target
 	Accounts []AccountView
 	// Admin says that the caller may see how the target is reached: its
-	// address and its host keys.
+	// address, its host keys and the way to it.
 	Admin bool
 }
 
@@ -102,7 +102,7 @@ func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, gr
 		}
 	}
 	if !v.Admin {
-		v.Target.Address, v.Target.HostKeys = "", nil
+		v.Target.Address, v.Target.HostKeys, v.Target.Via, v.Target.HopAccount = "", nil, nil, ""
 	}
 	return v
 }
@@ -148,13 +148,16 @@ func (b *Broker) AddTarget(ctx context.Context, by access.Caller, t access.Targe
 	err := b.write(ctx, by, policy.ActionTargetWrite, e, func(tx *store.Tx, by access.Caller, e *audit.Event) error {
 		t.CreatedAt = tx.Now()
 		targetDetails(e, &t)
+		if err := checkWay(ctx, tx, &t); err != nil {
+			return err
+		}
 		return tx.AddTarget(ctx, &t)
 	})
 	return t, err
 }
 
 // SetTarget changes a target. Version must be the version that the caller saw.
-// A change of its address or of its host keys ends what was approved for it.
+// A change of its address, of its host keys or of the way to it ends what was approved for it.
 func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Target) (access.Target, error) {
 	if err := checkTarget(&t); err != nil {
 		return t, err
@@ -172,6 +175,9 @@ func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Targe
 		t.ID, t.CreatedAt, t.Locked, t.LockReason = was.ID, was.CreatedAt, was.Locked, was.LockReason
 		e.Object = t.ID
 		targetDetails(e, &t)
+		if err := checkWay(ctx, tx, &t); err != nil {
+			return err
+		}
 		return tx.SaveTarget(ctx, &t)
 	})
 	return t, err
@@ -187,6 +193,7 @@ func targetDetails(e *audit.Event, t *access.Target) {
 	detail(e, "tier", t.Labels.Tier)
 	detail(e, "criticality", t.Labels.Criticality)
 	detail(e, "owner", t.Labels.Owner)
+	wayDetails(e, t)
 	for i, k := range t.HostKeys {
 		if key, err := parseKey(k); err == nil {
 			detail(e, fmt.Sprintf("host_key_%d", i+1), ssh.FingerprintSHA256(key))
@@ -209,7 +216,8 @@ func checkTarget(t *access.Target) error {
 	return nil
 }
 
-// RemoveTarget removes a target; sessions on it end.
+// RemoveTarget removes a target; sessions on it end. One through which others
+// are reached stays.
 func (b *Broker) RemoveTarget(ctx context.Context, by access.Caller, name string) error {
 	e := event(by, "target.remove", name)
 	e.Target = audit.Clean(name, audit.MaxName)
@@ -219,6 +227,13 @@ func (b *Broker) RemoveTarget(ctx context.Context, by access.Caller, name string
 			return unknownTarget(err, name)
 		}
 		e.Object = t.ID
+		all, err := tx.Targets(ctx)
+		if err != nil {
+			return err
+		}
+		if err := notOnTheWay(all, t.Name); err != nil {
+			return err
+		}
 		return tx.RemoveTarget(ctx, t.ID)
 	})
 }

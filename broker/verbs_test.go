@@ -275,6 +275,7 @@ var notVerbs = map[string]string{
 	"KnowsKey":        "spares a peer a signature; proves and tells nothing",
 	"Recognize":       "finds out who the caller is",
 	"Credential":      "for the handle that Open returned, while it holds",
+	"HopCredential":   "for the handle that Open returned, while it holds",
 	"Started":         "for the handle that Open returned",
 	"Close":           "for the handle that Open returned; ending takes nothing",
 	"Refused":         "writes down that a front refused something",

@@ -41,7 +41,7 @@ var told = []string{
 	"approve-cli", "approve-web", "ask", "audit-tampered", "break-glass", "burst", "codes", "completion", "deny",
 	"disk-full", "expiry", "first-day", "guest", "host-key", "hostile-input", "key-offered", "lock", "narrow",
 	"one-person-once", "own-request", "passes-through", "recording-tampered", "refused-channels", "release",
-	"restart", "revoke", "role-file", "rolled-back", "schedule-extend", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
+	"restart", "revoke", "role-file", "rolled-back", "schedule-extend", "target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
 }
 
 // storiesAtOnce is how many stories run side by side: each waits more than it

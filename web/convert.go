@@ -112,13 +112,14 @@ func apiTarget(t access.Target) api.Target {
 	return api.Target{
 		ID: t.ID, Name: t.Name, Address: t.Address, Labels: api.Labels(t.Labels), Applications: t.Applications,
 		Accounts: each(t.Accounts, func(a access.Account) api.Account { return api.Account{Name: a.Name, Credential: a.Credential} }),
-		HostKeys: t.HostKeys, Locked: t.Locked, LockReason: t.LockReason, CreatedAt: when(t.CreatedAt), Version: t.Version,
+		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Locked: t.Locked, LockReason: t.LockReason, CreatedAt: when(t.CreatedAt), Version: t.Version,
 	}
 }
 
 func accessTarget(in api.TargetInput) access.Target {
 	return access.Target{
 		Name: in.Name, Address: in.Address, Labels: access.Labels(in.Labels), Applications: in.Applications, HostKeys: in.HostKeys,
+		Via: in.Via, HopAccount: in.HopAccount,
 		Accounts: each(in.Accounts, func(a api.AccountInput) access.Account {
 			if a.Credential == "" {
 				a.Credential = access.CredentialCertificate

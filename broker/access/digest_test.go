@@ -31,7 +31,7 @@ var outside = map[string]string{
 func fullRequest() Request {
 	return Request{
 		ID: "REQ-0", RequesterID: "USR-0", RequesterName: "alice", TargetID: "TGT-0", TargetName: "db01", TargetAddress: "10.0.0.1:22",
-		TargetKeys: []string{"ssh-ed25519 AAAA"}, Account: "root", Reason: "INC-1 disk full", Ticket: "INC-1", Duration: time.Hour,
+		TargetKeys: []string{"ssh-ed25519 AAAA"}, TargetVia: []string{"jump01"}, Account: "root", Reason: "INC-1 disk full", Ticket: "INC-1", Duration: time.Hour,
 		Start: noon, Source: "192.0.2.1", Via: "cli", State: Pending, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour),
 		Role: "engineers", Needs: []Need{{1, []string{"approvers"}}}, Rules: SessionRules{Recording: "strict", Shell: true, Commands: []string{"uptime"}, Files: []string{"upload *"}, Forwards: []string{"local *:80"}},
 		Policy:    Ruling{"D", "root", "text", "hash", "digest"},

@@ -36,6 +36,7 @@ type Request struct {
 	TargetID      string
 	TargetName    string
 	TargetAddress string
+	TargetVia     []string // the targets it is reached via
 	TargetKeys    []string // the pinned host keys that the approver vouches for
 	Account       string
 	Reason        string
@@ -137,6 +138,7 @@ func (r *Request) Digest() string {
 		Format                                                     string
 		ID, Requester, Target, Address, Account, Role              string
 		Keys                                                       []string
+		TargetVia                                                  []string `json:",omitempty"` // requests of before it was known keep their digest
 		Reason                                                     string
 		Seconds                                                    int64
 		Start                                                      int64
@@ -146,7 +148,7 @@ func (r *Request) Digest() string {
 		PolicyRule, PolicyDigest, PolicyDecision, RequesterSources string
 	}{
 		"drawbolt request 1", r.ID, r.RequesterID, r.TargetID, r.TargetAddress, r.Account, r.Role,
-		r.TargetKeys, r.Reason, int64(r.Duration / time.Second), micros(r.Start), r.BreakGlass, r.Needs, r.Rules,
+		r.TargetKeys, r.TargetVia, r.Reason, int64(r.Duration / time.Second), micros(r.Start), r.BreakGlass, r.Needs, r.Rules,
 		r.Policy.Rule, r.Policy.Digest, r.Policy.Decision, r.Source,
 	})
 	if err != nil {

@@ -26,7 +26,17 @@ type Target struct {
 	// HostKeys are the pinned keys, in authorized_keys form without comment. A
 	// target that shows another key, or no host certificate of our own host CA
 	// when there is none pinned, is refused before any secret is used.
-	HostKeys   []string
+	HostKeys []string
+	// Via names the targets through which this one is reached, in order: the
+	// bastion dials the first, each dials the next, and the last dials Address,
+	// which it resolves. It is the whole way: what a hop is itself reached via
+	// does not count. Empty: the bastion dials Address.
+	Via []string
+	// HopAccount is the account in which the bastion passes through this target
+	// to others, or empty when nobody is reached via it. No role grants it, and
+	// it need not be one of Accounts: it should be able to forward and nothing
+	// else.
+	HopAccount string
 	Locked     bool
 	LockReason string
 	CreatedAt  time.Time
@@ -44,6 +54,9 @@ type Account struct {
 // CredentialCertificate is a short-lived SSH certificate for one account on
 // one target.
 const CredentialCertificate = "certificate"
+
+// MaxHops is how many targets may stand between the bastion and a target.
+const MaxHops = 4
 
 // Account returns the account of that name, if the target has it.
 func (t *Target) Account(name string) (Account, bool) {
@@ -100,5 +113,66 @@ func (t *Target) Validate() error {
 			return Invalid("the credential of account %s must be %q", a.Name, CredentialCertificate)
 		}
 	}
+	if err := t.validateWay(); err != nil {
+		return err
+	}
 	return CheckText("the lock reason", t.LockReason, MaxComment)
+}
+
+func (t *Target) validateWay() error {
+	if t.HopAccount != "" {
+		if err := CheckAccountName(t.HopAccount); err != nil {
+			return err
+		}
+	}
+	if len(t.Via) > MaxHops {
+		return Invalid("a target may be reached via at most %d others", MaxHops)
+	}
+	for i, hop := range t.Via {
+		if err := CheckTargetName(hop); err != nil {
+			return err
+		}
+		if hop == t.Name {
+			return Invalid("%s cannot be reached via itself", t.Name)
+		}
+		if slices.Contains(t.Via[:i], hop) {
+			return Invalid("the way to %s passes through %s twice", t.Name, hop)
+		}
+	}
+	return nil
+}
+
+// CheckWay refuses a way through targets that do not exist, that have no hop
+// account, or that are themselves reached via t, directly or through others. It
+// is to be asked with all targets there are, when t is saved; t need not be
+// among them.
+func (t *Target) CheckWay(all []Target) error {
+	byName := make(map[string]*Target, len(all))
+	for i := range all {
+		byName[all[i].Name] = &all[i]
+	}
+	seen := map[string]bool{}
+	var reaches func(name string) bool // whether the way to name passes through t
+	reaches = func(name string) bool {
+		if name == t.Name {
+			return true
+		}
+		hop := byName[name]
+		if hop == nil || seen[name] {
+			return false
+		}
+		seen[name] = true
+		return slices.ContainsFunc(hop.Via, reaches)
+	}
+	for _, name := range t.Via {
+		switch hop := byName[name]; {
+		case hop == nil:
+			return Invalid("there is no target %s to go through", name)
+		case hop.HopAccount == "":
+			return &Error{Kind: ErrInvalid, Code: "DB-1004", Text: name + " has no hop account, so nobody is reached via it", Next: "drawbolt target set " + name + " --hop-account NAME"}
+		case reaches(name):
+			return Invalid("%s is itself reached via %s", name, t.Name)
+		}
+	}
+	return nil
 }

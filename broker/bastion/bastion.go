@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ import (
 type Broker interface {
 	Open(ctx context.Context, by access.Caller, grantID string, o broker.Opening) (*broker.Live, error)
 	Credential(ctx context.Context, l *broker.Live, key ssh.PublicKey) (*ssh.Certificate, error)
+	HopCredential(ctx context.Context, l *broker.Live, hop int, key ssh.PublicKey) (*ssh.Certificate, error)
 	Started(ctx context.Context, l *broker.Live) error
 	Close(ctx context.Context, l *broker.Live, c broker.Closing) error
 }
@@ -143,14 +145,17 @@ func (b *Bastion) record(s *Session, o Order) (_ *recorder.Recording, err error)
 			err = fmt.Errorf("panic in the recorder: %v", r)
 		}
 	}()
+	fields := map[string]string{
+		"user": o.By.User.Name, "target": s.Live.Target.Name, "account": s.Live.Grant.Account,
+		"request": s.Live.Grant.RequestID, "grant": s.Live.Grant.ID,
+		"source": o.By.Source.String(), "client": clip(o.Opening.Client, 255),
+	}
+	if len(s.Live.Target.Via) > 0 {
+		fields["via"] = clip(strings.Join(s.Live.Target.Via, ","), 255)
+	}
 	return b.cfg.Recorder.Start(s.ctx, recorder.Header{
 		ID: s.Live.Session.ID, Kind: o.Opening.Kind, Command: o.Opening.Command,
-		Terminal: o.Terminal, Width: o.Width, Height: o.Height,
-		Fields: map[string]string{
-			"user": o.By.User.Name, "target": s.Live.Target.Name, "account": s.Live.Grant.Account,
-			"request": s.Live.Grant.RequestID, "grant": s.Live.Grant.ID,
-			"source": o.By.Source.String(), "client": clip(o.Opening.Client, 255),
-		},
+		Terminal: o.Terminal, Width: o.Width, Height: o.Height, Fields: fields,
 	})
 }
 

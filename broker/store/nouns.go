@@ -30,6 +30,7 @@ var targets = newTable("targets", "id", func(t *access.Target) []column {
 		{"id", &t.ID}, {"name", &t.Name}, {"address", &t.Address},
 		{"labels", encoded{&t.Labels}}, {"applications", encoded{&t.Applications}},
 		{"accounts", encoded{&t.Accounts}}, {"host_keys", encoded{&t.HostKeys}},
+		{"via", encoded{&t.Via}}, {"hop_account", &t.HopAccount},
 		{"locked", &t.Locked}, {"lock_reason", &t.LockReason},
 		{"created_at", micros{&t.CreatedAt}}, {"version", &t.Version},
 	}
@@ -46,7 +47,7 @@ var requests = newTable("requests", "id", func(r *access.Request) []column {
 	return []column{
 		{"id", &r.ID}, {"requester_id", &r.RequesterID}, {"requester_name", &r.RequesterName},
 		{"target_id", &r.TargetID}, {"target_name", &r.TargetName}, {"target_address", &r.TargetAddress},
-		{"target_keys", encoded{&r.TargetKeys}}, {"account", &r.Account},
+		{"target_keys", encoded{&r.TargetKeys}}, {"target_via", encoded{&r.TargetVia}}, {"account", &r.Account},
 		{"reason", &r.Reason}, {"ticket", &r.Ticket}, {"duration", seconds{&r.Duration}},
 		{"start_at", micros{&r.Start}}, {"break_glass", &r.BreakGlass},
 		{"source", &r.Source}, {"via", &r.Via}, {"state", text[access.RequestState]{&r.State}},

@@ -78,6 +78,8 @@ func (c *cli) showTarget(t *api.Target) error {
 	for _, k := range t.HostKeys {
 		row("host key", k)
 	}
+	row("via", strings.Join(t.Via, ", "))
+	row("hop account", t.HopAccount)
 	if t.Locked {
 		row("locked", first(t.LockReason, "yes"))
 	}
@@ -93,6 +95,8 @@ type targetOptions struct {
 	labels       []string
 	applications []string
 	hostKeys     []string
+	via          []string
+	hopAccount   string
 }
 
 func (o *targetOptions) flags(cmd *cobra.Command) {
@@ -102,6 +106,8 @@ func (o *targetOptions) flags(cmd *cobra.Command) {
 	f.StringSliceVar(&o.labels, "label", nil, "`name=value`: environment, tier, criticality or owner; may be repeated")
 	f.StringSliceVar(&o.applications, "application", nil, "`name` of an application; may be repeated")
 	f.StringArrayVar(&o.hostKeys, "host-key", nil, "pinned host `key`, or a file that holds it; may be repeated")
+	f.StringSliceVar(&o.via, "via", nil, "`target` to go through, the nearest first; may be repeated; \"\" for none")
+	f.StringVar(&o.hopAccount, "hop-account", "", "`name` of the account in which others are reached via it")
 }
 
 // apply changes in where a flag was given.
@@ -127,6 +133,12 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 			return usage("the label %q is not one: environment=, tier=, criticality= or owner=", l)
 		}
 		*to = value
+	}
+	if given("via") {
+		in.Via = o.via
+	}
+	if given("hop-account") {
+		in.HopAccount = o.hopAccount
 	}
 	if given("host-key") {
 		in.HostKeys = nil
@@ -210,7 +222,7 @@ func (c *cli) targetSetCmd() *cobra.Command {
 				return err
 			}
 			in := api.TargetInput{Name: t.Name, Address: t.Address, Labels: t.Labels, Applications: t.Applications,
-				HostKeys: t.HostKeys, Version: t.Version}
+				HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Version: t.Version}
 			for _, a := range t.Accounts {
 				in.Accounts = append(in.Accounts, api.AccountInput{Name: a.Name, Credential: a.Credential})
 			}

@@ -22,7 +22,9 @@ type TargetInput struct {
 	Applications []string       `json:"applications,omitempty"`
 	Accounts     []AccountInput `json:"accounts"`
 	HostKeys     []string       `json:"host_keys,omitempty"` // authorized_keys form
-	Version      int64          `json:"version,omitempty"`   // of the target that is changed
+	Via          []string       `json:"via,omitempty"`       // targets to go through, in order: the whole way
+	HopAccount   string         `json:"hop_account,omitempty"`
+	Version      int64          `json:"version,omitempty"` // of the target that is changed
 }
 
 // AccountInput is an account as an administrator writes it.
@@ -41,6 +43,8 @@ type Target struct {
 	Applications []string   `json:"applications,omitempty"`
 	Accounts     []Account  `json:"accounts"`
 	HostKeys     []string   `json:"host_keys,omitempty"`
+	Via          []string   `json:"via,omitempty"`
+	HopAccount   string     `json:"hop_account,omitempty"` // for the way to others
 	Locked       bool       `json:"locked"`
 	LockReason   string     `json:"lock_reason,omitempty"`
 	CreatedAt    *time.Time `json:"created_at,omitempty"`

@@ -37,14 +37,15 @@ func (b *back) Close() {
 func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowChange, err error) {
 	ctx, cancel := context.WithTimeout(s.Context(), c.link.limits.Dial)
 	defer cancel()
-	signer, err := credential(ctx, s)
+	signer, err := credential(ctx, s.Credential)
 	if err != nil {
 		return nil, size, err
 	}
 	name := s.Live.Target.Name
-	dialer := net.Dialer{Timeout: c.link.limits.Dial}
-	tcp, err := dialer.DialContext(ctx, "tcp", s.Live.Target.Address)
-	if err != nil {
+	tcp, err := c.dial(ctx, s)
+	if refused, ok := errors.AsType[*access.Error](err); ok {
+		return nil, size, refused // on the way; said by us
+	} else if err != nil {
 		return nil, size, c.unreachable("dial", name, err)
 	}
 	b := &back{conn: newConn(s.Context(), tcp, c.link.limits.Dial)}
@@ -54,17 +55,9 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 			b.Close()
 		}
 	}()
-	client, channels, requests, err := gossh.NewClientConn(b.conn, s.Live.Target.Address, c.clientConfig(s, signer))
+	client, channels, requests, err := gossh.NewClientConn(b.conn, s.Live.Target.Address, c.clientConfig(s, s.Live.Target, s.Live.Grant.Account, signer))
 	if err != nil {
-		if refused, ok := errors.AsType[*access.Error](err); ok {
-			return nil, size, refused // the host key; said by us
-		}
-		if n, ok := errors.AsType[*gossh.AlgorithmNegotiationError](err); ok && n.What == "host key" {
-			err := refuseHost(s.Live.Target, "has no kind of host key that is pinned or certified for it")
-			c.link.refused(c.who, s, "host key", err)
-			return nil, size, err
-		}
-		return nil, size, c.unreachable("log in", name, err)
+		return nil, size, c.notLoggedIn(s, s.Live.Target, err)
 	}
 	b.client = client
 	c.link.spawn("refuse a target's channels", func() {
@@ -84,7 +77,7 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 			req.Reply(err == nil && action == bastion.KeepAlive, nil)
 		}
 	})
-	ch, reqs, err := openSession(ctx, client)
+	ch, reqs, err := openChannel(ctx, client, "session", nil)
 	if err != nil {
 		return nil, size, c.unreachable("open a session", name, err)
 	}
@@ -103,10 +96,10 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 	return b, size, nil
 }
 
-// openSession opens the channel for the program, and gives up with ctx: when the
+// openChannel opens a channel at a target or a hop, and gives up with ctx: when the
 // target ends the connection at the wrong moment, x/crypto (v0.58.0) waits for
 // the answer for ever, and so would the session. Its goroutine then stays.
-func openSession(ctx context.Context, client gossh.Conn) (gossh.Channel, <-chan *gossh.Request, error) {
+func openChannel(ctx context.Context, client gossh.Conn, kind string, payload []byte) (gossh.Channel, <-chan *gossh.Request, error) {
 	type opened struct {
 		ch   gossh.Channel
 		reqs <-chan *gossh.Request
@@ -114,7 +107,7 @@ func openSession(ctx context.Context, client gossh.Conn) (gossh.Channel, <-chan 
 	}
 	answer := make(chan opened, 1)
 	go func() {
-		ch, reqs, err := client.OpenChannel("session", nil)
+		ch, reqs, err := client.OpenChannel(kind, payload)
 		answer <- opened{ch, reqs, err}
 	}()
 	select {
@@ -174,8 +167,22 @@ func (c *channel) unreachable(doing, name string, err error) error {
 	return &access.Error{Kind: access.ErrUnavailable, Code: "DB-5422", Text: text}
 }
 
-// credential makes a key for this session and has it certified.
-func credential(ctx context.Context, s *bastion.Session) (gossh.Signer, error) {
+// notLoggedIn says why the login at a target, or at a hop on the way to it,
+// failed, and puts on record when its host key was the reason.
+func (c *channel) notLoggedIn(s *bastion.Session, at access.Target, err error) error {
+	if refused, ok := errors.AsType[*access.Error](err); ok {
+		return refused // the host key; said by us
+	}
+	if n, ok := errors.AsType[*gossh.AlgorithmNegotiationError](err); ok && n.What == "host key" {
+		err := refuseHost(at, "has no kind of host key that is pinned or certified for it")
+		c.link.refused(c.who, s, "host key", err)
+		return err
+	}
+	return c.unreachable("log in", at.Name, err)
+}
+
+// credential makes a key and has it certified for this session.
+func credential(ctx context.Context, certify func(context.Context, gossh.PublicKey) (*gossh.Certificate, error)) (gossh.Signer, error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -188,7 +195,7 @@ func credential(ctx context.Context, s *bastion.Session) (gossh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := s.Credential(ctx, key)
+	cert, err := certify(ctx, key)
 	if err != nil {
 		return nil, err
 	}
@@ -197,11 +204,11 @@ func credential(ctx context.Context, s *bastion.Session) (gossh.Signer, error) {
 
 // clientConfig is how we log in: with the certificate, and only after the
 // target's host key was found to be the one that we know.
-func (c *channel) clientConfig(s *bastion.Session, signer gossh.Signer) *gossh.ClientConfig {
-	k := knownHost{target: s.Live.Target, authority: c.link.broker.Authorities().Host, now: c.link.now}
+func (c *channel) clientConfig(s *bastion.Session, at access.Target, account string, signer gossh.Signer) *gossh.ClientConfig {
+	k := knownHost{target: at, authority: c.link.broker.Authorities().Host, now: c.link.now}
 	return &gossh.ClientConfig{
 		Config:            targetAlgorithms(),
-		User:              s.Live.Grant.Account,
+		User:              account,
 		Auth:              []gossh.AuthMethod{gossh.PublicKeys(signer)},
 		HostKeyAlgorithms: k.algorithms(),
 		HostKeyCallback: func(_ string, remote net.Addr, key gossh.PublicKey) error {

@@ -26,7 +26,7 @@ func TestOpenSessionGivesUp(t *testing.T) {
 	defer close(c.over)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, _, err := openSession(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := openChannel(ctx, c, "session", nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }
