@@ -81,8 +81,11 @@ type Limits struct {
 
 	HalfOpen          int           // connections without a proof: 1000
 	HalfOpenPerSource int           // of them from one source: 50
-	FailureBurst      int           // connections without a proof from one source in a row: 20
-	FailureEvery      time.Duration // after that, one each: 3 seconds
+	FailedLogin       time.Duration // penalty of a source for a connection whose proofs all failed: 5 seconds
+	NoLogin           time.Duration // for one that tried none: 1 second
+	SlowLogin         time.Duration // for one that used up Login: 10 seconds
+	PenaltyFrom       time.Duration // penalties are enforced from so much on: 15 seconds
+	PenaltyMost       time.Duration // and are never more: 10 minutes
 	Held              int           // connections waiting for an approval: 1000
 	HeldPerPerson     int           // of them of one person: 100
 
@@ -104,8 +107,11 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.AuthTries, 4)
 	orDefault(&l.HalfOpen, 1000)
 	orDefault(&l.HalfOpenPerSource, 50)
-	orDefault(&l.FailureBurst, 20)
-	orDefault(&l.FailureEvery, 3*time.Second)
+	orDefault(&l.FailedLogin, 5*time.Second)
+	orDefault(&l.NoLogin, time.Second)
+	orDefault(&l.SlowLogin, 10*time.Second)
+	orDefault(&l.PenaltyFrom, 15*time.Second)
+	orDefault(&l.PenaltyMost, 10*time.Minute)
 	orDefault(&l.Held, 1000)
 	orDefault(&l.HeldPerPerson, 100)
 	orDefault(&l.Channels, 10)

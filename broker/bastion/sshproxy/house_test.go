@@ -80,7 +80,7 @@ type option func(*options)
 func newHouse(t testing.TB, opts ...option) *house {
 	t.Helper()
 	// Tests fail to log in more often than people do.
-	o := options{limits: Limits{FailureBurst: 1000}, rules: access.SessionRules{Recording: "strict", Shell: true, Exec: true}}
+	o := options{limits: Limits{PenaltyFrom: time.Hour}, rules: access.SessionRules{Recording: "strict", Shell: true, Exec: true}}
 	for _, f := range opts {
 		f(&o)
 	}

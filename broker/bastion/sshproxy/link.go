@@ -25,6 +25,7 @@ type link struct {
 
 	mu       sync.Mutex
 	person   bool // somebody was proven
+	tried    bool // something was tried that is no proof
 	channels int
 	refusals int
 	sessions int  // opened so far
@@ -63,14 +64,33 @@ func (l *link) source() netip.Addr { return l.conn.source }
 // closed accounts for the end of the connection.
 func (l *link) closed() {
 	l.proved()
+	l.gate.failed(l.source(), l.failure())
+}
+
+// failure says how a connection ended in which nobody was proven. One that said
+// nothing at all is a health check, unless it sat out its time.
+func (l *link) failure() failure {
 	l.mu.Lock()
-	proven := l.person
-	l.mu.Unlock()
-	// A connection that said nothing at all is a health check, unless it sat
-	// out its time.
-	if !proven && (l.conn.in.Load() > 0 || errors.Is(context.Cause(l.conn.ctx), errLoginTime)) {
-		l.gate.failed(l.source())
+	defer l.mu.Unlock()
+	switch {
+	case l.person:
+		return noFailure
+	case errors.Is(context.Cause(l.conn.ctx), errLoginTime):
+		return slowLogin
+	case l.tried:
+		return failedLogin
+	case l.conn.in.Load() > 0:
+		return noLogin
+	default:
+		return noFailure
 	}
+}
+
+// noProof notes that something was tried and was no proof.
+func (l *link) noProof() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tried = true
 }
 
 // proven notes that a key of a person was proven. The connection has until
@@ -79,6 +99,7 @@ func (l *link) proven(limit time.Duration) {
 	l.mu.Lock()
 	l.person = true
 	l.mu.Unlock()
+	l.gate.proven(l.source())
 	l.proved()
 	l.conn.limit(limit)
 }
