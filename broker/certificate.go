@@ -42,6 +42,18 @@ func (s serials) NextSerial(ctx context.Context, c sshca.Certificate) (uint64, e
 		e.Target, e.Account = c.Target, c.Principal
 		if s.session != nil {
 			e.Request, e.Grant, e.Session = s.session.RequestID, s.session.GrantID, s.session.ID
+			row.SessionID = s.session.ID
+		}
+		if s.session != nil {
+			// What was taken back meanwhile gets no certificate any more, so that
+			// each that is valid then was found and revoked.
+			g, err := tx.Grant(ctx, s.session.GrantID)
+			if err != nil {
+				return e, err
+			}
+			if why := over(&g, tx.Now()); why != nil {
+				return e, why
+			}
 		}
 		if err := tx.AddCertificate(ctx, &row); err != nil {
 			return e, err

@@ -32,7 +32,10 @@ func (b *Broker) Extend(ctx context.Context, by access.Caller, id string, d time
 // session of it.
 func (b *Broker) Release(ctx context.Context, by access.Caller, id string) (Case, error) {
 	return b.changeGrant(ctx, by, id, policy.ActionRelease, "grant.release", 0, func(tx *store.Tx, by access.Caller, g *access.Grant, _ policy.Decision, e *audit.Event) error {
-		return g.Release(by.User, tx.Now())
+		if err := g.Release(by.User, tx.Now()); err != nil {
+			return err
+		}
+		return revokeCertificates(ctx, tx, e, store.OfGrant(g.ID))
 	})
 }
 
@@ -44,7 +47,10 @@ func (b *Broker) Revoke(ctx context.Context, by access.Caller, id, reason string
 	}
 	return b.changeGrant(ctx, by, id, policy.ActionRevoke, "grant.revoke", 0, func(tx *store.Tx, by access.Caller, g *access.Grant, _ policy.Decision, e *audit.Event) error {
 		e.Reason = reason
-		return g.Revoke(by.User, reason, tx.Now())
+		if err := g.Revoke(by.User, reason, tx.Now()); err != nil {
+			return err
+		}
+		return revokeCertificates(ctx, tx, e, store.OfGrant(g.ID))
 	})
 }
 

@@ -143,7 +143,11 @@ func (b *Broker) Terminate(ctx context.Context, by access.Caller, id, reason str
 		return b.refused(ctx, e, &access.Error{Kind: access.ErrConflict, Code: "DB-3009", Text: "session " + s.ID + " has ended already; nothing changed"})
 	}
 	e.Reason = reason
-	if err := b.c.Store.Record(ctx, e); err != nil {
+	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+		e.Details = cloneDetails(e.Details) // it may be called again
+		return e, revokeCertificates(ctx, tx, &e, store.OfSession(s.ID))
+	})
+	if err != nil {
 		return err
 	}
 	e.ActorName = by.User.Name

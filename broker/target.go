@@ -234,6 +234,9 @@ func (b *Broker) RemoveTarget(ctx context.Context, by access.Caller, name string
 		if err := notOnTheWay(all, t.Name); err != nil {
 			return err
 		}
+		if err := revokeCertificates(ctx, tx, e, store.OnTarget(t.Name)); err != nil {
+			return err
+		}
 		return tx.RemoveTarget(ctx, t.ID)
 	})
 }
@@ -258,6 +261,11 @@ func (b *Broker) LockTarget(ctx context.Context, by access.Caller, name string, 
 		}
 		e.Object = t.ID
 		t.Locked, t.LockReason = locked, reason
+		if locked {
+			if err := revokeCertificates(ctx, tx, e, store.OnTarget(t.Name)); err != nil {
+				return err
+			}
+		}
 		return tx.SaveTarget(ctx, &t)
 	})
 }

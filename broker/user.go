@@ -112,6 +112,11 @@ func (b *Broker) LockUser(ctx context.Context, by access.Caller, name string, lo
 		if err := tx.SaveUser(ctx, &u); err != nil {
 			return err
 		}
+		if locked {
+			if err := revokeCertificates(ctx, tx, e, store.OfUser(u.ID)); err != nil {
+				return err
+			}
+		}
 		return keepAdministrator(ctx, tx)
 	})
 }

@@ -44,6 +44,8 @@ func newScene(h *house) *scene {
 	s.closed, err = h.db.Session(t.Context(), over.Session.ID)
 	ok(t, err)
 	s.session = h.session("alice", s.granted)
+	_, err = h.Credential(t.Context(), s.session, newKey(t))
+	ok(t, err)
 	return s
 }
 
@@ -261,6 +263,10 @@ var verbs = []struct {
 		}
 		return err
 	}, false},
+	{"RevokeCertificate", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.RevokeCertificate(ctx, by, s.session.Session.ID, "INC-7 lost")
+		return err
+	}, false},
 	{"Certify", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Certify(ctx, by, newKey(s.t))
 		return err
@@ -271,6 +277,7 @@ var verbs = []struct {
 var notVerbs = map[string]string{
 	"Run":             "the server's own loop",
 	"Authorities":     "public keys",
+	"KRL":             "serials that say nothing, for every target",
 	"HostCertificate": "the bastion's own, for a key that it made",
 	"KnowsKey":        "spares a peer a signature; proves and tells nothing",
 	"Recognize":       "finds out who the caller is",

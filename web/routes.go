@@ -53,6 +53,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/login/device/token", auth: open, summary: "Ask whether the login was confirmed; 202: not yet", api: call((*Server).finishDevice)},
 		{method: post, path: "/v1/setup", auth: open, costly: true, summary: "Choose the first password, under a one-time link", api: call((*Server).setup)},
 		{method: get, path: "/v1/authorities", auth: open, summary: "Public keys of the SSH authorities", api: call((*Server).authorities)},
+		{method: get, path: "/v1/krl", auth: open, page: (*Server).krl},
 		{method: get, path: "/v1/version", auth: open, summary: "Version and clock of the server", api: call((*Server).version)},
 		{method: get, path: "/healthz", auth: open, page: (*Server).healthz},
 		{method: get, path: "/api/openapi.json", auth: open, page: (*Server).openAPIFile},
@@ -104,6 +105,9 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/audit/export", auth: login, summary: "The whole log with its proofs", api: stream((*Server).exportAudit)},
 		{method: get, path: "/v1/audit/checkpoint", auth: login, summary: "The newest signed head of the log", api: call((*Server).checkpoint)},
 		{method: get, path: "/v1/audit/key", auth: login, summary: "The keys to verify with", api: call((*Server).auditKey)},
+
+		// The authorities.
+		{method: post, path: "/v1/certificates/revoke", auth: login, summary: "Revoke a certificate, or those of a session", api: call((*Server).revokeCertificate)},
 
 		// People, roles, policy.
 		{method: get, path: "/v1/users", auth: login, summary: "People", api: call((*Server).users)},

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -19,6 +20,7 @@ type Certificate struct {
 	Target    string
 	KeyID     string
 	Key       string // fingerprint of the certified key
+	SessionID string // for which a user certificate was issued; "": for none
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 	RevokedAt time.Time
@@ -30,7 +32,7 @@ type Certificate struct {
 var certificates = newTable("certificates", "serial", func(c *Certificate) []column {
 	return []column{
 		{"serial", unsigned{&c.Serial}}, {"kind", &c.Kind}, {"principal", &c.Principal}, {"target", &c.Target},
-		{"key_id", &c.KeyID}, {"key", &c.Key}, {"issued_at", micros{&c.IssuedAt}},
+		{"key_id", &c.KeyID}, {"key", &c.Key}, {"session_id", &c.SessionID}, {"issued_at", micros{&c.IssuedAt}},
 		{"expires_at", micros{&c.ExpiresAt}}, {"revoked_at", micros{&c.RevokedAt}}, {"mfa_at", micros{&c.MFAAt}},
 	}
 })
@@ -57,4 +59,65 @@ func (db *DB) Revoked(ctx context.Context, serial uint64) (bool, error) {
 		return true, nil
 	}
 	return !c.RevokedAt.IsZero(), err
+}
+
+// An Owner says which certificates are revoked together.
+type Owner struct {
+	where string
+	value any
+}
+
+// OfGrant is the certificates of a grant's sessions.
+func OfGrant(id string) Owner {
+	return Owner{"session_id IN (SELECT id FROM sessions WHERE grant_id = ?)", id}
+}
+
+// OfUser is the certificates of a user's sessions.
+func OfUser(id string) Owner {
+	return Owner{"session_id IN (SELECT id FROM sessions WHERE user_id = ?)", id}
+}
+
+// OfSession is the certificates of a session, for its target and for the hops on
+// the way.
+func OfSession(id string) Owner { return Owner{"session_id = ?", id} }
+
+// OnTarget is the certificates that let somebody in at the target of this name.
+func OnTarget(name string) Owner { return Owner{"kind = 'user' AND target = ?", name} }
+
+// OfSerial is one certificate.
+func OfSerial(n uint64) Owner { return Owner{"serial = ?", unsigned{&n}} }
+
+// RevokeCertificates revokes the certificates of the owner that are valid still
+// and not revoked yet, and returns how many they are.
+func (tx *Tx) RevokeCertificates(ctx context.Context, of Owner) (int64, error) {
+	n, err := tx.exec(ctx, "UPDATE certificates SET revoked_at = ? WHERE revoked_at = 0 AND expires_at > ? AND "+of.where, toMicros(tx.Now()), toMicros(tx.Now()), of.value)
+	if err != nil {
+		return 0, fmt.Errorf("revoke certificates: %w", err)
+	}
+	return n, nil
+}
+
+// RevokedSerials returns, in order, the serials of the revoked certificates of a
+// kind that expire after t, at most limit, and when the newest was revoked.
+func (db *DB) RevokedSerials(ctx context.Context, kind string, t time.Time, limit int) (serials []uint64, newest time.Time, err error) {
+	rows, err := db.rows(ctx, "SELECT serial, revoked_at FROM certificates WHERE revoked_at <> 0 AND kind = ? AND expires_at > ? ORDER BY serial LIMIT ?", kind, toMicros(t), limit)
+	if err != nil {
+		return nil, newest, db.failed("read certificates", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var serial uint64
+		var at time.Time
+		if err := rows.Scan(unsigned{&serial}, micros{&at}); err != nil {
+			return nil, newest, db.failed("read certificates", err)
+		}
+		if at.After(newest) {
+			newest = at
+		}
+		serials = append(serials, serial)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, newest, db.failed("read certificates", err)
+	}
+	return serials, newest, nil
 }

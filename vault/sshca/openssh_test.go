@@ -62,7 +62,7 @@ type target01 struct {
 	log     func() string
 }
 
-func startTarget(t *testing.T, all map[Kind]*Authority) target01 {
+func startTarget(t *testing.T, all map[Kind]*Authority, lines ...string) target01 {
 	t.Helper()
 	sshd := program(t, "/usr/sbin/sshd", "openssh-server")
 	me, err := user.Current()
@@ -101,7 +101,7 @@ LogLevel VERBOSE
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "principals", me.Username), principal+"\n")
-	write(t, dir+"/conf", conf)
+	write(t, dir+"/conf", conf+strings.Join(lines, "\n")+"\n")
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

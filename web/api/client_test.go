@@ -136,6 +136,10 @@ var routes = []struct {
 		return discard(c.Explain(ctx, ExplainInput{Target: "t", Account: "a", Action: "request"}))
 	}, `POST /v1/policy/explain {"target":"t","account":"a","action":"request"}`},
 	{"Authorities", func(ctx context.Context, c *Client) error { return discard(c.Authorities(ctx)) }, `GET /v1/authorities`},
+	{"KRL", func(ctx context.Context, c *Client) error { return drain(c.KRL(ctx)) }, `GET /v1/krl`},
+	{"RevokeCertificate", func(ctx context.Context, c *Client) error {
+		return discard(c.RevokeCertificate(ctx, RevokeInput{"7", "no"}))
+	}, `POST /v1/certificates/revoke {"certificate":"7","reason":"no"}`},
 	{"Version", func(ctx context.Context, c *Client) error { return discard(c.Version(ctx)) }, `GET /v1/version`},
 }
 
