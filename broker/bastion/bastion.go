@@ -58,6 +58,11 @@ type Config struct {
 	Sessions int
 	// PerPerson is how many of them one person may have. Default: 200.
 	PerPerson int
+	// PerTarget is how many of them one target may have. Default: 1000.
+	PerTarget int
+	// PerPersonAndTarget is how many one person may have at one target.
+	// Default: 100.
+	PerPersonAndTarget int
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Log is for operators; what counts as evidence goes through the Broker.
@@ -69,9 +74,8 @@ type Config struct {
 type Bastion struct {
 	cfg Config
 
-	mu        sync.Mutex
-	live      int
-	perPerson map[string]int // by the person's id; only those who have one
+	mu   sync.Mutex
+	live counts
 }
 
 // New checks the Config. It starts nothing.
@@ -82,11 +86,13 @@ func New(cfg Config) (*Bastion, error) {
 	if cfg.Idle <= 0 {
 		cfg.Idle = 15 * time.Minute
 	}
-	if cfg.Sessions <= 0 {
-		cfg.Sessions = 2000
-	}
-	if cfg.PerPerson <= 0 {
-		cfg.PerPerson = 200
+	for _, limit := range []struct {
+		of    *int
+		value int
+	}{{&cfg.Sessions, 2000}, {&cfg.PerPerson, 200}, {&cfg.PerTarget, 1000}, {&cfg.PerPersonAndTarget, 100}} {
+		if *limit.of <= 0 {
+			*limit.of = limit.value
+		}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -94,13 +100,16 @@ func New(cfg Config) (*Bastion, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Bastion{cfg: cfg, perPerson: map[string]int{}}, nil
+	return &Bastion{cfg: cfg, live: newCounts()}, nil
 }
 
 // An Order is what a session is opened with.
 type Order struct {
 	By      access.Caller
 	GrantID string
+	// Target is the name of the target, for the limits before anything is
+	// opened; the grant says which it is.
+	Target  string
 	Opening broker.Opening
 
 	// Of the terminal, when there is one.
@@ -116,10 +125,11 @@ type Order struct {
 // carry owns the two halves of the connection: it returns the exit status of
 // what ran, if any, when both are closed or closing.
 func (b *Bastion) Run(ctx context.Context, o Order, carry func(*Session) (*int, error)) (Ending, error) {
-	if err := b.enter(o.By); err != nil {
+	who := pair{o.By.User.ID, o.Target}
+	if err := b.enter(who); err != nil {
 		return Ending{}, err
 	}
-	defer b.leave(o.By)
+	defer b.leave(who)
 	live, err := b.cfg.Broker.Open(ctx, o.By, o.GrantID, o.Opening)
 	if err != nil {
 		return Ending{}, fmt.Errorf("open session: %w", err)
@@ -204,37 +214,6 @@ func (b *Bastion) close(s *Session, e Ending) {
 		time.Sleep(wait)
 		wait *= 4
 	}
-}
-
-// enter counts a session in, or refuses it.
-func (b *Bastion) enter(by access.Caller) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.live >= b.cfg.Sessions {
-		return &access.Error{Kind: access.ErrUnavailable, Code: "DB-5401", Text: "the bastion carries as many sessions as it may; try again later"}
-	}
-	if b.perPerson[by.User.ID] >= b.cfg.PerPerson {
-		return &access.Error{Kind: access.ErrDenied, Code: "DB-2401", Text: fmt.Sprintf("you have %d sessions open, and more are not allowed", b.cfg.PerPerson), Rule: "session.limit"}
-	}
-	b.live++
-	b.perPerson[by.User.ID]++
-	return nil
-}
-
-func (b *Bastion) leave(by access.Caller) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.live--
-	if b.perPerson[by.User.ID]--; b.perPerson[by.User.ID] == 0 {
-		delete(b.perPerson, by.User.ID)
-	}
-}
-
-// Live returns how many sessions are being carried.
-func (b *Bastion) Live() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.live
 }
 
 // protect calls carry and turns a panic into an error that ends this session.

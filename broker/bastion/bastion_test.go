@@ -107,23 +107,38 @@ func TestRefusedOpening(t *testing.T) {
 }
 
 func TestSessionLimits(t *testing.T) {
-	b, err := New(Config{Broker: refusing{}, Recorder: unused{}, Sessions: 3, PerPerson: 2})
+	b, err := New(Config{Broker: refusing{}, Recorder: unused{}, Sessions: 7, PerPerson: 4, PerTarget: 5, PerPersonAndTarget: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
-	alice, bob := access.Caller{User: access.User{ID: "a"}}, access.Caller{User: access.User{ID: "b"}}
-	for i, step := range []struct {
-		by   access.Caller
-		want error
-	}{{alice, nil}, {alice, nil}, {alice, access.ErrDenied}, {bob, nil}, {bob, access.ErrUnavailable}} {
-		if err := b.enter(step.by); !errors.Is(err, step.want) {
-			t.Errorf("step %d: got %v, want %v", i, err, step.want)
+	steps := []struct {
+		person, target string
+		want           error
+		code           string
+	}{
+		{"a", "db", nil, ""}, {"a", "db", nil, ""}, {"a", "db", nil, ""},
+		{"a", "db", ErrLimit, "DB-2405"},
+		{"a", "web", nil, ""}, {"a", "web", ErrLimit, "DB-2401"},
+		{"b", "db", nil, ""}, {"b", "db", nil, ""},
+		{"b", "db", ErrFull, "DB-5405"},
+		{"b", "web", nil, ""}, {"c", "app", ErrFull, "DB-5401"},
+	}
+	for i, step := range steps {
+		err := b.enter(pair{step.person, step.target})
+		var e *access.Error
+		if !errors.Is(err, step.want) || step.want != nil && (!errors.As(err, &e) || e.Code != step.code) {
+			t.Errorf("step %d: got %v, want %v with %s", i, err, step.want, step.code)
 		}
 	}
-	b.leave(alice)
-	b.leave(alice)
-	b.leave(bob)
-	if len(b.perPerson) != 0 || b.Live() != 0 {
-		t.Errorf("left: %v, %d", b.perPerson, b.Live())
+	if !errors.Is(ErrLimit, access.ErrDenied) || !errors.Is(ErrFull, access.ErrUnavailable) {
+		t.Error("the kinds of refusal are not what callers look for")
+	}
+	for _, step := range steps {
+		if step.want == nil {
+			b.leave(pair{step.person, step.target})
+		}
+	}
+	if c := b.live; c.all != 0 || len(c.perPerson)+len(c.perTarget)+len(c.perPair) != 0 {
+		t.Errorf("left: %+v", c)
 	}
 }

@@ -188,7 +188,11 @@ func (a *App) openRecorder() error {
 
 func (a *App) openFronts() error {
 	var err error
-	if a.bastion, err = bastion.New(bastion.Config{Broker: a.broker, Recorder: a.recorder, Idle: time.Duration(a.config.SSH.IdleTimeout), Log: a.log}); err != nil {
+	if a.bastion, err = bastion.New(bastion.Config{
+		Broker: a.broker, Recorder: a.recorder, Idle: time.Duration(a.config.SSH.IdleTimeout), Log: a.log,
+		Sessions: a.config.SSH.Sessions.Total, PerPerson: a.config.SSH.Sessions.PerPerson,
+		PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
+	}); err != nil {
 		return err
 	}
 	if a.ssh, err = sshproxy.New(sshproxy.Config{
@@ -205,7 +209,7 @@ func (a *App) openFronts() error {
 	}
 	if a.web, err = web.New(web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
-		OpenCast: a.openCast, OpenSealed: a.openSealed,
+		OpenCast: a.openCast, OpenSealed: a.openSealed, Enter: a.ssh.Enter,
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
 	}); err != nil {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -59,7 +60,13 @@ type Config struct {
 		HoldTimeout     Duration `yaml:"hold_timeout" doc:"how long ssh waits for an approval"`
 		BannerInterval  Duration `yaml:"banner_interval" doc:"between two lines while ssh waits"`
 		IdleTimeout     Duration `yaml:"idle_timeout" doc:"a session without a byte of data ends after so long"`
-		UserCertTTL     Duration `yaml:"user_cert_ttl" doc:"life of the certificates for targets, at most 10m"`
+		Sessions        struct {
+			Total              int `yaml:"total" doc:"sessions on this server at once"`
+			PerPerson          int `yaml:"per_person" doc:"of them, those of one person"`
+			PerTarget          int `yaml:"per_target" doc:"of them, those on one target"`
+			PerPersonAndTarget int `yaml:"per_person_and_target" doc:"of them, those of one person on one target"`
+		} `yaml:"sessions"`
+		UserCertTTL Duration `yaml:"user_cert_ttl" doc:"life of the certificates for targets, at most 10m"`
 	} `yaml:"ssh"`
 	Requests struct {
 		DefaultDuration  Duration `yaml:"default_duration" doc:"of a request that names none"`
@@ -99,6 +106,8 @@ func defaultConfig() Config {
 	c.Server.TLS.Mode = "self_signed"
 	c.Auth.SessionTTL = Duration(12 * time.Hour)
 	c.SSH.HoldTimeout, c.SSH.BannerInterval = Duration(10*time.Minute), Duration(30*time.Second)
+	c.SSH.Sessions.Total, c.SSH.Sessions.PerPerson = 2000, 200
+	c.SSH.Sessions.PerTarget, c.SSH.Sessions.PerPersonAndTarget = 1000, 100
 	c.SSH.IdleTimeout, c.SSH.UserCertTTL = Duration(15*time.Minute), Duration(5*time.Minute)
 	c.Requests.DefaultDuration, c.Requests.ActivationWindow = Duration(time.Hour), Duration(4*time.Hour)
 	c.Requests.DecideWithin = Duration(15 * time.Minute)
@@ -106,6 +115,9 @@ func defaultConfig() Config {
 	c.Log.Format, c.Log.Level = "auto", "info"
 	return c
 }
+
+// maxSessions bounds what ssh.sessions may allow.
+const maxSessions = 100_000
 
 // maxConfig bounds the file, in bytes.
 const maxConfig = 1 << 20
@@ -243,6 +255,12 @@ func (s setting) assign(value string) error {
 		*p = value
 	case *[]string:
 		*p = strings.Split(value, ",")
+	case *int:
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", value)
+		}
+		*p = n
 	case *Duration:
 		d, err := access.ParseDuration(value)
 		if err != nil {
@@ -337,6 +355,17 @@ func (c *Config) complete() error {
 	}
 	if d := time.Duration(c.SSH.UserCertTTL); d > 10*time.Minute {
 		bad("ssh.user_cert_ttl is at most 10m")
+	}
+	for _, limit := range []struct {
+		name string
+		n    int
+	}{
+		{"total", c.SSH.Sessions.Total}, {"per_person", c.SSH.Sessions.PerPerson},
+		{"per_target", c.SSH.Sessions.PerTarget}, {"per_person_and_target", c.SSH.Sessions.PerPersonAndTarget},
+	} {
+		if limit.n < 1 || limit.n > maxSessions {
+			bad("ssh.sessions.%s is between 1 and %d, not %d", limit.name, maxSessions, limit.n)
+		}
 	}
 	if d := time.Duration(c.Auth.SessionTTL); d < time.Minute || d > 24*time.Hour {
 		bad("auth.session_ttl is between 1m and 24h")

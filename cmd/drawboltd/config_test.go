@@ -48,12 +48,18 @@ func TestConfigDefaults(t *testing.T) {
 // The environment goes over the file, the file over the defaults.
 func TestConfigPrecedence(t *testing.T) {
 	path := writeConfig(t, least+"ssh:\n  hold_timeout: 5m\n  idle_timeout: 20m\n")
-	c, err := loadConfig(path, []string{"DRAWBOLT_SSH_HOLD_TIMEOUT=3m", "DRAWBOLT_SERVER_TRUSTED_PROXIES=10.0.0.0/8,192.0.2.0/24", "OTHER=x"})
+	c, err := loadConfig(path, []string{"DRAWBOLT_SSH_HOLD_TIMEOUT=3m", "DRAWBOLT_SERVER_TRUSTED_PROXIES=10.0.0.0/8,192.0.2.0/24", "DRAWBOLT_SSH_SESSIONS_PER_TARGET=7", "OTHER=x"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if time.Duration(c.SSH.HoldTimeout) != 3*time.Minute || time.Duration(c.SSH.IdleTimeout) != 20*time.Minute || time.Duration(c.SSH.UserCertTTL) != 5*time.Minute {
 		t.Errorf("hold %v, idle %v, certificates %v", time.Duration(c.SSH.HoldTimeout), time.Duration(c.SSH.IdleTimeout), time.Duration(c.SSH.UserCertTTL))
+	}
+	if c.SSH.Sessions.PerTarget != 7 || c.SSH.Sessions.PerPerson != 200 {
+		t.Errorf("sessions %+v", c.SSH.Sessions)
+	}
+	if _, err := loadConfig(path, []string{"DRAWBOLT_SSH_SESSIONS_TOTAL=lots"}); err == nil || !strings.Contains(err.Error(), "is not a number") {
+		t.Errorf("a bad number in the environment: %v", err)
 	}
 	if p, err := c.proxies(); err != nil || len(p) != 2 {
 		t.Errorf("proxies %v, %v", p, err)
@@ -75,6 +81,8 @@ func TestConfigRefused(t *testing.T) {
 		{"negative duration", least + "ssh:\n  hold_timeout: -5m\n", "is not one"},
 		{"fraction", least + "ssh:\n  hold_timeout: 1.5h\n", "is not one"},
 		{"long certificates", least + "ssh:\n  user_cert_ttl: 1h\n", "at most 10m"},
+		{"no session", least + "ssh:\n  sessions:\n    per_target: 0\n", "ssh.sessions.per_target is between 1 and"},
+		{"sessions in words", least + "ssh:\n  sessions:\n    total: many\n", "total"},
 		{"long login", least + "auth:\n  session_ttl: 2d\n", "between 1m and 24h"},
 		{"rare checkpoints", least + "audit:\n  checkpoint_every: 1h\n", "at most 1m"},
 		{"tls files without names", "server:\n  external_url: https://gw.example.com\n  tls:\n    mode: files\n", "needs server.tls.certificate"},
@@ -146,13 +154,15 @@ func TestConfigShowAndSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := map[string]any{"server": map[string]any{"external_url": "https://x"}, "ssh": map[string]any{"hold_timeout": "5m"}}
+	good := map[string]any{"server": map[string]any{"external_url": "https://x"}, "ssh": map[string]any{"hold_timeout": "5m", "sessions": map[string]any{"per_target": 20}}}
 	if err := schema.Validate(good); err != nil {
 		t.Error(err)
 	}
 	for name, bad := range map[string]map[string]any{
 		"unknown key": {"servr": map[string]any{}},
 		"duration":    {"ssh": map[string]any{"hold_timeout": "soon"}},
+		"number":      {"ssh": map[string]any{"sessions": map[string]any{"total": "20"}}},
+		"none":        {"ssh": map[string]any{"sessions": map[string]any{"total": 0}}},
 		"type":        {"server": map[string]any{"trusted_proxies": "all"}},
 	} {
 		if schema.Validate(bad) == nil {

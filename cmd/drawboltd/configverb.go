@@ -96,6 +96,8 @@ func configSchema() map[string]any {
 		switch v := s.value.Interface().(type) {
 		case []string:
 			leaf["type"], leaf["items"] = "array", map[string]any{"type": "string"}
+		case int:
+			leaf["type"], leaf["minimum"], leaf["maximum"], leaf["default"] = "integer", 1, maxSessions, v
 		case Duration:
 			leaf["pattern"] = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
 			b, _ := v.MarshalYAML()
