@@ -22,6 +22,7 @@ type Ask struct {
 	Duration   time.Duration // 0: the default, or the role's longest when that is shorter
 	Start      time.Time     // zero: now
 	BreakGlass bool
+	Batch      string // what is asked for at once has the same; see MaxBatch
 }
 
 func (a *Ask) validate(now time.Time) error {
@@ -32,6 +33,9 @@ func (a *Ask) validate(now time.Time) error {
 		return err
 	}
 	if err := access.CheckReason(a.Reason); err != nil {
+		return err
+	}
+	if err := a.validateBatch(); err != nil {
 		return err
 	}
 	if a.Duration != 0 {
@@ -109,10 +113,14 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 			c = *open
 			return e, nil
 		}
+		if err := b.mayJoin(ctx, tx, by, ask); err != nil {
+			return e, err
+		}
 		r, err := b.newRequest(ctx, tx, by, &target, ask)
 		if err != nil {
 			return e, err
 		}
+		detail(&e, "batch", r.Batch)
 		e.Object, e.Request, e.Rule = r.ID, r.ID, r.Policy.Rule
 		detail(&e, "decision", r.Policy.Decision)
 		detail(&e, "policy", r.Policy.Digest)
@@ -219,7 +227,7 @@ func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller,
 	r := &access.Request{
 		ID: access.NewID(access.RequestPrefix), RequesterID: by.User.ID, RequesterName: by.User.Name,
 		TargetID: t.ID, TargetName: t.Name, TargetAddress: t.Address, TargetKeys: t.HostKeys, TargetVia: t.Via, Account: ask.Account,
-		Reason: ask.Reason, Ticket: access.Ticket(ask.Reason), Duration: ask.Duration, Start: ask.Start, BreakGlass: ask.BreakGlass,
+		Batch: ask.Batch, Reason: ask.Reason, Ticket: access.Ticket(ask.Reason), Duration: ask.Duration, Start: ask.Start, BreakGlass: ask.BreakGlass,
 		Via: by.Via, State: access.Pending, CreatedAt: now, ExpiresAt: now.Add(b.c.DecideWithin), Version: 1,
 	}
 	if by.Source.IsValid() {
@@ -399,6 +407,7 @@ type Filter struct {
 	Mine   bool                // the caller's own
 	Inbox  bool                // pending ones that the caller may decide
 	Active bool                // those whose grant is open
+	Batch  string              // those that were asked for together
 	Before string              // the id of the last request of the page before
 	Limit  int                 // default 50, at most 200
 }
@@ -413,7 +422,7 @@ func (b *Broker) Requests(ctx context.Context, by access.Caller, f Filter) ([]Ca
 		f.Limit = 50
 	}
 	f.Limit = min(f.Limit, 200)
-	sf := store.RequestFilter{State: f.State, Before: f.Before, Limit: f.Limit}
+	sf := store.RequestFilter{State: f.State, Batch: f.Batch, Before: f.Before, Limit: f.Limit}
 	if f.Inbox || f.State == access.Expired {
 		sf.State = access.Pending
 	}

@@ -14,7 +14,7 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 	r, now := &c.Request, s.now()
 	out := api.Request{
 		ID: r.ID, State: string(r.StateAt(now)), Requester: r.RequesterName, Target: r.TargetName, Account: r.Account,
-		Role: r.Role, Reason: r.Reason, Ticket: r.Ticket, DurationSeconds: seconds(r.Duration), BreakGlass: r.BreakGlass,
+		Role: r.Role, Batch: r.Batch, Reason: r.Reason, Ticket: r.Ticket, DurationSeconds: seconds(r.Duration), BreakGlass: r.BreakGlass,
 		Start: when(r.Start), CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), DecidedAt: when(r.DecidedAt),
 		DecidedBy: r.DecidedBy, Note: r.Note,
 		Approvals: each(r.Approvals, func(a access.Approval) api.Approval {
@@ -51,7 +51,7 @@ type ByID struct {
 func (s *Server) request(ctx context.Context, by access.Caller, in *struct{ Body api.RequestInput }) (api.Request, error) {
 	ask := broker.Ask{
 		Target: in.Body.Target, Account: in.Body.Account, Reason: in.Body.Reason,
-		Duration: duration(in.Body.DurationSeconds), BreakGlass: in.Body.BreakGlass,
+		Duration: duration(in.Body.DurationSeconds), BreakGlass: in.Body.BreakGlass, Batch: in.Body.Batch,
 	}
 	if in.Body.Start != nil {
 		ask.Start = in.Body.Start.UTC()
@@ -63,11 +63,12 @@ func (s *Server) requests(ctx context.Context, by access.Caller, in *struct {
 	State  string `query:"state" enum:"pending,approved,denied,cancelled,expired"`
 	Mine   bool   `query:"mine"`
 	Inbox  bool   `query:"inbox"`
+	Batch  string `query:"batch" maxLength:"32"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 	Before string `query:"before" maxLength:"32"`
 }) (api.List[api.Request], error) {
 	list, err := s.c.Broker.Requests(ctx, by, broker.Filter{
-		State: access.RequestState(in.State), Mine: in.Mine, Inbox: in.Inbox, Limit: in.Limit, Before: in.Before,
+		State: access.RequestState(in.State), Mine: in.Mine, Inbox: in.Inbox, Batch: in.Batch, Limit: in.Limit, Before: in.Before,
 	})
 	return page(list, in.Limit, s.viewCase, func(c broker.Case) string { return c.Request.ID }), err
 }

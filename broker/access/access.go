@@ -72,6 +72,7 @@ const (
 	TargetPrefix  = "TGT"
 	UserPrefix    = "USR"
 	LoginPrefix   = "LOG"
+	BatchPrefix   = "BAT" // of requests that were made together
 )
 
 // NewID returns a fresh identifier: the prefix, a hyphen and 80 random bits

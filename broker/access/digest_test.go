@@ -15,6 +15,7 @@ var outside = map[string]string{
 	"RequesterName":    "a name for people; RequesterID is in",
 	"TargetName":       "a name for people; TargetID, the address and the keys are in",
 	"Ticket":           "read from Reason, which is in",
+	"Batch":            "what it is shown together with; each is decided by its own digest",
 	"Via":              "how the request came; it grants nothing",
 	"State":            "moves after the vote",
 	"CreatedAt":        "when it was asked; it grants nothing",

@@ -39,6 +39,7 @@ type Request struct {
 	TargetVia     []string // the targets it is reached via
 	TargetKeys    []string // the pinned host keys that the approver vouches for
 	Account       string
+	Batch         string // what else was asked for at once has the same; "": nothing
 	Reason        string
 	Ticket        string
 	Duration      time.Duration // asked for; approvers may narrow it

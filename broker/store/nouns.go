@@ -48,7 +48,7 @@ var requests = newTable("requests", "id", func(r *access.Request) []column {
 		{"id", &r.ID}, {"requester_id", &r.RequesterID}, {"requester_name", &r.RequesterName},
 		{"target_id", &r.TargetID}, {"target_name", &r.TargetName}, {"target_address", &r.TargetAddress},
 		{"target_keys", encoded{&r.TargetKeys}}, {"target_via", encoded{&r.TargetVia}}, {"account", &r.Account},
-		{"reason", &r.Reason}, {"ticket", &r.Ticket}, {"duration", seconds{&r.Duration}},
+		{"batch", &r.Batch}, {"reason", &r.Reason}, {"ticket", &r.Ticket}, {"duration", seconds{&r.Duration}},
 		{"start_at", micros{&r.Start}}, {"break_glass", &r.BreakGlass},
 		{"source", &r.Source}, {"via", &r.Via}, {"state", text[access.RequestState]{&r.State}},
 		{"created_at", micros{&r.CreatedAt}}, {"expires_at", micros{&r.ExpiresAt}},
@@ -195,6 +195,7 @@ type RequestFilter struct {
 	Requester string              // user id
 	TargetID  string
 	Account   string
+	Batch     string
 	Before    string // id of the last request of the page before
 	Limit     int
 }
@@ -203,7 +204,7 @@ type RequestFilter struct {
 func (q queryer) Requests(ctx context.Context, f RequestFilter) ([]access.Request, error) {
 	clause, args := "WHERE 1 = 1", []any{}
 	for _, c := range []struct{ column, value string }{
-		{"state", string(f.State)}, {"requester_id", f.Requester}, {"target_id", f.TargetID}, {"account", f.Account},
+		{"state", string(f.State)}, {"requester_id", f.Requester}, {"target_id", f.TargetID}, {"account", f.Account}, {"batch", f.Batch},
 	} {
 		if c.value != "" {
 			clause, args = clause+" AND "+c.column+" = ?", append(args, c.value)

@@ -13,10 +13,11 @@ type approveOptions struct{ id, length, note, digest string }
 func (c *cli) approveCmd() *cobra.Command {
 	var o approveOptions
 	cmd := &cobra.Command{
-		Use:   "approve REQUEST",
-		Short: "Say yes to a request",
+		Use:   "approve REQUEST|BATCH",
+		Short: "Say yes to a request, or to those that were made together",
 		Long: `Say yes to a request, as it is now: it is printed. With --digest the yes counts
-only for what was seen before, so that a script cannot approve something else.`,
+only for what was seen before, so that a script cannot approve something else; that
+of a batch is in the inbox.`,
 		Example:           "  drawbolt approve REQ-4821\n  drawbolt approve REQ-4821 --for 30m --note \"read-only please\"",
 		Args:              between(1, 1),
 		ValidArgsFunction: c.completeRequests(api.RequestFilter{Inbox: true}),
@@ -40,6 +41,9 @@ func (c *cli) runApprove(ctx context.Context, o approveOptions) error {
 	cl, p, err := c.client(api.Request{})
 	if err != nil {
 		return err
+	}
+	if isBatch(o.id) {
+		return c.approveBatch(ctx, cl, o, n)
 	}
 	r, err := cl.FindRequest(ctx, o.id)
 	if err != nil {

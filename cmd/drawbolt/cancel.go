@@ -10,7 +10,7 @@ import (
 
 func (c *cli) cancelCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:               "cancel [REQUEST]",
+		Use:               "cancel [REQUEST|BATCH]",
 		Short:             "Take a pending request back",
 		Args:              between(0, 1),
 		ValidArgsFunction: c.completeRequests(api.RequestFilter{Mine: true, State: api.Pending}),
@@ -22,6 +22,13 @@ func (c *cli) runCancel(ctx context.Context, args []string) error {
 	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
+	}
+	if len(args) == 1 && isBatch(args[0]) {
+		list, err := batch(ctx, cl, args[0], true)
+		if err != nil {
+			return err
+		}
+		return c.decideBatch(list, "cancelled", func(r api.Request) (api.Request, error) { return cl.Cancel(ctx, r.ID) })
 	}
 	id, err := c.mine(ctx, cl, args, isPending, "pending request", "cancel")
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 func (c *cli) denyCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use:               "deny REQUEST --reason TEXT",
-		Short:             "Say no to a request",
+		Use:               "deny REQUEST|BATCH --reason TEXT",
+		Short:             "Say no to a request, or to those that were made together",
 		Args:              between(1, 1),
 		ValidArgsFunction: c.completeRequests(api.RequestFilter{Inbox: true}),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -31,6 +31,15 @@ func (c *cli) runDeny(ctx context.Context, id, why string) error {
 	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
+	}
+	if isBatch(id) {
+		list, err := batch(ctx, cl, id, false)
+		if err != nil {
+			return err
+		}
+		return c.decideBatch(list, "denied", func(r api.Request) (api.Request, error) {
+			return cl.Deny(ctx, r.ID, api.DenyInput{Digest: r.Digest, Reason: why})
+		})
 	}
 	r, err := cl.Deny(ctx, id, api.DenyInput{Reason: why})
 	if err != nil {

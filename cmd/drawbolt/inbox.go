@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,14 +42,46 @@ func (c *cli) runInbox(ctx context.Context) error {
 		return err
 	}
 	var rows [][]string
-	for _, r := range list {
-		rows = append(rows, []string{r.ID, r.Requester, r.Account + "@" + r.Target, formatSeconds(r.DurationSeconds), r.Reason, c.age(r.CreatedAt)})
+	var ids, together []string
+	for _, g := range groups(list) {
+		r := g[0]
+		id, what := r.ID, r.Account+"@"+r.Target
+		if len(g) > 1 {
+			id, what = r.Batch, fmt.Sprintf("%s@%d targets", r.Account, len(g))
+			together = append(together, fmt.Sprintf("%s: %s  --digest %s", id, strings.Join(hostsOf(g), ", "), batchDigest(g)))
+		}
+		ids = append(ids, id)
+		rows = append(rows, []string{id, r.Requester, what, formatSeconds(r.DurationSeconds), r.Reason, c.age(r.CreatedAt)})
 	}
 	c.table("Nothing waits for you.", []string{"ID", "WHO", "WHAT", "FOR", "WHY", "AGE"}, rows)
+	for _, line := range together {
+		c.say("  %s", line)
+	}
 	if len(rows) > 0 {
-		c.next("drawbolt approve %s    or    drawbolt deny %s --reason TEXT", list[0].ID, list[0].ID)
+		c.next("drawbolt approve %s    or    drawbolt deny %s --reason TEXT", ids[0], ids[0])
 	}
 	return nil
+}
+
+// groups puts what was asked for together by one person side by side, in the
+// order of the first of each.
+func groups(list []api.Request) [][]api.Request {
+	type key struct{ batch, requester string }
+	var out [][]api.Request
+	at := map[key]int{}
+	for _, r := range list {
+		k := key{r.Batch, r.Requester}
+		if i, ok := at[k]; ok && r.Batch != "" {
+			out[i] = append(out[i], r)
+			continue
+		}
+		at[k] = len(out)
+		out = append(out, []api.Request{r})
+	}
+	for _, g := range out {
+		slices.SortFunc(g, func(a, b api.Request) int { return strings.Compare(a.Target, b.Target) })
+	}
+	return out
 }
 
 // inboxEvery is how often the inbox is looked at.

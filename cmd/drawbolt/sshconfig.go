@@ -232,6 +232,11 @@ func shellWord(w string) (string, error) {
 	if strings.ContainsFunc(w, unicode.IsControl) || inside == "" && strings.Contains(w, quote) {
 		return "", usage("the path %q cannot stand in an ssh_config", w)
 	}
+	if !strings.ContainsFunc(w, func(r rune) bool {
+		return !strings.ContainsRune("/._-+:", r) && (r >= unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+	}) {
+		return w, nil // nothing in it means anything to ssh or to a shell
+	}
 	return quote + strings.ReplaceAll(strings.ReplaceAll(w, "%", "%%"), quote, inside) + quote, nil
 }
 

@@ -80,11 +80,11 @@ var routes = []struct {
 	{"UnlockTarget", func(ctx context.Context, c *Client) error { return discard(c.UnlockTarget(ctx, "db01", "why")) }, `POST /v1/targets/db01/unlock {"reason":"why"}`},
 	{"Request", func(ctx context.Context, c *Client) error {
 		start := at("2026-03-01T09:00:00Z")
-		return discard(c.Request(ctx, RequestInput{Target: "db01", Account: "root", DurationSeconds: 3600, Reason: "r", Start: &start, BreakGlass: true}))
-	}, `POST /v1/requests {"target":"db01","account":"root","duration_seconds":3600,"reason":"r","start":"2026-03-01T09:00:00Z","break_glass":true}`},
+		return discard(c.Request(ctx, RequestInput{Target: "db01", Account: "root", DurationSeconds: 3600, Reason: "r", Start: &start, BreakGlass: true, Batch: "BAT-1"}))
+	}, `POST /v1/requests {"target":"db01","account":"root","duration_seconds":3600,"reason":"r","start":"2026-03-01T09:00:00Z","break_glass":true,"batch":"BAT-1"}`},
 	{"Requests", func(ctx context.Context, c *Client) error {
-		return discard(c.Requests(ctx, RequestFilter{State: Pending, Mine: true, Inbox: true, Limit: 7, Before: "REQ-1"}))
-	}, `GET /v1/requests?before=REQ-1&inbox=true&limit=7&mine=true&state=pending`},
+		return discard(c.Requests(ctx, RequestFilter{State: Pending, Mine: true, Inbox: true, Batch: "BAT-1", Limit: 7, Before: "REQ-1"}))
+	}, `GET /v1/requests?batch=BAT-1&before=REQ-1&inbox=true&limit=7&mine=true&state=pending`},
 	{"FindRequest", func(ctx context.Context, c *Client) error { return discard(c.FindRequest(ctx, "REQ-1")) }, `GET /v1/requests/REQ-1`},
 	{"AwaitRequest", func(ctx context.Context, c *Client) error {
 		return discard(c.AwaitRequest(ctx, "REQ-1", 4, time.Hour))

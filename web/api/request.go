@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base32"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -16,6 +18,20 @@ type RequestInput struct {
 	Reason          string     `json:"reason"`
 	Start           *time.Time `json:"start,omitempty"` // nil: as soon as it is approved
 	BreakGlass      bool       `json:"break_glass,omitempty"`
+	Batch           string     `json:"batch,omitempty"` // from NewBatch: what is asked for at once has the same
+}
+
+// MaxBatch is how many requests have one batch in common.
+const MaxBatch = 50
+
+// BatchPrefix begins the id of a batch.
+const BatchPrefix = "BAT-"
+
+// NewBatch makes an id for requests that are made, shown and decided together.
+func NewBatch() string {
+	var b [10]byte
+	rand.Read(b[:]) // never fails
+	return BatchPrefix + base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding).EncodeToString(b[:])
 }
 
 // The states of a Request and of a Grant.
@@ -46,6 +62,7 @@ type Request struct {
 	Target          string     `json:"target"`
 	Account         string     `json:"account"`
 	Role            string     `json:"role"`
+	Batch           string     `json:"batch,omitempty"` // what else was asked for at once has the same
 	Reason          string     `json:"reason"`
 	Ticket          string     `json:"ticket,omitempty"`
 	DurationSeconds int64      `json:"duration_seconds"`
@@ -115,6 +132,7 @@ type RequestFilter struct {
 	State  string
 	Mine   bool
 	Inbox  bool   // pending ones that the caller may decide
+	Batch  string // those that were asked for together
 	Limit  int    // 0: the server's default
 	Before string // id; older ones only
 }
@@ -124,6 +142,7 @@ func (f RequestFilter) query() url.Values {
 	set(q, "state", f.State)
 	setTrue(q, "mine", f.Mine)
 	setTrue(q, "inbox", f.Inbox)
+	set(q, "batch", f.Batch)
 	setInt(q, "limit", int64(f.Limit))
 	set(q, "before", f.Before)
 	return q
