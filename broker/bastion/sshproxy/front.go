@@ -92,6 +92,7 @@ type Limits struct {
 	Channels int // open at once in one connection: 10
 	Refusals int // refused channels and requests in one connection before it ends: 50
 	Requests int // channel and global requests a second, in one connection: 100
+	Rekeys   int // key exchanges a second, in one connection: 10
 }
 
 func (l Limits) withDefaults() Limits {
@@ -117,6 +118,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.Channels, 10)
 	orDefault(&l.Refusals, 50)
 	orDefault(&l.Requests, 100)
+	orDefault(&l.Rekeys, 10)
 	return l
 }
 
@@ -197,7 +199,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	r := &run{Server: s, ctx: base}
 	server := &ssh.Server{
 		Version:              serverVersion[len("SSH-2.0-"):],
-		HostSigners:          []ssh.Signer{s.cfg.HostKey},
 		ConnCallback:         r.connected,
 		ServerConfigCallback: r.config,
 		ChannelHandlers:      map[string]ssh.ChannelHandler{"default": r.channel},
@@ -207,13 +208,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.use(r)
 	defer s.use(nil)
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(ln) }()
+	go func() { failed <- accept(server, ln) }()
 	var err error
 	select {
 	case <-ctx.Done():
 		ln.Close()
-		if served := <-failed; !errors.Is(served, ssh.ErrServerClosed) && !errors.Is(served, net.ErrClosed) {
-			err = served
+		if accepted := <-failed; !errors.Is(accepted, net.ErrClosed) {
+			err = accepted
 		}
 	case err = <-failed:
 	}
@@ -230,6 +231,27 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		return fmt.Errorf("serve ssh: %w", err)
 	}
 	return nil
+}
+
+// accept hands each connection to the server until ln fails or is closed. It is
+// here because the server's own loop would give all connections the same host
+// key; see meteredKey.
+func accept(server *ssh.Server, ln net.Listener) error {
+	const longest = time.Second
+	for wait := 5 * time.Millisecond; ; {
+		nc, err := ln.Accept()
+		if err == nil {
+			wait = 5 * time.Millisecond
+			go server.HandleConn(nc)
+			continue
+		}
+		// Out of files, or the peer was too quick: that passes.
+		if temporary, ok := errors.AsType[net.Error](err); !ok || !temporary.Temporary() {
+			return err
+		}
+		time.Sleep(wait)
+		wait = min(2*wait, longest)
+	}
 }
 
 // begin counts one more piece of work, unless the run is closing.
@@ -275,9 +297,10 @@ func (r *run) config(gctx ssh.Context) *gossh.ServerConfig {
 	}
 	a := &attempt{link: l}
 	config := a.config(&gossh.ServerConfig{Config: algorithms(l.version)})
+	config.AddHostKey(l.metered(r.cfg.HostKey))
 	if r.cfg.Name != "" {
 		if certified, err := r.hosts.signer(r.ctx, access.Target{Name: r.cfg.Name}); err == nil {
-			config.AddHostKey(certified)
+			config.AddHostKey(l.metered(certified))
 		} else {
 			r.log.ErrorContext(r.ctx, "the gateway has no host certificate", "name", r.cfg.Name, "error", err)
 		}

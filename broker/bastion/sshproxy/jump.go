@@ -65,8 +65,8 @@ func (l *link) jump(sc *gossh.ServerConn, who login, nc gossh.NewChannel) {
 func (l *link) serve(hostKey gossh.Signer) {
 	a := &attempt{link: l}
 	config := a.config(&gossh.ServerConfig{Config: algorithms(l.version)})
-	config.AddHostKey(hostKey)
-	config.AddHostKey(l.cfg.HostKey) // for clients that do not know our host CA
+	config.AddHostKey(l.metered(hostKey))
+	config.AddHostKey(l.metered(l.cfg.HostKey)) // for clients that do not know our host CA
 	sc, channels, requests, err := gossh.NewServerConn(l.conn, config)
 	if err != nil {
 		return

@@ -32,6 +32,7 @@ type link struct {
 	lastOne  bool // the client said that it opens no more sessions
 
 	requests *rate.Limiter
+	rekeys   *rate.Limiter
 }
 
 // A hop is what the outer connection has established for the nested one.
@@ -44,8 +45,7 @@ type hop struct {
 // when somebody is proven and when the connection is closed; closed is called
 // once, when it is closed.
 func newLink(r *run, c *conn, proved, closed func()) *link {
-	perSecond := r.limits.Requests
-	l := &link{run: r, conn: c, proved: proved, requests: rate.NewLimiter(rate.Limit(perSecond), 10*perSecond)}
+	l := &link{run: r, conn: c, proved: proved, requests: tenSeconds(r.limits.Requests), rekeys: tenSeconds(r.limits.Rekeys)}
 	c.onClose = func() {
 		l.closed()
 		closed()
@@ -55,6 +55,12 @@ func newLink(r *run, c *conn, proved, closed func()) *link {
 	// it.
 	context.AfterFunc(c.ctx, func() { l.settle() })
 	return l
+}
+
+// tenSeconds limits to so many a second, ten seconds' worth of which may come at
+// once.
+func tenSeconds(perSecond int) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), 10*perSecond)
 }
 
 func nothing() {}

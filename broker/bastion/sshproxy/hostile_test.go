@@ -1,0 +1,359 @@
+package sshproxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+)
+
+// ended reports whether the server ends the connection within d.
+func ended(c net.Conn, d time.Duration) bool {
+	c.SetReadDeadline(time.Now().Add(d))
+	_, err := io.Copy(io.Discard, c)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// works logs in as alice and runs something.
+func (h *house) works() {
+	h.t.Helper()
+	s := must(h.client("alice", "db01").NewSession())(h.t)
+	if out, err := s.Output("echo on"); string(out) != "on\n" || err != nil {
+		h.t.Errorf("good work: %q, %v", out, err)
+	}
+}
+
+// What is not a version line, or says a length that cannot be, ends its
+// connection, and soon; and costs no memory of the size that was named.
+func TestLies(t *testing.T) {
+	const login = 2 * time.Second
+	h := newHouse(t, func(o *options) { o.limits.Login = login })
+	h.realTarget("db01")
+	h.grant("alice", "db01", time.Hour)
+	packet := func(length uint32, padding byte) string {
+		b := make([]byte, 4096)
+		binary.BigEndian.PutUint32(b, length)
+		b[4] = padding
+		return "SSH-2.0-x\r\n" + string(b)
+	}
+	tests := map[string]string{
+		"version 1":              "SSH-1.5-old\r\n",
+		"no end":                 "SSH-2.0-" + strings.Repeat("x", 4096),
+		"lines before it":        strings.Repeat("hello\r\n", 1000),
+		"control characters":     "SSH-2.0-\x1b[2J\x00\x07\r\n",
+		"not UTF-8":              "SSH-2.0-\xff\xfe\r\n",
+		"says GCM, has not":      "SSH-2.0-OpenSSH_9.9\r\n" + packet(12, 4)[11:],
+		"4 GiB":                  packet(1<<32-1, 4),
+		"2 GiB":                  packet(1<<31, 4),
+		"one byte over the most": packet(256<<10+1, 4),
+		"0 bytes":                packet(0, 4),
+		"1 byte":                 packet(1, 0),
+		"all padding":            packet(12, 255),
+		"no padding":             packet(12, 0),
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var wg sync.WaitGroup
+	for name, say := range tests {
+		c := must(net.Dial("tcp", h.addr))(t)
+		wg.Go(func() {
+			defer c.Close()
+			io.WriteString(c, say)
+			if !ended(c, login+5*time.Second) {
+				t.Errorf("%s: the connection goes on", name)
+			}
+		})
+	}
+	wg.Wait()
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+		t.Errorf("%d MiB were allocated for %d lies", n>>20, len(tests))
+	}
+	h.works()
+}
+
+// A flippedConn flips a bit of what is written, once so many bytes were.
+type flippedConn struct {
+	net.Conn
+	at, written int
+}
+
+func (c *flippedConn) Write(p []byte) (int, error) {
+	if i := c.at - c.written; i >= 0 && i < len(p) {
+		p = bytes.Clone(p)
+		p[i] ^= 0x40
+	}
+	c.written += len(p)
+	return c.Conn.Write(p)
+}
+
+// A bit that is wrong, in a length, a padding, a tag, in clear or under keys,
+// ends that connection and lets nobody in.
+func TestFlippedBits(t *testing.T) {
+	// A length that grew waits for what does not come.
+	h := newHouse(t, func(o *options) { o.limits.Login = time.Second; o.limits.Start = time.Second })
+	h.realTarget("db01")
+	h.grant("alice", "db01", time.Hour)
+	var through atomic.Int64
+	var wg sync.WaitGroup
+	try := func(at int) {
+		tcp, err := net.Dial("tcp", h.addr)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		tcp.SetDeadline(time.Now().Add(5 * time.Second))
+		c, chans, reqs, err := gossh.NewClientConn(&flippedConn{Conn: tcp, at: at}, h.addr, h.config("alice", me(t)+"+db01"))
+		if err == nil {
+			client := gossh.NewClient(c, chans, reqs)
+			if s, err := client.NewSession(); err == nil && s.Run("true") == nil {
+				through.Add(1)
+			}
+			client.Close()
+		}
+		tcp.Close()
+	}
+	slots := make(chan struct{}, 8)
+	for at := 11; at < 3000; at += 61 {
+		slots <- struct{}{}
+		wg.Go(func() { try(at); <-slots })
+	}
+	wg.Wait()
+	// The name of an algorithm nobody chose, a cookie or some padding may change
+	// unseen by the cipher, and then the hash of the exchange finds it; what comes
+	// after the last byte of a short connection changes nothing.
+	if n := through.Load(); n > 3 {
+		t.Errorf("%d connections with a wrong bit went through", n)
+	}
+	h.works()
+}
+
+// What may come before the start of a program is bounded.
+func TestFloodBeforeStart(t *testing.T) {
+	h := newHouse(t)
+	h.realTarget("db01")
+	h.grant("alice", "db01", time.Hour)
+	for name, test := range map[string]struct {
+		request string
+		payload []byte
+		most    int
+	}{
+		"variables": {"env", gossh.Marshal(envRequest{"LC_ALL", "C"}), maxEnv},
+		"sizes":     {"window-change", gossh.Marshal(windowChange{80, 24, 0, 0}), maxBefore},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ch, reqs, err := h.client("alice", "db01").OpenChannel("session", nil)
+			check(t, err)
+			over := make(chan struct{})
+			go func() { gossh.DiscardRequests(reqs); close(over) }()
+			accepted := 0
+			for range 500 {
+				ok, err := ch.SendRequest(test.request, true, test.payload)
+				if err != nil {
+					break
+				}
+				if ok {
+					accepted++
+				}
+			}
+			if accepted > test.most {
+				t.Errorf("%d were accepted", accepted)
+			}
+			select {
+			case <-over:
+			case <-time.After(10 * time.Second):
+				t.Error("the channel is still open")
+			}
+		})
+	}
+	h.works()
+}
+
+// Thousands of channels that are refused end the connection early, and fill no
+// audit log.
+func TestThousandsRefused(t *testing.T) {
+	h := newHouse(t)
+	h.realTarget("db01")
+	h.grant("alice", "db01", time.Hour)
+	c := h.client("alice", "db01")
+	over := make(chan struct{})
+	go func() { c.Wait(); close(over) }()
+	var refused atomic.Int64
+	for range 8 {
+		go func() {
+			for range 1250 {
+				if _, _, err := c.OpenChannel("made-up", nil); err == nil {
+					t.Error("opened")
+				} else if one := (*gossh.OpenChannelError)(nil); !errors.As(err, &one) {
+					return
+				}
+				refused.Add(1)
+			}
+		}()
+	}
+	select {
+	case <-over:
+	case <-time.After(30 * time.Second):
+		t.Fatalf("the connection goes on after %d refusals", refused.Load())
+	}
+	limit := Limits{}.withDefaults().Refusals
+	if n := len(h.refusals()); n == 0 || n > limit {
+		t.Errorf("%d refusals are in the audit log, at most %d are to be", n, limit)
+	}
+	h.works()
+}
+
+// A client that exchanges keys without end loses its connection.
+func TestRekeyFlood(t *testing.T) {
+	for name, test := range map[string]struct {
+		perSecond int
+		cut       bool
+	}{"within": {1000, false}, "beyond": {1, true}} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, func(o *options) { o.limits.Rekeys = test.perSecond; o.limits.Requests = 1000 })
+			h.realTarget("db01")
+			h.grant("alice", "db01", time.Hour)
+			config := h.config("alice", me(t)+"+db01")
+			config.RekeyThreshold = 256 // bytes; the least that x/crypto takes
+			c := must(gossh.Dial("tcp", h.addr, config))(t)
+			defer c.Close()
+			var err error
+			for range 60 {
+				_, _, err = c.SendRequest("keepalive@openssh.com", true, make([]byte, 512))
+				if err != nil {
+					break
+				}
+			}
+			if (err != nil) != test.cut {
+				t.Errorf("got %v", err)
+			}
+			h.works()
+		})
+	}
+}
+
+// A stuckConn stops reading when it is told to.
+type stuckConn struct {
+	net.Conn
+	stuck atomic.Bool
+	over  chan struct{}
+}
+
+func (c *stuckConn) Read(p []byte) (int, error) {
+	if c.stuck.Load() {
+		<-c.over
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Read(p[:min(len(p), 4096)])
+}
+
+// Windows that are never read, and a peer that reads nothing at all, hold little
+// memory; and a revocation ends them as it ends any.
+func TestNobodyReads(t *testing.T) {
+	for name, wholly := range map[string]bool{"channels": false, "connection": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			h.realTarget("db01")
+			r := h.grant("alice", "db01", time.Hour)
+			tcp := &stuckConn{Conn: must(net.Dial("tcp", h.addr))(t), over: make(chan struct{})}
+			conn, chans, reqs, err := gossh.NewClientConn(tcp, h.addr, h.config("alice", me(t)+"+db01"))
+			check(t, err)
+			c := gossh.NewClient(conn, chans, reqs)
+			defer c.Close()
+			defer close(tcp.over)
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			const n = 5
+			for range n {
+				ch, reqs, err := c.OpenChannel("session", nil) // which nobody reads
+				check(t, err)
+				go gossh.DiscardRequests(reqs)
+				if ok, err := ch.SendRequest("exec", true, gossh.Marshal(execRequest{"exec cat /dev/zero"})); !ok {
+					t.Fatalf("exec: %v", err)
+				}
+			}
+			tcp.stuck.Store(wholly)
+			time.Sleep(time.Second) // for much to come, if it could
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			// The test's own client keeps a window of 2 MiB for each channel, and
+			// the bastion one towards the target.
+			if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > n*8<<20 {
+				t.Errorf("%d channels that nobody reads hold %d MiB", n, grown>>20)
+			}
+			_, err = h.broker.Revoke(t.Context(), h.people["bob"].caller, r.Request.ID, "enough")
+			check(t, err)
+			began := time.Now()
+			for _, s := range h.closed(n) {
+				if s.EndReason != "revoked" || s.Recording.SHA256 == "" {
+					t.Errorf("got %+v", s)
+				}
+			}
+			t.Logf("closed %v after the revocation", time.Since(began).Round(time.Millisecond))
+		})
+	}
+}
+
+// FuzzVersion: whatever a client says of itself, what is offered to it is a
+// choice of ours, and what is shown of it is one clean line.
+func FuzzVersion(f *testing.F) {
+	for _, s := range []string{"", "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u10", "SSH-2.0-OpenSSH_for_Windows_9.5", "SSH-2.0-Go", "SSH-2.0-PuTTY_Release_0.78", "SSH-2.0-\x1b[2J", "SSH-2.0-OpenSSH_999999999999.1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c := algorithms(s)
+		if len(c.Ciphers) == 0 || len(c.Ciphers) > len(allCiphers) || len(c.KeyExchanges) != len(keyExchanges) {
+			t.Errorf("%q is offered %v, %v", s, c.Ciphers, c.KeyExchanges)
+		}
+		if len(c.Ciphers) == len(gcmCiphers) && !strings.HasPrefix(s, "SSH-2.0-") {
+			t.Errorf("%q is said to know AES-GCM", s)
+		}
+		shown := line("%s", clean(s))
+		if strings.Count(shown, "\n") != 1 || len(shown) > maxLine+32 || strings.ContainsAny(shown, "\x1b\x00\r") {
+			t.Errorf("%q is shown as %q", s, shown)
+		}
+	})
+}
+
+// FuzzPeek: the line that is read ahead is what the next reads give, however
+// the bytes come.
+func FuzzPeek(f *testing.F) {
+	f.Add([]byte("SSH-2.0-x\r\nmore"), 3)
+	f.Add([]byte(""), 1)
+	f.Add(bytes.Repeat([]byte("x"), 600), 200)
+	f.Fuzz(func(t *testing.T, b []byte, step int) {
+		if step < 1 || len(b) > 4096 {
+			return
+		}
+		here, there := net.Pipe()
+		go func() {
+			defer there.Close()
+			for i := 0; i < len(b); i += min(step, len(b)-i) {
+				if _, err := there.Write(b[i:min(i+step, len(b))]); err != nil {
+					return
+				}
+			}
+		}()
+		c := newConn(t.Context(), here, time.Hour)
+		defer c.Close()
+		version := c.peekVersion(time.Second)
+		if len(version) > maxVersion || strings.Contains(version, "\n") {
+			t.Fatalf("a version of %d bytes", len(version))
+		}
+		got, _ := io.ReadAll(c)
+		if !bytes.Equal(got, b) {
+			t.Fatalf("%d bytes became %d", len(b), len(got))
+		}
+	})
+}
