@@ -284,6 +284,7 @@ var notVerbs = map[string]string{
 	"Credential":      "for the handle that Open returned, while it holds",
 	"HopCredential":   "for the handle that Open returned, while it holds",
 	"Started":         "for the handle that Open returned",
+	"Transferred":     "writes down what became of a file",
 	"Close":           "for the handle that Open returned; ending takes nothing",
 	"Refused":         "writes down that a front refused something",
 	"Recovered":       "the server's own, after a crash",

@@ -21,6 +21,7 @@ const (
 	Shell       Action = "shell"      // an interactive shell
 	Exec        Action = "exec"       // one command
 	SFTP        Action = "sftp"       // the file transfer subsystem
+	Transfer    Action = "transfer"   // a command that is known to carry files
 	Resize      Action = "resize"     // the terminal has another size
 	Signal      Action = "signal"     // a signal for the program
 	EndOutput   Action = "end-output" // the reader of the output has gone
@@ -49,7 +50,7 @@ func Authorize(rules access.SessionRules, action Action) error {
 		return allowed(rules.Shell, action)
 	case Exec:
 		return allowed(rules.Exec, action)
-	case SFTP:
+	case SFTP, Transfer:
 		return allowed(len(rules.Files) > 0, action)
 	case Forward, Agent, X11:
 		return refusal(fmt.Sprintf("%s is never allowed: it cannot be recorded", action), action)

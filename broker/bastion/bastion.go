@@ -39,6 +39,7 @@ type Broker interface {
 	Credential(ctx context.Context, l *broker.Live, key ssh.PublicKey) (*ssh.Certificate, error)
 	HopCredential(ctx context.Context, l *broker.Live, hop int, key ssh.PublicKey) (*ssh.Certificate, error)
 	Started(ctx context.Context, l *broker.Live) error
+	Transferred(ctx context.Context, l *broker.Live, t broker.Transfer) error
 	Close(ctx context.Context, l *broker.Live, c broker.Closing) error
 }
 
@@ -144,6 +145,7 @@ func (b *Bastion) Run(ctx context.Context, o Order, carry func(*Session) (*int, 
 	}
 	status, err := s.protect(carry)
 	s.end(err)
+	s.settleFiles()
 	ending := s.ending(status)
 	b.close(s, ending)
 	return ending, nil

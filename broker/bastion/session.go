@@ -30,6 +30,7 @@ type Session struct {
 	last      atomic.Int64
 	idle      *time.Timer
 	bytes     [8]atomic.Int64 // forwarded, by stream
+	files     files
 }
 
 func newSession(ctx context.Context, b *Bastion, live *broker.Live) *Session {

@@ -24,6 +24,9 @@ type back struct {
 	ch     gossh.Channel
 	exit   <-chan exit // how the program ended; one value
 	unlink func() bool
+
+	sftp    bool      // files are carried by SFTP
+	carried *admitted // files are carried by a command; nil: they are not
 }
 
 // Close closes the connection to the target.
@@ -89,6 +92,9 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 		defer func() { exits <- e }()
 		e = c.exits(s, reqs)
 	})
+	if err := c.admit(ctx, s, b, st); err != nil {
+		return nil, size, err
+	}
 	if size, err = c.prime(ch, st); err != nil {
 		return nil, size, c.unreachable("start the program", name, err)
 	}
@@ -139,7 +145,7 @@ func (c *channel) prime(ch gossh.Channel, st start) (size windowChange, err erro
 	switch st.action {
 	case bastion.Shell:
 		err = demand(ch, "shell", nil)
-	case bastion.Exec:
+	case bastion.Exec, bastion.Transfer:
 		err = demand(ch, "exec", gossh.Marshal(execRequest{st.command}))
 	case bastion.SFTP:
 		err = demand(ch, "subsystem", gossh.Marshal(subsystem{st.subsystem}))

@@ -59,6 +59,7 @@ const (
 var (
 	errTwice    = &access.Error{Kind: access.ErrDenied, Code: "DB-2421", Text: "a session has one terminal and one command", Rule: "session.once"}
 	errTooMany  = &access.Error{Kind: access.ErrDenied, Code: "DB-2422", Text: "too many requests", Rule: "session.requests"}
+	errTerminal = &access.Error{Kind: access.ErrDenied, Code: "DB-2444", Text: "files are not carried over a terminal, which would change what is sent", Rule: "session.terminal"}
 	errTooEarly = &access.Error{Kind: access.ErrDenied, Code: "DB-2423", Text: "nothing runs yet", Rule: "session.order"}
 )
 
@@ -157,6 +158,13 @@ func (c *channel) authorize(req *gossh.Request) (bastion.Action, error) {
 		}
 		action = subsystems[s.Name]
 	}
+	if req.Type == "exec" && len(c.now().Files) > 0 {
+		if e, err := parseExec(req.Payload); err == nil {
+			if _, ok := parseTransfer(e.Command); ok {
+				action = bastion.Transfer
+			}
+		}
+	}
 	return action, c.allows(action)
 }
 
@@ -234,14 +242,20 @@ func (c *channel) before(req *gossh.Request) (*start, error) {
 			return nil, errPayload
 		}
 		return &start{req: req, action: action, kind: "shell"}, nil
-	case bastion.Exec:
+	case bastion.Exec, bastion.Transfer:
 		e, err := parseExec(req.Payload)
+		if err == nil && action == bastion.Transfer && c.term != nil {
+			err = errTerminal
+		}
 		st := &start{req: req, action: action, kind: "exec", command: e.Command}
 		if err == nil {
 			err = c.allowsStart(*st)
 		}
 		return st, err
 	case bastion.SFTP:
+		if c.term != nil {
+			return nil, errTerminal
+		}
 		return &start{req: req, action: action, kind: "exec", command: "subsystem sftp", subsystem: "sftp"}, nil
 	default:
 		return nil, errTooEarly

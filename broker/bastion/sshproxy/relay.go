@@ -52,18 +52,22 @@ func (c *channel) relay(s *bastion.Session, b *back) (*int, error) {
 	done := make(chan struct{})
 	defer close(done)
 	s.Go(&c.link.working, func() { c.notices(s, done) })
+	input, output := c.streams(s, b)
 	s.Go(&c.link.working, func() {
 		// The end of the user's input is half an end: the program may still
 		// have much to say.
-		if err := s.Pump(recorder.Input, b.ch, c.ch); err == nil {
+		if err := input(); err == nil {
 			b.ch.CloseWrite()
 		}
 	})
 	var outputs sync.WaitGroup
-	s.Go(&outputs, func() { c.output(s, s.Pump(recorder.Output, c.ch, b.ch)) })
+	s.Go(&outputs, func() { c.output(s, output()) })
 	s.Go(&outputs, func() { c.output(s, s.Pump(recorder.Stderr, stderr{c}, b.ch.Stderr())) })
 	outputs.Wait()
 	exit := <-b.exit
+	if b.carried != nil {
+		b.carried.ended(exit)
+	}
 	if !stop() {
 		<-cut
 		return exit.status, context.Cause(s.Context())
