@@ -144,6 +144,8 @@ func (s *Server) routes() []route {
 		{method: post, path: "/ask", auth: login, page: (*Server).askForm},
 		{method: get, path: "/r/{id}", auth: login, page: (*Server).requestPage},
 		{method: post, path: "/r/{id}", auth: login, page: (*Server).requestForm},
+		{method: get, path: "/batch/{id}", auth: login, page: (*Server).batchPage},
+		{method: post, path: "/batch/{id}", auth: login, page: (*Server).batchForm},
 		{method: get, path: "/targets", auth: login, page: (*Server).targetsPage},
 		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},

@@ -1,0 +1,80 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Batch is what somebody asks for at once, in the order of the targets.
+type Batch struct {
+	ID    string
+	Key   string    // changes when what is shown does
+	Items []Request // at least one
+	Typed Decision  // what was typed into a form that was refused
+}
+
+// Decidable are the requests that the person may decide now.
+func (b Batch) Decidable() []Request {
+	var list []Request
+	for _, r := range b.Items {
+		if r.MayDecide {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// choices are the durations that all of the requests allow.
+func (b Batch) choices(open []Request) []int64 { return least(open).Choices() }
+
+func (b Batch) chosen(open []Request) int64 {
+	r := least(open)
+	r.Typed = b.Typed
+	return r.Chosen()
+}
+
+// least is the request for the shortest time.
+func least(list []Request) Request {
+	out := list[0]
+	for _, r := range list {
+		if r.DurationSeconds < out.DurationSeconds {
+			out = r
+		}
+	}
+	return out
+}
+
+func shortest(list []Request) int64 { return least(list).DurationSeconds }
+
+func targets(list []Request) string {
+	var names []string
+	for _, r := range list {
+		names = append(names, r.Target)
+	}
+	return strings.Join(names, ", ")
+}
+
+func all(n int) string {
+	if n == 1 {
+		return "one"
+	}
+	return fmt.Sprintf("all %d", n)
+}
+
+// Groups puts what one person asks for at once side by side, in the order of the
+// first of each.
+func (in Inbox) Groups() [][]Request {
+	type key struct{ batch, requester string }
+	var out [][]Request
+	at := map[key]int{}
+	for _, r := range in.Items {
+		k := key{r.Batch, r.Requester}
+		if i, ok := at[k]; ok && r.Batch != "" {
+			out[i] = append(out[i], r)
+			continue
+		}
+		at[k] = len(out)
+		out = append(out, []Request{r})
+	}
+	return out
+}
