@@ -180,12 +180,14 @@ func (b *Broker) recheck(ctx context.Context, l *Live) error {
 		// cut off because it has aged since.
 		by.MFAAt = by.MFAAt.Add(b.now().Sub(l.Session.OpenedAt))
 	}
-	if _, err := b.decide(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: b.groupsOf(people)}); err != nil {
+	decision, err := b.decide(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: b.groupsOf(people)})
+	if err != nil {
 		if errors.Is(err, access.ErrUnavailable) {
 			return err
 		}
 		return l.finish(refusedNow(err))
 	}
+	l.narrow(sessionRules(decision.Rules))
 	if !g.End.Equal(l.End()) {
 		l.setEnd(g.End)
 		l.notify(fmt.Sprintf("%s@%s now ends at %s UTC", g.Account, g.TargetName, g.End.Format(time.TimeOnly)))

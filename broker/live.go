@@ -46,7 +46,6 @@ var warnings = []time.Duration{5 * time.Minute, time.Minute}
 
 func (b *Broker) newLive(s access.Session, g access.Grant, t access.Target, by access.Caller) *Live {
 	l := &Live{Session: s, Grant: g, Target: t, Caller: by, Rules: g.Rules, now: b.c.Now, notices: make(chan string, 8)}
-	l.rules.Store(&l.Rules)
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.setEnd(g.End)
 	return l
@@ -81,7 +80,12 @@ func (l *Live) overdue() bool {
 // of these only what a role that was changed since still allows. Whoever began
 // something under rules asks again when the pointer is another one. The rules
 // are not to be changed.
-func (l *Live) Allowed() *access.SessionRules { return l.rules.Load() }
+func (l *Live) Allowed() *access.SessionRules {
+	if rules := l.rules.Load(); rules != nil {
+		return rules
+	}
+	return &l.Rules
+}
 
 // narrow takes over what the policy says now.
 func (l *Live) narrow(now access.SessionRules) {

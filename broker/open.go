@@ -101,7 +101,7 @@ func (b *Broker) mayKnow(ctx context.Context, by access.Caller, t *access.Target
 
 // An Opening is how a session begins.
 type Opening struct {
-	Kind    string // "shell" or "exec"
+	Kind    string // "shell", "exec", or "forward" for the tunnels of a connection
 	Command string // of an exec, as it was sent
 	Client  string // the client's version string
 }
@@ -119,8 +119,8 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 	if err := b.refresh(ctx); err != nil {
 		return nil, b.refused(ctx, e, policyDown(err))
 	}
-	if !slices.Contains([]string{"shell", "exec"}, o.Kind) || len(o.Command) > MaxCommand {
-		return nil, b.refused(ctx, e, access.Invalid("a session is a shell or a command of at most %d bytes", MaxCommand))
+	if !slices.Contains([]string{"shell", "exec", "forward"}, o.Kind) || len(o.Command) > MaxCommand {
+		return nil, b.refused(ctx, e, access.Invalid("a session is a shell, tunnels, or a command of at most %d bytes", MaxCommand))
 	}
 	var s access.Session
 	var g *access.Grant
@@ -227,16 +227,19 @@ func unchanged(t *access.Target, g *access.Grant, r *access.Request) error {
 
 // Credential issues the certificate with which the bastion logs in for this
 // session: for the session's account on its target, for minutes, for the key
-// that the bastion has just made. Its serial is stored before it is signed.
+// that the bastion has just made. It permits at the target what the session may
+// need and no more. Its serial is stored before it is signed.
 func (b *Broker) Credential(ctx context.Context, l *Live, key ssh.PublicKey) (*ssh.Certificate, error) {
 	if err := l.Check(); err != nil {
 		return nil, err
 	}
-	now := b.now()
+	now, tunnels := b.now(), l.Session.Kind == "forward"
 	return b.c.UserCA.Sign(ctx, b.serials(l.Caller, &l.Session), sshca.Certificate{
 		Kind: sshca.User, Key: key, Principal: l.Session.Account, Target: l.Target.Name,
 		KeyID:      fmt.Sprintf("drawbolt %s %s %s", l.Session.UserName, l.Session.GrantID, l.Session.ID),
-		ValidAfter: now, ValidBefore: earlier(now.Add(b.c.CertificateTTL), l.End()), PermitPTY: true,
+		ValidAfter: now, ValidBefore: earlier(now.Add(b.c.CertificateTTL), l.End()),
+		PermitPTY: !tunnels, PermitPortForwarding: tunnels,
+		PermitAgentForwarding: !tunnels && l.Rules.Agent, PermitX11Forwarding: !tunnels && l.Rules.X11,
 	})
 }
 

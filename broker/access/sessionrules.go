@@ -26,7 +26,7 @@ type SessionRules struct {
 
 // Narrow keeps what both allow: a role that was widened after an approval
 // widens nothing, one that was narrowed narrows at once. Of the lists it keeps
-// the entries that both have.
+// the entries that both have; of what is looked for, those that either has.
 func (r SessionRules) Narrow(now SessionRules) SessionRules {
 	out := SessionRules{
 		Recording: now.Recording,
@@ -53,6 +53,16 @@ func common(a, b []string) []string {
 	var out []string
 	for _, s := range a {
 		if slices.Contains(b, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func either(a, b []string) []string {
+	out := slices.Clone(a)
+	for _, s := range b {
+		if !slices.Contains(out, s) {
 			out = append(out, s)
 		}
 	}
@@ -380,6 +390,13 @@ func (r ForwardRule) Matches(remote bool, host string, addr netip.Addr, port uin
 	return strings.EqualFold(r.Host, host) && (!special(addr, own) || strings.EqualFold(r.Host, "localhost"))
 }
 
+// MayMatch reports whether there is an address with which the rule would allow a
+// local forward to the host, as the client names it.
+func (r ForwardRule) MayMatch(host string, port uint16) bool {
+	return r.Socket == "" && !r.Remote && port >= r.Min && port <= r.Max &&
+		(r.Network.IsValid() || r.Host == "*" || strings.EqualFold(r.Host, host))
+}
+
 // namesSpecial reports whether the rule is just about one address, or about
 // loopback or link-local ones.
 func (r ForwardRule) namesSpecial() bool {
@@ -387,7 +404,43 @@ func (r ForwardRule) namesSpecial() bool {
 	return r.Network.IsSingleIP() || r.Network.Bits() >= 8 && (a.IsLoopback() || a.IsLinkLocalUnicast())
 }
 
+// apart are further addresses that must be named: "this network" and the limited
+// broadcast (RFC 6890), and where clouds answer a machine's questions about
+// itself with its credentials. 169.254.169.254 is link-local.
+var apart = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("255.255.255.255/32"),
+	netip.MustParsePrefix("fd00:ec2::/32"),      // Amazon
+	netip.MustParsePrefix("fd20:ce::254/128"),   // Google
+	netip.MustParsePrefix("168.63.129.16/32"),   // Microsoft
+	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba
+	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle
+}
+
+// carried gives the IPv4 address to which a gateway takes what is sent to an
+// IPv6 one: NAT64 (RFC 6052, section 2.1) and 6to4 (RFC 3056, section 2).
+func carried(a netip.Addr) (netip.Addr, bool) {
+	b := a.As16()
+	switch {
+	case !a.Is6():
+		return a, false
+	case netip.MustParsePrefix("64:ff9b::/96").Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:])), true
+	case netip.MustParsePrefix("2002::/16").Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:6])), true
+	}
+	return a, false
+}
+
 func special(a netip.Addr, own []netip.Addr) bool {
+	if !a.IsValid() {
+		return false
+	}
+	if b, ok := carried(a); ok && special(b, own) {
+		return true
+	}
+	if slices.ContainsFunc(apart, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		return true
+	}
 	return a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsMulticast() || a.IsUnspecified() || slices.Contains(own, a)
 }
 

@@ -207,6 +207,19 @@ func TestForwardRule(t *testing.T) {
 		{"local *:*", false, "x", "127.0.0.1", 22, false},
 		{"local *:*", false, "x", "fe80::1", 22, false},
 		{"local *:*", false, "x", "0.0.0.0", 22, false},
+		{"local *:*", false, "x", "0.0.0.1", 22, false},
+		{"local *:*", false, "x", "255.255.255.255", 22, false},
+		{"local *:*", false, "x", "ff02::1", 22, false},
+		{"local *:*", false, "x", "fd00:ec2::254", 80, false},
+		{"local [fd00::]/8:80", false, "x", "fd00:ec2::254", 80, false},
+		{"local *:*", false, "x", "168.63.129.16", 80, false},
+		{"local 100.64.0.0/10:80", false, "x", "100.100.100.200", 80, false},
+		{"local 100.100.100.200:80", false, "x", "100.100.100.200", 80, true},
+		{"local *:*", false, "x", "64:ff9b::7f00:1", 22, false},
+		{"local *:*", false, "x", "64:ff9b::a9fe:a9fe", 80, false},
+		{"local *:*", false, "x", "64:ff9b::808:808", 80, true},
+		{"local *:*", false, "x", "2002:7f00:1::1", 22, false},
+		{"local *:*", false, "x", "64:ff9b::a09:909", 22, false}, // our own
 		{"local [fd00::]/8:443", false, "x", "fd00::1", 443, true},
 		{"remote 127.0.0.1:8000-8100", true, "localhost", "127.0.0.1", 8050, true},
 		{"remote 127.0.0.1:8000-8100", true, "", "0.0.0.0", 8050, false},
@@ -218,6 +231,15 @@ func TestForwardRule(t *testing.T) {
 		}
 		if got := r.Matches(test.remote, test.host, netip.MustParseAddr(test.addr), test.port, own); got != test.want {
 			t.Errorf("%s (%s):%d by %q: got %v", test.host, test.addr, test.port, test.rule, got)
+		}
+	}
+	for rule, want := range map[string]bool{
+		"local db.internal:5432": true, "local *:5432": true, "local 10.0.0.0/8:*": true, "local other.internal:5432": false,
+		"local db.internal:5433": false, "remote *:5432": false, "local unix:/run/db": false,
+	} {
+		r, err := ParseForwardRule(rule)
+		if err != nil || r.MayMatch("DB.internal", 5432) != want {
+			t.Errorf("%q: may match %v, %v", rule, !want, err)
 		}
 	}
 	r, err := ParseForwardRule("local unix:/run/*.sock")

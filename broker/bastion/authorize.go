@@ -2,6 +2,9 @@ package bastion
 
 import (
 	"fmt"
+	"math"
+	"net/netip"
+	"slices"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 )
@@ -38,10 +41,8 @@ const (
 // Authorize is the one place that says what may happen inside a connection
 // whose grant has these rules. It returns nil, or an error that says why not;
 // the caller refuses, and has the refusal audited. What is not named here is
-// refused.
-//
-// Tunnels, agents and displays are refused whatever the rules say: they would
-// carry what no recording shows.
+// refused. Of Exec, SFTP and Forward it says only whether there may be any:
+// which, is for [AuthorizeCommand], the rules of files, and [AuthorizeForward].
 func Authorize(rules access.SessionRules, action Action) error {
 	switch action {
 	case OpenSession, Terminal, Env, Resize, Signal, EndOutput, Exit, KeepAlive, LastOne, HostKeys:
@@ -52,8 +53,12 @@ func Authorize(rules access.SessionRules, action Action) error {
 		return allowed(rules.Exec, action)
 	case SFTP, Transfer:
 		return allowed(len(rules.Files) > 0, action)
-	case Forward, Agent, X11:
-		return refusal(fmt.Sprintf("%s is never allowed: it cannot be recorded", action), action)
+	case Forward:
+		return allowed(len(rules.Forwards) > 0, action)
+	case Agent:
+		return allowed(rules.Agent, action)
+	case X11:
+		return allowed(rules.X11, action)
 	default:
 		return refusal("what is not named is not allowed", action)
 	}
@@ -82,6 +87,52 @@ func AuthorizeCommand(rules access.SessionRules, command string) error {
 	}
 	return &access.Error{Kind: access.ErrDenied, Code: "DB-2404", Text: "the role does not allow this command", Rule: "session.command"}
 }
+
+// A Tunnel is what somebody wants to reach through a session: the peer as it was
+// named, and as it was resolved.
+type Tunnel struct {
+	Remote  bool   // the target listens there, and the user is reached
+	Socket  string // path of a unix socket; then the rest is empty
+	Host    string
+	Address netip.Addr
+	Port    uint16 // 0, of a remote one: any that is free
+}
+
+// AuthorizeForward says whether a tunnel may be opened, besides Forward being
+// allowed. own are the bastion's own addresses. Every refusal is the same error,
+// so that it tells nothing of the peer.
+func AuthorizeForward(rules access.SessionRules, t Tunnel, own []netip.Addr) error {
+	for _, text := range rules.Forwards {
+		if rule, err := access.ParseForwardRule(text); err == nil && t.matches(rule, own) {
+			return nil
+		}
+	}
+	return ErrForward
+}
+
+func (t Tunnel) matches(rule access.ForwardRule, own []netip.Addr) bool {
+	switch {
+	case t.Socket != "":
+		return rule.MatchesSocket(t.Remote, t.Socket)
+	case t.Port == 0:
+		return t.Remote && rule.Min == 1 && rule.Max == math.MaxUint16 && rule.Matches(true, t.Host, t.Address, 1, own)
+	default:
+		return rule.Matches(t.Remote, t.Host, t.Address, t.Port, own)
+	}
+}
+
+// ResolveForward says whether it depends on the addresses of the host if a tunnel
+// to it may be opened. Otherwise nobody is to be asked for them: a name can carry
+// what it likes to whoever answers for it.
+func ResolveForward(rules access.SessionRules, host string, port uint16) bool {
+	return slices.ContainsFunc(rules.Forwards, func(text string) bool {
+		rule, err := access.ParseForwardRule(text)
+		return err == nil && rule.MayMatch(host, port)
+	})
+}
+
+// ErrForward: a tunnel was refused.
+var ErrForward = &access.Error{Kind: access.ErrDenied, Code: "DB-2406", Text: "the role does not allow this forward, or there is no such host", Rule: "session.forward"}
 
 func allowed(yes bool, action Action) error {
 	if yes {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"testing"
 
 	"github.com/drawbolt/drawbolt/broker"
@@ -20,7 +21,7 @@ func TestAuthorize(t *testing.T) {
 			t.Errorf("%s: %v", a, err)
 		}
 	}
-	for a, rules := range map[Action]access.SessionRules{Shell: {Shell: true}, Exec: {Exec: true}, SFTP: {Files: []string{"upload *"}}} {
+	for a, rules := range map[Action]access.SessionRules{Shell: {Shell: true}, Exec: {Exec: true}, SFTP: {Files: []string{"upload *"}}, Forward: {Forwards: []string{"local *:*"}}, Agent: {Agent: true}, X11: {X11: true}} {
 		if err := Authorize(rules, a); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}
@@ -32,12 +33,18 @@ func TestAuthorize(t *testing.T) {
 			without.Exec = false
 		case SFTP:
 			without.Files = nil
+		case Forward:
+			without.Forwards = nil
+		case Agent:
+			without.Agent = false
+		case X11:
+			without.X11 = false
 		}
 		if err := Authorize(without, a); !errors.Is(err, access.ErrDenied) {
 			t.Errorf("%s without its rule: %v", a, err)
 		}
 	}
-	for _, a := range []Action{"", Jump, Forward, Agent, X11, "made-up", "SHELL", "shell "} {
+	for _, a := range []Action{"", Jump, "made-up", "SHELL", "shell "} {
 		if err := Authorize(all, a); !errors.Is(err, access.ErrDenied) {
 			t.Errorf("%q under rules that allow all: %v", a, err)
 		}
@@ -64,6 +71,44 @@ func TestAuthorizeCommand(t *testing.T) {
 		if err := AuthorizeCommand(rules, command); (err == nil) != want || err != nil && !errors.Is(err, access.ErrDenied) {
 			t.Errorf("%q: %v", command, err)
 		}
+	}
+}
+
+func TestAuthorizeForward(t *testing.T) {
+	rules := access.SessionRules{Forwards: []string{"local db.internal:5432", "remote 127.0.0.1:8000-8100", "remote 10.0.0.0/8:*", "local unix:/run/*.sock", "not a rule", "local 192.0.2.0/24:80"}}
+	at := netip.MustParseAddr
+	own := []netip.Addr{at("192.0.2.7")}
+	for i, test := range []struct {
+		tunnel Tunnel
+		want   bool
+	}{
+		{Tunnel{Host: "db.internal", Address: at("192.0.2.1"), Port: 5432}, true},
+		{Tunnel{Host: "db.internal", Address: at("192.0.2.1"), Port: 5433}, false},
+		{Tunnel{Host: "db.internal", Address: at("192.0.2.1")}, false},
+		{Tunnel{Host: "db.internal", Address: at("127.0.0.1"), Port: 5432}, false},
+		{Tunnel{Remote: true, Host: "db.internal", Address: at("192.0.2.1"), Port: 5432}, false},
+		{Tunnel{Host: "x", Address: at("192.0.2.1"), Port: 80}, true},
+		{Tunnel{Host: "x", Address: own[0], Port: 80}, false},
+		{Tunnel{Remote: true, Host: "localhost", Address: at("127.0.0.1"), Port: 8050}, true},
+		{Tunnel{Remote: true, Host: "localhost", Address: at("127.0.0.1")}, false}, // any port, and the rule has some
+		{Tunnel{Remote: true, Host: "10.1.1.1", Address: at("10.1.1.1")}, true},
+		{Tunnel{Host: "10.1.1.1", Address: at("10.1.1.1")}, false},
+		{Tunnel{Socket: "/run/a.sock"}, true},
+		{Tunnel{Socket: "/run/a/b.sock"}, false},
+		{Tunnel{Remote: true, Socket: "/run/a.sock"}, false},
+		{Tunnel{}, false},
+	} {
+		if err := AuthorizeForward(rules, test.tunnel, own); (err == nil) != test.want || err != nil && err != error(ErrForward) {
+			t.Errorf("%d, %+v: %v", i, test.tunnel, err)
+		}
+	}
+	for host, want := range map[string]bool{"db.internal": true, "DB.internal": true, "other.internal": false} {
+		if got := ResolveForward(rules, host, 5432); got != want {
+			t.Errorf("%s: %v", host, got)
+		}
+	}
+	if !ResolveForward(rules, "any.example", 80) || ResolveForward(rules, "any.example", 81) {
+		t.Error("the answer for any host depends on the network of port 80 alone")
 	}
 }
 

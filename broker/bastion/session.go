@@ -30,6 +30,7 @@ type Session struct {
 	last      atomic.Int64
 	idle      *time.Timer
 	bytes     [8]atomic.Int64 // forwarded, by stream
+	passages  atomic.Int64    // opened so far
 	files     files
 }
 
@@ -78,7 +79,8 @@ func (s *Session) Go(wg *sync.WaitGroup, f func()) {
 }
 
 // Credential gives the certificate with which the session logs in at its
-// target, for a key that lives as long as the session.
+// target, for a key that lives as long as the session. An account that is made
+// for the grant is made first.
 func (s *Session) Credential(ctx context.Context, key ssh.PublicKey) (*ssh.Certificate, error) {
 	cert, err := Apart(func() (*ssh.Certificate, error) { return s.bastion.cfg.Broker.Credential(ctx, s.Live, key) })
 	if err != nil {
@@ -167,6 +169,11 @@ var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 // Pump forwards src to dst until src ends (nil) or something fails. An idle
 // stream holds a small buffer only.
 func (s *Session) Pump(stream recorder.Stream, dst io.Writer, src io.Reader) error {
+	return pump(src, func(p []byte) error { return s.Forward(stream, dst, p) })
+}
+
+// pump gives what it reads to forward, until src ends (nil) or something fails.
+func pump(src io.Reader, forward func([]byte) error) error {
 	var small [smallBuffer]byte
 	var large *[largeBuffer]byte
 	defer func() {
@@ -178,7 +185,7 @@ func (s *Session) Pump(stream recorder.Stream, dst io.Writer, src io.Reader) err
 	for {
 		n, err := src.Read(buf)
 		if n > 0 {
-			if err := s.Forward(stream, dst, buf[:n]); err != nil {
+			if err := forward(buf[:n]); err != nil {
 				return err
 			}
 		}

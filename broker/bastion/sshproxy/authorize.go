@@ -13,9 +13,6 @@ var (
 		"session":                        bastion.OpenSession,
 		"direct-tcpip":                   bastion.Forward,
 		"direct-streamlocal@openssh.com": bastion.Forward,
-		"tun@openssh.com":                bastion.Forward,
-		"auth-agent@openssh.com":         bastion.Agent,
-		"x11":                            bastion.X11,
 	}
 	// hopChannelTypes are what a user opens on the hop to a target.
 	hopChannelTypes = map[string]bastion.Action{
@@ -59,12 +56,15 @@ var (
 		"eow@openssh.com":       bastion.EndOutput,
 		"keepalive@openssh.com": bastion.KeepAlive,
 	}
-	// targetChannels are what a target opens: nothing that has a way through.
-	targetChannels = map[string]bastion.Action{
+	// sessionChannels are what a target opens where a shell or command runs, and
+	// tunnelChannels where tunnels are carried: each only after it was asked for.
+	sessionChannels = map[string]bastion.Action{
+		"auth-agent@openssh.com": bastion.Agent,
+		"x11":                    bastion.X11,
+	}
+	tunnelChannels = map[string]bastion.Action{
 		"forwarded-tcpip":                   bastion.Forward,
 		"forwarded-streamlocal@openssh.com": bastion.Forward,
-		"auth-agent@openssh.com":            bastion.Agent,
-		"x11":                               bastion.X11,
 	}
 )
 

@@ -35,52 +35,68 @@ func (b *back) Close() {
 	b.conn.Close()
 }
 
+// A leg is what leads from a user's connection to a target.
+type leg struct {
+	link *link
+	who  login
+}
+
+// login logs in at the session's target. Each channel that the target opens is
+// given to opened, in the order in which they come. Until unlimited is called,
+// the connection is closed when Limits.Dial is over. Its errors can be shown.
+func (g leg) login(ctx context.Context, s *bastion.Session, opened func(gossh.NewChannel)) (_ *back, err error) {
+	signer, err := credential(ctx, s.Credential)
+	if err != nil {
+		return nil, err
+	}
+	tcp, err := g.dial(ctx, s)
+	if refused, ok := errors.AsType[*access.Error](err); ok {
+		return nil, refused // on the way; said by us
+	} else if err != nil {
+		return nil, g.unreachable("dial", s.Live.Target.Name, err)
+	}
+	b := &back{conn: newConn(s.Context(), tcp, g.link.limits.Dial)}
+	b.unlink = context.AfterFunc(s.Context(), func() { b.conn.Close() })
+	client, channels, requests, err := gossh.NewClientConn(b.conn, s.Live.Target.Address, g.clientConfig(s, s.Live.Target, s.Live.Grant.Account, signer))
+	if err != nil {
+		b.Close()
+		return nil, g.notLoggedIn(s, s.Live.Target, err)
+	}
+	b.client = client
+	g.link.spawn("take a target's channels", func() {
+		for nc := range channels {
+			opened(nc)
+		}
+	})
+	g.link.spawn("answer a target's requests", func() {
+		for req := range requests {
+			action := targetGlobals[req.Type]
+			err := bastion.Authorize(*s.Live.Allowed(), action)
+			if err != nil {
+				g.link.refused(g.who, s, "target's global request "+req.Type, err)
+			}
+			req.Reply(err == nil && action == bastion.KeepAlive, nil)
+		}
+	})
+	return b, nil
+}
+
 // connect logs in at the target and starts the program. It returns the
 // terminal's size that the target was told. Its errors can be shown.
 func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowChange, err error) {
 	ctx, cancel := context.WithTimeout(s.Context(), c.link.limits.Dial)
 	defer cancel()
-	signer, err := credential(ctx, s.Credential)
+	name := s.Live.Target.Name
+	b, err := c.login(ctx, s, func(nc gossh.NewChannel) { c.targetOpens(s, nc) })
 	if err != nil {
 		return nil, size, err
 	}
-	name := s.Live.Target.Name
-	tcp, err := c.dial(ctx, s)
-	if refused, ok := errors.AsType[*access.Error](err); ok {
-		return nil, size, refused // on the way; said by us
-	} else if err != nil {
-		return nil, size, c.unreachable("dial", name, err)
-	}
-	b := &back{conn: newConn(s.Context(), tcp, c.link.limits.Dial)}
-	b.unlink = context.AfterFunc(s.Context(), func() { b.conn.Close() })
 	defer func() {
 		if err != nil {
 			b.Close()
 		}
 	}()
-	client, channels, requests, err := gossh.NewClientConn(b.conn, s.Live.Target.Address, c.clientConfig(s, s.Live.Target, s.Live.Grant.Account, signer))
-	if err != nil {
-		return nil, size, c.notLoggedIn(s, s.Live.Target, err)
-	}
-	b.client = client
-	c.link.spawn("refuse a target's channels", func() {
-		for nc := range channels {
-			err := c.allows(targetChannels[nc.ChannelType()])
-			c.link.refused(c.who, s, "target's channel "+nc.ChannelType(), err)
-			nc.Reject(gossh.Prohibited, "")
-		}
-	})
-	c.link.spawn("answer a target's requests", func() {
-		for req := range requests {
-			action := targetGlobals[req.Type]
-			err := c.allows(action)
-			if err != nil {
-				c.link.refused(c.who, s, "target's global request "+req.Type, err)
-			}
-			req.Reply(err == nil && action == bastion.KeepAlive, nil)
-		}
-	})
-	ch, reqs, err := openChannel(ctx, client, "session", nil)
+	ch, reqs, err := openChannel(ctx, b.client, "session", nil)
 	if err != nil {
 		return nil, size, c.unreachable("open a session", name, err)
 	}
@@ -95,7 +111,7 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 	if err := c.admit(ctx, s, b, st); err != nil {
 		return nil, size, err
 	}
-	if size, err = c.prime(ch, st); err != nil {
+	if size, err = c.prime(s, ch, st); err != nil {
 		return nil, size, c.unreachable("start the program", name, err)
 	}
 	b.conn.unlimited()
@@ -104,17 +120,25 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 
 // openChannel opens a channel at a target or a hop, and gives up with ctx: when the
 // target ends the connection at the wrong moment, x/crypto (v0.58.0) waits for
-// the answer for ever, and so would the session. Its goroutine then stays.
+// the answer for ever, and so would the session. Its goroutine then stays. A channel
+// that is opened too late is closed.
 func openChannel(ctx context.Context, client gossh.Conn, kind string, payload []byte) (gossh.Channel, <-chan *gossh.Request, error) {
 	type opened struct {
 		ch   gossh.Channel
 		reqs <-chan *gossh.Request
 		err  error
 	}
-	answer := make(chan opened, 1)
+	answer := make(chan opened)
 	go func() {
 		ch, reqs, err := client.OpenChannel(kind, payload)
-		answer <- opened{ch, reqs, err}
+		select {
+		case answer <- opened{ch, reqs, err}:
+		case <-ctx.Done():
+			if err == nil {
+				ch.Close()
+				gossh.DiscardRequests(reqs)
+			}
+		}
 	}()
 	select {
 	case o := <-answer:
@@ -126,7 +150,7 @@ func openChannel(ctx context.Context, client gossh.Conn, kind string, payload []
 
 // prime asks the target for what the user asked for, in the same order, and
 // starts the program.
-func (c *channel) prime(ch gossh.Channel, st start) (size windowChange, err error) {
+func (c *channel) prime(s *bastion.Session, ch gossh.Channel, st start) (size windowChange, err error) {
 	for _, e := range c.env {
 		if _, err := ch.SendRequest("env", false, gossh.Marshal(e)); err != nil {
 			return size, err
@@ -135,6 +159,9 @@ func (c *channel) prime(ch gossh.Channel, st start) (size windowChange, err erro
 	c.mu.Lock()
 	size = c.size
 	c.mu.Unlock()
+	if err := c.offer(s, ch); err != nil {
+		return size, err
+	}
 	if c.term != nil {
 		p := *c.term
 		p.Columns, p.Rows, p.Width, p.Height = size.Columns, size.Rows, size.Width, size.Height
@@ -164,8 +191,8 @@ func demand(ch gossh.Channel, name string, payload []byte) error {
 }
 
 // unreachable hides from the user what could tell the network's shape.
-func (c *channel) unreachable(doing, name string, err error) error {
-	c.link.log.Warn("a target cannot be used", "target", name, "doing", doing, "error", err)
+func (g leg) unreachable(doing, name string, err error) error {
+	g.link.log.Warn("a target cannot be used", "target", name, "doing", doing, "error", err)
 	text := name + " cannot be reached"
 	if doing != "dial" {
 		text = name + " did not let the session in"
@@ -175,16 +202,16 @@ func (c *channel) unreachable(doing, name string, err error) error {
 
 // notLoggedIn says why the login at a target, or at a hop on the way to it,
 // failed, and puts on record when its host key was the reason.
-func (c *channel) notLoggedIn(s *bastion.Session, at access.Target, err error) error {
+func (g leg) notLoggedIn(s *bastion.Session, at access.Target, err error) error {
 	if refused, ok := errors.AsType[*access.Error](err); ok {
 		return refused // the host key; said by us
 	}
 	if n, ok := errors.AsType[*gossh.AlgorithmNegotiationError](err); ok && n.What == "host key" {
 		err := refuseHost(at, "has no kind of host key that is pinned or certified for it")
-		c.link.refused(c.who, s, "host key", err)
+		g.link.refused(g.who, s, "host key", err)
 		return err
 	}
-	return c.unreachable("log in", at.Name, err)
+	return g.unreachable("log in", at.Name, err)
 }
 
 // credential makes a key and has it certified for this session.
@@ -210,8 +237,8 @@ func credential(ctx context.Context, certify func(context.Context, gossh.PublicK
 
 // clientConfig is how we log in: with the certificate, and only after the
 // target's host key was found to be the one that we know.
-func (c *channel) clientConfig(s *bastion.Session, at access.Target, account string, signer gossh.Signer) *gossh.ClientConfig {
-	k := knownHost{target: at, authority: c.link.broker.Authorities().Host, now: c.link.now}
+func (g leg) clientConfig(s *bastion.Session, at access.Target, account string, signer gossh.Signer) *gossh.ClientConfig {
+	k := knownHost{target: at, authority: g.link.broker.Authorities().Host, now: g.link.now}
 	return &gossh.ClientConfig{
 		Config:            targetAlgorithms(),
 		User:              account,
@@ -220,7 +247,7 @@ func (c *channel) clientConfig(s *bastion.Session, at access.Target, account str
 		HostKeyCallback: func(_ string, remote net.Addr, key gossh.PublicKey) error {
 			err := k.check(remote, key)
 			if err != nil {
-				c.link.refused(c.who, s, "host key "+gossh.FingerprintSHA256(key), err)
+				g.link.refused(g.who, s, "host key "+gossh.FingerprintSHA256(key), err)
 			}
 			return err
 		},

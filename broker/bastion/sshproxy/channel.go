@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
@@ -19,20 +20,25 @@ import (
 // answered. Requests come in one goroutine after the other: prepare until the
 // start, follow after it.
 type channel struct {
-	link *link
-	who  login
+	leg
+	user gossh.Conn // the connection that the channel is part of
 	ch   gossh.Channel
 	reqs <-chan *gossh.Request
 
-	term *ptyRequest // nil: no terminal
-	env  []envRequest
+	term  *ptyRequest // nil: no terminal
+	env   []envRequest
+	agent bool        // the user's agent is offered
+	x11   *x11Request // nil: the user's display is not
+	x11s  atomic.Int64
+	extra *passages // of agent and display
 
 	ready chan struct{} // closed when the start was answered, with back set
 	over  chan struct{} // closed when there is no session any more
 	gone  chan struct{} // closed when the user has closed the channel
 
-	mu      sync.Mutex // guards what changes after the start
-	rules   access.SessionRules
+	mu      sync.Mutex          // guards what changes after the start
+	rules   access.SessionRules // those at the login, until live is set
+	live    *broker.Live
 	size    windowChange
 	session *bastion.Session
 	back    *back
@@ -64,13 +70,13 @@ var (
 )
 
 // session carries a session channel from its opening to its end.
-func (l *link) session(who login, nc gossh.NewChannel) {
+func (l *link) session(user gossh.Conn, who login, nc gossh.NewChannel) {
 	ch, reqs, err := nc.Accept()
 	if err != nil {
 		return
 	}
 	c := &channel{
-		link: l, who: who, ch: ch, reqs: reqs, rules: who.rules,
+		leg: leg{l, who}, user: user, ch: ch, reqs: reqs, rules: who.rules,
 		ready: make(chan struct{}), over: make(chan struct{}), gone: make(chan struct{}),
 	}
 	st, open := c.prepare()
@@ -187,6 +193,9 @@ func (c *channel) allowsStart(st start) error {
 func (c *channel) now() access.SessionRules {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.live != nil {
+		return *c.live.Allowed()
+	}
 	return c.rules
 }
 
@@ -194,11 +203,17 @@ func (c *channel) now() access.SessionRules {
 // the login, and asks for what was asked for before once more.
 func (c *channel) opened(s *bastion.Session, st start) error {
 	c.mu.Lock()
-	c.rules = s.Live.Rules
+	c.live = s.Live
 	c.mu.Unlock()
 	err := c.allowsStart(st)
 	if err == nil && c.term != nil {
 		err = c.allows(bastion.Terminal)
+	}
+	if err == nil && c.agent {
+		err = c.allows(bastion.Agent)
+	}
+	if err == nil && c.x11 != nil {
+		err = c.allows(bastion.X11)
 	}
 	if err != nil {
 		c.link.refused(c.who, s, "channel request "+st.req.Type, err)
@@ -237,6 +252,21 @@ func (c *channel) before(req *gossh.Request) (*start, error) {
 		return nil, c.resize(req.Payload)
 	case bastion.KeepAlive:
 		return nil, nil
+	case bastion.Agent:
+		if len(req.Payload) > 0 {
+			return nil, errPayload
+		}
+		c.agent = true
+		return nil, nil
+	case bastion.X11:
+		if c.x11 != nil {
+			return nil, errTwice
+		}
+		x, err := parseX11Request(req.Payload)
+		if err == nil {
+			c.x11 = &x
+		}
+		return nil, err
 	case bastion.Shell:
 		if len(req.Payload) > 0 {
 			return nil, errPayload

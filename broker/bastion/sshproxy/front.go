@@ -23,8 +23,8 @@
 // and nothing that comes over the wire: all of it is bounded, parsed by one
 // function a payload, and cleaned before a person reads it.
 //
-// It decides nothing, stores nothing and forwards no agent, no port, no socket
-// and no display.
+// It decides nothing and stores nothing. What tunnels, agents and displays carry
+// is counted, and not kept.
 package sshproxy
 
 import (
@@ -33,6 +33,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -60,6 +61,12 @@ type Config struct {
 	// requester. Optional.
 	RequestURL func(id string) string
 	Limits     Limits
+	// Resolve gives the addresses of a host's name. Default: the system's
+	// resolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Own gives the addresses of the gateway, to which a forward must be named.
+	// Default: those of this machine's interfaces.
+	Own func() []netip.Addr
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Log is for operators. Default: slog.Default.
@@ -89,7 +96,11 @@ type Limits struct {
 	Held              int           // connections waiting for an approval: 1000
 	HeldPerPerson     int           // of them of one person: 100
 
-	Channels int // open at once in one connection: 10
+	Channels  int           // of shells and commands, open at once in one connection: 10
+	Tunnels   int           // and of tunnels, agents and displays, at most 4 MiB of memory each: 64
+	Listeners int           // at the target, of one connection: 32
+	Resolve   time.Duration // for the name in a forward: 3 seconds
+
 	Refusals int // refused channels and requests in one connection before it ends: 50
 	Requests int // channel and global requests a second, in one connection: 100
 	Rekeys   int // key exchanges a second, in one connection: 10
@@ -116,6 +127,9 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.Held, 1000)
 	orDefault(&l.HeldPerPerson, 100)
 	orDefault(&l.Channels, 10)
+	orDefault(&l.Tunnels, 64)
+	orDefault(&l.Listeners, 32)
+	orDefault(&l.Resolve, 3*time.Second)
 	orDefault(&l.Refusals, 50)
 	orDefault(&l.Requests, 100)
 	orDefault(&l.Rekeys, 10)
@@ -155,6 +169,14 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.Resolve == nil {
+		cfg.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	if cfg.Own == nil {
+		cfg.Own = ownAddresses
 	}
 	if cfg.RequestURL == nil {
 		cfg.RequestURL = func(string) string { return "" }
@@ -338,7 +360,7 @@ func (r *run) request(gctx ssh.Context, _ *ssh.Server, req *gossh.Request) (bool
 	if !ok {
 		return false, nil
 	}
-	return l.request(sc, req), nil
+	return l.request(sc, req)
 }
 
 // recovered ends a panic in the work for one connection: it is logged, then

@@ -16,15 +16,15 @@ import (
 // dial connects to the session's target: straight, or through the targets that
 // it is reached via. The connection over hops closes them when it is closed. An
 // access.Error can be shown; any other is for the log.
-func (c *channel) dial(ctx context.Context, s *bastion.Session) (_ net.Conn, err error) {
+func (g leg) dial(ctx context.Context, s *bastion.Session) (_ net.Conn, err error) {
 	way := append(slices.Clone(s.Live.Hops), s.Live.Target)
-	dialer := net.Dialer{Timeout: c.link.limits.Dial}
+	dialer := net.Dialer{Timeout: g.link.limits.Dial}
 	nc, err := dialer.DialContext(ctx, "tcp", way[0].Address)
 	if err != nil {
 		return nil, err
 	}
 	for i, next := range way[1:] {
-		if nc, err = c.pass(ctx, s, nc, i, next.Address); err != nil {
+		if nc, err = g.pass(ctx, s, nc, i, next.Address); err != nil {
 			return nil, err
 		}
 	}
@@ -33,7 +33,7 @@ func (c *channel) dial(ctx context.Context, s *bastion.Session) (_ net.Conn, err
 
 // pass logs in at the hop of that index over nc, and has it connect to the
 // address, which the hop resolves. nc belongs to it from here on.
-func (c *channel) pass(ctx context.Context, s *bastion.Session, nc net.Conn, index int, address string) (_ net.Conn, err error) {
+func (g leg) pass(ctx context.Context, s *bastion.Session, nc net.Conn, index int, address string) (_ net.Conn, err error) {
 	hop := s.Live.Hops[index]
 	// Until the connection is through it is closed when the time is over, so
 	// that no step of a hop's handshake can hold the session up.
@@ -52,26 +52,26 @@ func (c *channel) pass(ctx context.Context, s *bastion.Session, nc net.Conn, ind
 	if err != nil {
 		return nil, err
 	}
-	client, channels, requests, err := gossh.NewClientConn(nc, hop.Address, c.clientConfig(s, hop, hop.HopAccount, signer))
+	client, channels, requests, err := gossh.NewClientConn(nc, hop.Address, g.clientConfig(s, hop, hop.HopAccount, signer))
 	if err != nil {
-		return nil, c.notLoggedIn(s, hop, err)
+		return nil, g.notLoggedIn(s, hop, err)
 	}
-	c.link.spawn("refuse a hop's channels", func() {
+	g.link.spawn("refuse a hop's channels", func() {
 		for nc := range channels {
-			c.link.refused(c.who, s, "hop's channel "+nc.ChannelType(), c.allows(""))
+			g.link.refused(g.who, s, "hop's channel "+nc.ChannelType(), bastion.AuthorizeHop(""))
 			nc.Reject(gossh.Prohibited, "")
 		}
 	})
-	c.link.spawn("answer a hop's requests", func() { gossh.DiscardRequests(requests) })
+	g.link.spawn("answer a hop's requests", func() { gossh.DiscardRequests(requests) })
 	payload, err := forwardTo(address)
 	if err != nil {
 		return nil, err
 	}
 	ch, reqs, err := openChannel(ctx, client, "direct-tcpip", payload)
 	if err != nil {
-		return nil, c.unreachable("pass through "+hop.Name, s.Live.Target.Name, err)
+		return nil, g.unreachable("pass through "+hop.Name, s.Live.Target.Name, err)
 	}
-	c.link.spawn("discard a hop's channel requests", func() { gossh.DiscardRequests(reqs) })
+	g.link.spawn("discard a hop's channel requests", func() { gossh.DiscardRequests(reqs) })
 	return &passed{Channel: ch, under: client}, nil
 }
 

@@ -73,7 +73,7 @@ func (l *link) serve(hostKey gossh.Signer) {
 	}
 	l.spawn("answer global requests", func() {
 		for req := range requests {
-			req.Reply(l.request(sc, req), nil)
+			req.Reply(l.request(sc, req))
 		}
 	})
 	for nc := range channels {

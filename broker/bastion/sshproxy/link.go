@@ -27,6 +27,8 @@ type link struct {
 	person   bool // somebody was proven
 	tried    bool // something was tried that is no proof
 	channels int
+	streams  int // of the channels, those that carry connections
+	carrying *tunnels
 	refusals int
 	sessions int  // opened so far
 	lastOne  bool // the client said that it opens no more sessions
@@ -123,24 +125,31 @@ func (l *link) settle() {
 	}
 }
 
-// enter counts a channel in; it is an error when there are too many.
-func (l *link) enter() error {
+// enter counts a channel in; it is an error when there are too many. Those that
+// carry connections have a limit of their own.
+func (l *link) enter(action bastion.Action) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.channels >= l.limits.Channels {
+	if action == bastion.Forward && l.streams >= l.limits.Tunnels || action != bastion.Forward && l.channels-l.streams >= l.limits.Channels {
 		return &access.Error{Kind: access.ErrDenied, Code: "DB-2411", Text: "too many channels in one connection", Rule: "session.channels"}
 	}
 	if !l.begin() {
 		return bastion.ErrStopped
 	}
 	l.channels++
+	if action == bastion.Forward {
+		l.streams++
+	}
 	l.conn.unlimited()
 	return nil
 }
 
-func (l *link) leave() {
+func (l *link) leave(action bastion.Action) {
 	l.mu.Lock()
 	l.channels--
+	if action == bastion.Forward {
+		l.streams--
+	}
 	if l.channels == 0 {
 		l.conn.limit(l.limits.Unused)
 	}
@@ -164,19 +173,21 @@ func (l *link) channel(sc *gossh.ServerConn, nc gossh.NewChannel) {
 		err = &access.Error{Kind: access.ErrDenied, Code: "DB-2412", Text: "the client said that it would open no more sessions", Rule: "session.last-one"}
 	}
 	if err == nil {
-		err = l.enter()
+		err = l.enter(action)
 	}
 	if err != nil {
 		l.refused(who, nil, "channel "+nc.ChannelType(), err)
 		nc.Reject(gossh.Prohibited, l.explain(l.conn.ctx, err))
 		return
 	}
-	defer l.leave()
+	defer l.leave(action)
 	switch action {
 	case bastion.Jump:
 		l.jump(sc, who, nc)
 	case bastion.OpenSession:
-		l.session(who, nc)
+		l.session(sc, who, nc)
+	case bastion.Forward:
+		l.local(sc, who, nc)
 	default: // authorized, but nothing here can carry it
 		nc.Reject(gossh.UnknownChannelType, "")
 	}
@@ -184,24 +195,27 @@ func (l *link) channel(sc *gossh.ServerConn, nc gossh.NewChannel) {
 
 // request takes a global request of the user: the one door for all of them. It
 // returns the answer.
-func (l *link) request(sc *gossh.ServerConn, req *gossh.Request) (ok bool) {
+func (l *link) request(sc *gossh.ServerConn, req *gossh.Request) (ok bool, reply []byte) {
 	defer l.recovered("answer a global request", func() { l.conn.shut(bastion.ErrFault) })
 	who, err := loginOf(sc)
 	if err != nil || !l.paced() {
 		l.conn.shut(bastion.ErrFault)
-		return false
+		return false, nil
 	}
 	action := globalRequests[req.Type]
 	if err := who.authorize(action); err != nil {
 		l.refused(who, nil, "global request "+req.Type, err)
-		return false
+		return false, nil
 	}
-	if action == bastion.LastOne {
+	switch action {
+	case bastion.LastOne:
 		l.mu.Lock()
 		l.lastOne = true
 		l.mu.Unlock()
+	case bastion.Forward:
+		return l.remote(sc, who, req)
 	}
-	return true
+	return true, nil
 }
 
 // paced reports whether the client keeps within its number of requests.
@@ -217,15 +231,22 @@ func (l *link) nextSession() bool {
 	return !l.lastOne || l.sessions == 1
 }
 
-// refused has a refusal audited, and ends the connection of a client that does
-// not stop asking: an audit log is not to be flooded.
-func (l *link) refused(who login, s *bastion.Session, what string, why error) {
+// countRefusal counts one, and ends the connection with the one too many.
+func (l *link) countRefusal() bool {
 	l.mu.Lock()
 	l.refusals++
 	n := l.refusals
 	l.mu.Unlock()
 	if n > l.limits.Refusals {
 		l.conn.shut(errTooManyRefusals)
+	}
+	return n <= l.limits.Refusals
+}
+
+// refused has a refusal audited, and ends the connection of a client that does
+// not stop asking: an audit log is not to be flooded.
+func (l *link) refused(who login, s *bastion.Session, what string, why error) {
+	if !l.countRefusal() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.conn.ctx), auditWait)

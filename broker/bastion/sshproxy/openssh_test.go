@@ -392,8 +392,8 @@ func TestForwardsAreRefused(t *testing.T) {
 			}
 		})
 	}
-	h.wantRefusal("channel direct-tcpip: forward is never allowed")
-	h.wantRefusal("global request tcpip-forward: forward is never allowed")
+	h.wantRefusal("channel direct-tcpip: the role does not allow forward")
+	h.wantRefusal("global request tcpip-forward: the role does not allow forward")
 }
 
 func TestSFTP(t *testing.T) {

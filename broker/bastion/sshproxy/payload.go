@@ -3,8 +3,11 @@ package sshproxy
 import (
 	"errors"
 	"fmt"
+	"math"
+	"path"
 	"regexp"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/ssh"
@@ -18,6 +21,10 @@ const (
 	maxTerm     = 64       // bytes of TERM
 	maxEnvValue = 256      // bytes of a variable's value
 	maxSide     = 1 << 14  // columns, rows
+	maxHost     = 253      // bytes of a host's name; RFC 1035, section 2.3.4
+	maxSocket   = 107      // bytes of a unix socket's path; unix(7)
+	maxCookie   = 256      // bytes of an X11 cookie in hexadecimal
+	maxScreen   = 255      // number of an X11 screen
 )
 
 var errPayload = errors.New("malformed request")
@@ -43,12 +50,36 @@ type (
 		Dumped            bool
 		Message, Language string
 	}
-	directTCPIP struct { // section 7.2
+	tcpipForward struct { // section 7.1
+		Host string
+		Port uint32
+	}
+	directTCPIP struct { // section 7.2, for both directions
 		Host       string
 		Port       uint32
 		Origin     string
 		OriginPort uint32
 	}
+	x11Request struct { // section 6.3.1
+		Single           bool
+		Protocol, Cookie string
+		Screen           uint32
+	}
+	x11Opening struct { // section 6.3.2
+		Origin     string
+		OriginPort uint32
+	}
+)
+
+// The messages of OpenSSH's PROTOCOL, section 2.4. What is reserved is sent as
+// nothing.
+type (
+	streamLocalForward struct{ Path string }
+	directStreamLocal  struct {
+		Path, Reserved string
+		Port           uint32
+	}
+	forwardedStreamLocal struct{ Path, Reserved string }
 )
 
 func unmarshal(payload []byte, into any) error {
@@ -173,8 +204,70 @@ func parseDirectTCPIP(payload []byte) (d directTCPIP, err error) {
 	if err := unmarshal(payload, &d); err != nil {
 		return d, err
 	}
-	if len(d.Host) > 253 || !plain(d.Host) {
+	if len(d.Host) > maxHost || !plain(d.Host) || d.Port > math.MaxUint16 || len(d.Origin) > maxHost || !plain(d.Origin) || d.OriginPort > math.MaxUint16 {
 		return d, errPayload
 	}
 	return d, nil
+}
+
+func parseTCPIPForward(payload []byte) (f tcpipForward, err error) {
+	if err := unmarshal(payload, &f); err != nil {
+		return f, err
+	}
+	if len(f.Host) > maxHost || !plain(f.Host) || f.Port > math.MaxUint16 {
+		return f, errPayload
+	}
+	return f, nil
+}
+
+func parseStreamLocalForward(payload []byte) (f streamLocalForward, err error) {
+	if err := unmarshal(payload, &f); err != nil {
+		return f, err
+	}
+	return f, checkSocket(f.Path)
+}
+
+func parseDirectStreamLocal(payload []byte) (d directStreamLocal, err error) {
+	if err := unmarshal(payload, &d); err != nil {
+		return d, err
+	}
+	return directStreamLocal{Path: d.Path}, checkSocket(d.Path)
+}
+
+func parseForwardedStreamLocal(payload []byte) (f forwardedStreamLocal, err error) {
+	if err := unmarshal(payload, &f); err != nil {
+		return f, err
+	}
+	return forwardedStreamLocal{Path: f.Path}, checkSocket(f.Path)
+}
+
+// checkSocket takes only paths that have one spelling: absolute and clean.
+func checkSocket(p string) error {
+	if len(p) > maxSocket || !strings.HasPrefix(p, "/") || path.Clean(p) != p || !plain(p) {
+		return errPayload
+	}
+	return nil
+}
+
+// parseX11Request takes a cookie as xauth writes it, in hexadecimal.
+func parseX11Request(payload []byte) (x x11Request, err error) {
+	if err := unmarshal(payload, &x); err != nil {
+		return x, err
+	}
+	if !termName.MatchString(x.Protocol) || len(x.Protocol) > maxTerm || len(x.Cookie) > maxCookie || !hexadecimal.MatchString(x.Cookie) || x.Screen > maxScreen {
+		return x, errPayload
+	}
+	return x, nil
+}
+
+var hexadecimal = regexp.MustCompile(`\A(?:[0-9a-fA-F]{2})*\z`)
+
+func parseX11Opening(payload []byte) (x x11Opening, err error) {
+	if err := unmarshal(payload, &x); err != nil {
+		return x, err
+	}
+	if len(x.Origin) > maxHost || !plain(x.Origin) || x.OriginPort > math.MaxUint16 {
+		return x, errPayload
+	}
+	return x, nil
 }

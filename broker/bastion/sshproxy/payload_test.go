@@ -84,6 +84,12 @@ func FuzzPayloads(f *testing.F) {
 	f.Add(gossh.Marshal(exitStatus{1}))
 	f.Add(gossh.Marshal(exitSignal{"TERM", false, "x", ""}))
 	f.Add(gossh.Marshal(directTCPIP{"db01", 22, "127.0.0.1", 1}))
+	f.Add(gossh.Marshal(tcpipForward{"127.0.0.1", 8080}))
+	f.Add(gossh.Marshal(streamLocalForward{"/run/app.sock"}))
+	f.Add(gossh.Marshal(directStreamLocal{Path: "/run/app.sock"}))
+	f.Add(gossh.Marshal(forwardedStreamLocal{Path: "/run/app.sock"}))
+	f.Add(gossh.Marshal(x11Request{true, "MIT-MAGIC-COOKIE-1", "abcdef", 0}))
+	f.Add(gossh.Marshal(x11Opening{"127.0.0.1", 6010}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// What is accepted is within bounds and marshals to the same bytes, so
 		// that we and the target read the same.
@@ -122,6 +128,29 @@ func FuzzPayloads(f *testing.F) {
 		}
 		if d, err := parseDirectTCPIP(b); err == nil {
 			same("direct-tcpip", d)
+		}
+		if a, err := parseTCPIPForward(b); err == nil {
+			same("tcpip-forward", a)
+		}
+		if a, err := parseStreamLocalForward(b); err == nil {
+			same("streamlocal-forward", a)
+		}
+		// What is reserved is not passed on.
+		if d, err := parseDirectStreamLocal(b); err == nil && !bytes.HasPrefix(b, gossh.Marshal(streamLocalForward{d.Path})) {
+			t.Errorf("direct-streamlocal: %x became %q", b, d.Path)
+		}
+		if a, err := parseForwardedStreamLocal(b); err == nil && !bytes.HasPrefix(b, gossh.Marshal(streamLocalForward{a.Path})) {
+			t.Errorf("forwarded-streamlocal: %x became %q", b, a.Path)
+		}
+		if x, err := parseX11Request(b); err == nil {
+			// Any byte but zero is true; RFC 4251, section 5.
+			if x.Single && b[0] > 1 {
+				return
+			}
+			same("x11-req", x)
+		}
+		if x, err := parseX11Opening(b); err == nil {
+			same("x11", x)
 		}
 	})
 }

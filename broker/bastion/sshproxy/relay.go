@@ -20,6 +20,8 @@ func (c *channel) carry(s *bastion.Session, st start) (*int, error) {
 	var b *back
 	var size windowChange
 	err := c.opened(s, st)
+	c.extra = newPassages(c.leg, s, c.user)
+	defer c.extra.finish()
 	if err == nil {
 		b, size, err = c.connect(s, st)
 	}
