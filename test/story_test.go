@@ -39,7 +39,7 @@ import (
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
 	"approve-cli", "approve-web", "ask", "audit-tampered", "break-glass", "burst", "codes", "completion", "deny",
-	"disk-full", "expiry", "first-day", "guest", "host-key", "hostile-input", "key-offered", "lock", "narrow",
+	"disk-full", "expiry", "files", "first-day", "guest", "host-key", "hostile-input", "key-offered", "lock", "narrow",
 	"one-person-once", "own-request", "passes-through", "recording-tampered", "refused-channels", "release",
 	"restart", "revoke", "role-file", "rolled-back", "schedule-extend", "target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
 }
@@ -171,6 +171,7 @@ func storyVerbs() map[string]command {
 		"ssh": func(s *story, ts *testscript.TestScript, args []string) { s.run(ts, "ssh", args) },
 		// sftp, scp: the same.
 		"sftp": func(s *story, ts *testscript.TestScript, args []string) { s.run(ts, "sftp", args) },
+		"scp":  func(s *story, ts *testscript.TestScript, args []string) { s.run(ts, "scp", args) },
 		// pty JOB ssh|as ARGS: the same on a terminal.
 		"pty": (*story).pty,
 		// type JOB TEXT: types a line. key JOB: ctrl-c, or eof.
@@ -417,7 +418,7 @@ func (s *story) program(ts *testscript.TestScript, what string, args []string) (
 			ts.Fatalf("as whom?")
 		}
 		return exec.Command(filepath.Join(s.bin, "drawbolt"), args[1:]...), s.environ(args[0])
-	case "ssh", "sftp":
+	case "ssh", "sftp", "scp":
 		return exec.Command("/usr/bin/"+what, append([]string{"-F", s.sshConfig()}, args...)...), s.environ("")
 	}
 	ts.Fatalf("there is no program %q here", what)
