@@ -55,6 +55,7 @@ type Config struct {
 	CertificateTTL   time.Duration // of the certificates for targets; default 5m
 	IdentityTTL      time.Duration // of identity certificates; default 12h
 	CheckpointEvery  time.Duration // default 1m
+	StuckAfter       time.Duration // a removal of an account that has failed for so long is a finding; default 10m
 	StaleAfter       time.Duration // sessions end when revocations could not be read for so long; default 60s
 	PendingPerUser   int           // default 50
 
@@ -88,6 +89,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	defaultTo(&c.CertificateTTL, 5*time.Minute)
 	defaultTo(&c.IdentityTTL, 12*time.Hour)
 	defaultTo(&c.CheckpointEvery, time.Minute)
+	defaultTo(&c.StuckAfter, 10*time.Minute)
 	defaultTo(&c.StaleAfter, time.Minute)
 	if c.PendingPerUser == 0 {
 		c.PendingPerUser = 50

@@ -18,6 +18,7 @@ type Live struct {
 	Grant   access.Grant
 	Target  access.Target
 	Hops    []access.Target // on the way to Target, in order; see access.Target.Via
+	Login   string          // the account's name on Target
 	Caller  access.Caller
 	Rules   access.SessionRules
 

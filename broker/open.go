@@ -126,6 +126,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 	var g *access.Grant
 	var t *access.Target
 	var hops []access.Target
+	var login string
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		caller, err := current(ctx, tx, by)
@@ -158,6 +159,9 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		if err := tx.SaveGrant(ctx, g); err != nil {
 			return e, err
 		}
+		if login, err = planAccount(ctx, tx, caller, g, t); err != nil {
+			return e, err
+		}
 		s = access.Session{
 			ID: access.NewID(access.SessionPrefix), GrantID: g.ID, RequestID: r.ID, UserID: caller.User.ID, UserName: caller.User.Name,
 			TargetID: t.ID, TargetName: t.Name, Account: g.Account, Kind: o.Kind, Command: audit.Clean(o.Command, audit.MaxDetailValue),
@@ -172,6 +176,9 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		detail(&e, "command", o.Command)
 		detail(&e, "client", o.Client)
 		detail(&e, "target_via", strings.Join(t.Via, ","))
+		if login != g.Account {
+			detail(&e, "login", login)
+		}
 		detail(&e, "decision", decision.ID)
 		detail(&e, "policy", decision.PolicyDigest)
 		detail(&e, "input", decision.InputHash)
@@ -182,7 +189,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		return nil, err
 	}
 	l := b.newLive(s, *g, *t, by)
-	l.Hops = hops
+	l.Hops, l.Login = hops, login
 	b.liveMu.Lock()
 	b.live[s.ID] = l
 	b.liveMu.Unlock()
@@ -217,7 +224,7 @@ func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g
 
 // unchanged reports whether the target is still the one that was approved.
 func unchanged(t *access.Target, g *access.Grant, r *access.Request) error {
-	if t.Address == r.TargetAddress && slices.Equal(t.HostKeys, r.TargetKeys) && slices.Equal(t.Via, r.TargetVia) && r.Digest() == g.Digest {
+	if t.Address == r.TargetAddress && slices.Equal(t.HostKeys, r.TargetKeys) && slices.Equal(t.Via, r.TargetVia) && madeOf(t, r.Account).Same(r.Made) && r.Digest() == g.Digest {
 		return nil
 	}
 	return &access.Error{Kind: access.ErrDenied, Code: "DB-2010", Rule: "grant.digest",
@@ -228,14 +235,18 @@ func unchanged(t *access.Target, g *access.Grant, r *access.Request) error {
 // Credential issues the certificate with which the bastion logs in for this
 // session: for the session's account on its target, for minutes, for the key
 // that the bastion has just made. It permits at the target what the session may
-// need and no more. Its serial is stored before it is signed.
+// need and no more. Its serial is stored before it is signed. For an account that
+// is made for the grant there is none until it is there.
 func (b *Broker) Credential(ctx context.Context, l *Live, key ssh.PublicKey) (*ssh.Certificate, error) {
 	if err := l.Check(); err != nil {
 		return nil, err
 	}
+	if err := b.accountPresent(ctx, l); err != nil {
+		return nil, err
+	}
 	now, tunnels := b.now(), l.Session.Kind == "forward"
 	return b.c.UserCA.Sign(ctx, b.serials(l.Caller, &l.Session), sshca.Certificate{
-		Kind: sshca.User, Key: key, Principal: l.Session.Account, Target: l.Target.Name,
+		Kind: sshca.User, Key: key, Principal: l.Login, Target: l.Target.Name,
 		KeyID:      fmt.Sprintf("drawbolt %s %s %s", l.Session.UserName, l.Session.GrantID, l.Session.ID),
 		ValidAfter: now, ValidBefore: earlier(now.Add(b.c.CertificateTTL), l.End()),
 		PermitPTY: !tunnels, PermitPortForwarding: tunnels,

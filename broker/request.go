@@ -226,7 +226,7 @@ func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller,
 	now := tx.Now()
 	r := &access.Request{
 		ID: access.NewID(access.RequestPrefix), RequesterID: by.User.ID, RequesterName: by.User.Name,
-		TargetID: t.ID, TargetName: t.Name, TargetAddress: t.Address, TargetKeys: t.HostKeys, TargetVia: t.Via, Account: ask.Account,
+		TargetID: t.ID, TargetName: t.Name, TargetAddress: t.Address, TargetKeys: t.HostKeys, TargetVia: t.Via, Account: ask.Account, Made: madeOf(t, ask.Account),
 		Batch: ask.Batch, Reason: ask.Reason, Ticket: access.Ticket(ask.Reason), Duration: ask.Duration, Start: ask.Start, BreakGlass: ask.BreakGlass,
 		Via: by.Via, State: access.Pending, CreatedAt: now, ExpiresAt: now.Add(b.c.DecideWithin), Version: 1,
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
@@ -19,7 +20,7 @@ import (
 var refuseAll = fstest.MapFS{"none.rego": {Data: []byte(`package drawbolt
 decision := {
 	"allow": false, "role": "", "rule": "", "approvals": [], "max_seconds": 0, "mfa_seconds": 0, "break_glass": false,
-	"session": {"recording": "strict", "shell": false, "exec": false, "agent": false, "x11": false, "commands": [], "files": [], "forwards": []},
+	"session": {"recording": "strict", "shell": false, "exec": false, "agent": false, "x11": false, "commands": [], "files": [], "forwards": [], "detect": []},
 	"reasons": [{"rule": "none", "text": "nobody may do anything"}],
 }`)}}
 
@@ -47,6 +48,19 @@ func newScene(h *house) *scene {
 	_, err = h.Credential(t.Context(), s.session, newKey(t))
 	ok(t, err)
 	return s
+}
+
+// stuck is an account whose removal has failed.
+func (s *scene) stuck() string {
+	g := s.granted.Grant
+	p := access.Provision{ID: access.NewID(access.ProvisionPrefix), GrantID: g.ID, TargetID: g.TargetID, State: access.Removing, Tries: 1, Version: 1}
+	if old, err := s.db.Provision(s.t.Context(), g.ID); err == nil {
+		return old.ID
+	}
+	ok(s.t, s.db.Change(s.t.Context(), func(tx *store.Tx) (audit.Event, error) {
+		return audit.Event{Actor: "system", Action: "house.furnish"}, tx.AddProvision(s.t.Context(), &p)
+	}))
+	return p.ID
 }
 
 // verbs calls every verb, each in a way that the house's own policy allows, so
@@ -150,6 +164,13 @@ var verbs = []struct {
 	}, false},
 	{"LockTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.LockTarget(ctx, by, "db01", true, "INC-1")
+	}, false},
+	{"MadeAccounts", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.MadeAccounts(ctx, by)
+		return err
+	}, false},
+	{"GiveUpAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.GiveUpAccount(ctx, by, s.stuck(), "the machine is gone")
 	}, false},
 	{"Users", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Users(ctx, by)
@@ -285,11 +306,19 @@ var notVerbs = map[string]string{
 	"HopCredential":   "for the handle that Open returned, while it holds",
 	"Started":         "for the handle that Open returned",
 	"Transferred":     "writes down what became of a file",
+	"Detected":        "writes down that a command was seen",
 	"Close":           "for the handle that Open returned; ending takes nothing",
 	"Refused":         "writes down that a front refused something",
 	"Recovered":       "the server's own, after a crash",
 	"Abandoned":       "closes what this server left open when it died",
 	"CheckLog":        "the server's own, before it serves",
+	"Account":         "what the server itself has planned",
+	"DueAccounts":     "the server's own: what is to be removed",
+	"BeginCreation":   "for the grant of a session that Open opened, while it holds",
+	"BeginRemoval":    "the server's own, when a grant is over; removing takes nothing that anybody may keep",
+	"StepCredential":  "the server's own, for a step that it has begun, while it holds",
+	"StepDone":        "the server's own: how a step ended",
+	"StepFailed":      "the server's own: how a step ended",
 	"Found":           "before there is anybody who could be asked about",
 }
 

@@ -34,6 +34,7 @@ var table = map[string]string{
 	// Leaves know nothing of the house.
 	"broker/access":                    "",
 	"broker/identity/mfa":              "",
+	"broker/bastion/commandline":       "",
 	"policy":                           "",
 	"rego":                             "",
 	"vault":                            "",
@@ -54,7 +55,10 @@ var table = map[string]string{
 	// The verbs: the only place that decides and changes.
 	"broker": "broker/access broker/store policy recorder/audit vault/...",
 
-	"broker/bastion": "broker broker/access recorder vault",
+	// Accounts at targets: does what the verbs have begun.
+	"broker/provision": "broker broker/access",
+
+	"broker/bastion": "broker broker/access broker/bastion/commandline recorder vault",
 
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",

@@ -49,7 +49,7 @@ func TestUserValidate(t *testing.T) {
 
 func TestTargetValidate(t *testing.T) {
 	good := func() Target {
-		return Target{Name: "db01", Address: "10.0.0.1:22", Labels: Labels{"prod", "1", "high", "team@example.com"}, Applications: []string{"billing"}, Accounts: []Account{{"root", CredentialCertificate}}}
+		return Target{Name: "db01", Address: "10.0.0.1:22", Labels: Labels{"prod", "1", "high", "team@example.com"}, Applications: []string{"billing"}, Accounts: []Account{{Name: "root", Credential: CredentialCertificate}}}
 	}
 	for _, tt := range []struct {
 		name   string

@@ -39,7 +39,8 @@ type Request struct {
 	TargetVia     []string // the targets it is reached via
 	TargetKeys    []string // the pinned host keys that the approver vouches for
 	Account       string
-	Batch         string // what else was asked for at once has the same; "": nothing
+	Made          *AccountTemplate // how the account is made for the grant; nil: it is there
+	Batch         string           // what else was asked for at once has the same; "": nothing
 	Reason        string
 	Ticket        string
 	Duration      time.Duration // asked for; approvers may narrow it
@@ -139,7 +140,8 @@ func (r *Request) Digest() string {
 		Format                                                     string
 		ID, Requester, Target, Address, Account, Role              string
 		Keys                                                       []string
-		TargetVia                                                  []string `json:",omitempty"` // requests of before it was known keep their digest
+		TargetVia                                                  []string         `json:",omitempty"` // requests of before it was known keep their digest
+		Made                                                       *AccountTemplate `json:",omitempty"`
 		Reason                                                     string
 		Seconds                                                    int64
 		Start                                                      int64
@@ -149,7 +151,7 @@ func (r *Request) Digest() string {
 		PolicyRule, PolicyDigest, PolicyDecision, RequesterSources string
 	}{
 		"drawbolt request 1", r.ID, r.RequesterID, r.TargetID, r.TargetAddress, r.Account, r.Role,
-		r.TargetKeys, r.TargetVia, r.Reason, int64(r.Duration / time.Second), micros(r.Start), r.BreakGlass, r.Needs, r.Rules,
+		r.TargetKeys, r.TargetVia, r.Made, r.Reason, int64(r.Duration / time.Second), micros(r.Start), r.BreakGlass, r.Needs, r.Rules,
 		r.Policy.Rule, r.Policy.Digest, r.Policy.Decision, r.Source,
 	})
 	if err != nil {

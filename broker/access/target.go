@@ -37,6 +37,15 @@ type Target struct {
 	// it need not be one of Accounts: it should be able to forward and nothing
 	// else.
 	HopAccount string
+	// Provisioner is the account in which the broker makes and removes the
+	// accounts that exist only while a grant does: root, or one that may become
+	// root with sudo without a password. Nobody can ask for it.
+	Provisioner string
+	// PrincipalsFolder is where the target's sshd looks for the principals of an
+	// account, each in a file of its name (AuthorizedPrincipalsFile FOLDER/%u);
+	// empty when it finds them otherwise.
+	PrincipalsFolder string
+
 	Locked     bool
 	LockReason string
 	CreatedAt  time.Time
@@ -49,6 +58,8 @@ type Account struct {
 	// Credential says how the bastion logs in: "certificate" is a certificate
 	// of our user CA that lives for minutes.
 	Credential string
+	// Made says how the account is made for each grant; nil: it is always there.
+	Made *AccountTemplate `json:",omitempty"`
 }
 
 // CredentialCertificate is a short-lived SSH certificate for one account on
@@ -114,6 +125,9 @@ func (t *Target) Validate() error {
 		}
 	}
 	if err := t.validateWay(); err != nil {
+		return err
+	}
+	if err := t.validateProvisioning(); err != nil {
 		return err
 	}
 	return CheckText("the lock reason", t.LockReason, MaxComment)

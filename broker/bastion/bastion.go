@@ -40,6 +40,7 @@ type Broker interface {
 	HopCredential(ctx context.Context, l *broker.Live, hop int, key ssh.PublicKey) (*ssh.Certificate, error)
 	Started(ctx context.Context, l *broker.Live) error
 	Transferred(ctx context.Context, l *broker.Live, t broker.Transfer) error
+	Detected(ctx context.Context, l *broker.Live, d broker.Detection) error
 	Close(ctx context.Context, l *broker.Live, c broker.Closing) error
 }
 
@@ -48,10 +49,20 @@ type Recorder interface {
 	Start(ctx context.Context, h recorder.Header) (*recorder.Recording, error)
 }
 
+// Accounts makes accounts at targets that exist only while a grant does;
+// *provision.Provisioner is one. Ensure returns nil when the session's account
+// is there.
+type Accounts interface {
+	Ensure(ctx context.Context, l *broker.Live) error
+}
+
 // A Config says what the sessions run on. Broker and Recorder are needed.
 type Config struct {
 	Broker   Broker
 	Recorder Recorder
+	// Accounts makes the accounts that are made for a grant. Without it there are
+	// no sessions in such accounts.
+	Accounts Accounts
 	// Idle ends a session after so long without a byte of its data in either
 	// direction; keep-alives do not count. Default: 15 minutes.
 	Idle time.Duration
@@ -131,13 +142,13 @@ func (b *Bastion) Run(ctx context.Context, o Order, carry func(*Session) (*int, 
 		return Ending{}, err
 	}
 	defer b.leave(who)
-	live, err := b.cfg.Broker.Open(ctx, o.By, o.GrantID, o.Opening)
+	live, err := Apart(func() (*broker.Live, error) { return b.cfg.Broker.Open(ctx, o.By, o.GrantID, o.Opening) })
 	if err != nil {
 		return Ending{}, fmt.Errorf("open session: %w", err)
 	}
 	s := newSession(ctx, b, live)
 	defer s.release()
-	if s.recording, err = b.record(s, o); err != nil {
+	if s.recording, err = Apart(func() (*recorder.Recording, error) { return b.record(s, o) }); err != nil {
 		err = fmt.Errorf("session %s: %w", live.Session.ID, err)
 		s.end(fmt.Errorf("%w: %w", ErrNoRecording, err))
 		b.close(s, Ending{Reason: ReasonRecording})
@@ -146,6 +157,7 @@ func (b *Bastion) Run(ctx context.Context, o Order, carry func(*Session) (*int, 
 	status, err := s.protect(carry)
 	s.end(err)
 	s.settleFiles()
+	s.tellings.finish()
 	ending := s.ending(status)
 	b.close(s, ending)
 	return ending, nil

@@ -32,6 +32,8 @@ type Session struct {
 	bytes     [8]atomic.Int64 // forwarded, by stream
 	passages  atomic.Int64    // opened so far
 	files     files
+	watch     atomic.Pointer[Watch] // of its terminal
+	tellings  tellings
 }
 
 func newSession(ctx context.Context, b *Bastion, live *broker.Live) *Session {
@@ -82,6 +84,11 @@ func (s *Session) Go(wg *sync.WaitGroup, f func()) {
 // target, for a key that lives as long as the session. An account that is made
 // for the grant is made first.
 func (s *Session) Credential(ctx context.Context, key ssh.PublicKey) (*ssh.Certificate, error) {
+	if accounts := s.bastion.cfg.Accounts; accounts != nil {
+		if err := accounts.Ensure(ctx, s.Live); err != nil {
+			return nil, fmt.Errorf("account for session %s: %w", s.Live.Session.ID, err)
+		}
+	}
 	cert, err := Apart(func() (*ssh.Certificate, error) { return s.bastion.cfg.Broker.Credential(ctx, s.Live, key) })
 	if err != nil {
 		return nil, fmt.Errorf("credential for session %s: %w", s.Live.Session.ID, err)
@@ -124,6 +131,9 @@ func (s *Session) Check() error {
 func (s *Session) Resize(width, height int) error {
 	if err := s.Check(); err != nil {
 		return err
+	}
+	if w := s.watch.Load(); w != nil {
+		w.Resize(width)
 	}
 	return s.recorded(s.recording.Resize(width, height))
 }

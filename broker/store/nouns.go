@@ -31,8 +31,21 @@ var targets = newTable("targets", "id", func(t *access.Target) []column {
 		{"labels", encoded{&t.Labels}}, {"applications", encoded{&t.Applications}},
 		{"accounts", encoded{&t.Accounts}}, {"host_keys", encoded{&t.HostKeys}},
 		{"via", encoded{&t.Via}}, {"hop_account", &t.HopAccount},
+		{"provisioner", &t.Provisioner}, {"principals_folder", &t.PrincipalsFolder},
 		{"locked", &t.Locked}, {"lock_reason", &t.LockReason},
 		{"created_at", micros{&t.CreatedAt}}, {"version", &t.Version},
+	}
+})
+
+var provisions = newTable("provisions", "id", func(p *access.Provision) []column {
+	return []column{
+		{"id", &p.ID}, {"grant_id", &p.GrantID}, {"request_id", &p.RequestID},
+		{"user_id", &p.UserID}, {"user_name", &p.UserName}, {"target_id", &p.TargetID}, {"target_name", &p.TargetName},
+		{"account", &p.Account}, {"login", &p.Login}, {"machine", encoded{&p.Machine}}, {"template", encoded{&p.Template}},
+		{"state", text[access.ProvisionState]{&p.State}},
+		{"planned_at", micros{&p.PlannedAt}}, {"created_at", micros{&p.CreatedAt}}, {"gone_at", micros{&p.GoneAt}},
+		{"tries", &p.Tries}, {"since_at", micros{&p.Since}}, {"problem", &p.Problem}, {"next_at", micros{&p.NextAt}},
+		{"node", &p.Node}, {"until_at", micros{&p.Until}}, {"version", &p.Version},
 	}
 })
 
@@ -47,7 +60,7 @@ var requests = newTable("requests", "id", func(r *access.Request) []column {
 	return []column{
 		{"id", &r.ID}, {"requester_id", &r.RequesterID}, {"requester_name", &r.RequesterName},
 		{"target_id", &r.TargetID}, {"target_name", &r.TargetName}, {"target_address", &r.TargetAddress},
-		{"target_keys", encoded{&r.TargetKeys}}, {"target_via", encoded{&r.TargetVia}}, {"account", &r.Account},
+		{"target_keys", encoded{&r.TargetKeys}}, {"target_via", encoded{&r.TargetVia}}, {"account", &r.Account}, {"made", encoded{&r.Made}},
 		{"batch", &r.Batch}, {"reason", &r.Reason}, {"ticket", &r.Ticket}, {"duration", seconds{&r.Duration}},
 		{"start_at", micros{&r.Start}}, {"break_glass", &r.BreakGlass},
 		{"source", &r.Source}, {"via", &r.Via}, {"state", text[access.RequestState]{&r.State}},
@@ -101,7 +114,7 @@ var sessions = newTable("sessions", "id", func(s *access.Session) []column {
 func statements() []string {
 	return slices.Concat([]string{readHead, moveHead, insertLeaf},
 		users.statements(), targets.statements(), roles.statements(), requests.statements(), approvals.statements(),
-		grants.statements(), sessions.statements(), certificates.statements(), logins.statements())
+		grants.statements(), provisions.statements(), sessions.statements(), certificates.statements(), logins.statements())
 }
 
 // The reads below exist on both sides of a change: a Tx locks what it reads, a

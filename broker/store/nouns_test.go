@@ -32,6 +32,9 @@ func (f *filler) fill(v reflect.Value) {
 	case *access.SessionState:
 		*x = []access.SessionState{access.Open, access.Closed}[f.n%2]
 		return
+	case *access.ProvisionState:
+		*x = []access.ProvisionState{access.Creating, access.Removing}[f.n%2]
+		return
 	case *access.EndReason:
 		*x = []access.EndReason{access.EndReleased, access.EndRevoked}[f.n%2]
 		return
@@ -147,6 +150,20 @@ func TestFieldsRoundTrip(t *testing.T) {
 		k := fill[access.PublicKey](f)
 		k.UserID = u.ID
 		change(t, db, func(tx *store.Tx) error { return tx.AddPublicKey(ctx, k) })
+		pv := fill[access.Provision](f)
+		pv.ID, pv.GrantID = access.NewID(access.ProvisionPrefix), g.ID
+		change(t, db, func(tx *store.Tx) error { return tx.AddProvision(ctx, pv) })
+		f.n++ // the other states
+		pv2 := fill[access.Provision](f)
+		pv2.ID, pv2.GrantID, pv2.Version = pv.ID, pv.GrantID, pv.Version
+		change(t, db, func(tx *store.Tx) error { return tx.SaveProvision(ctx, pv2) })
+		gotProvision, err := db.Provision(ctx, pv2.ID)
+		same("provision", gotProvision, *pv2, err)
+		gotProvision, err = db.Provision(ctx, g.ID)
+		same("provision of grant", gotProvision, *pv2, err)
+		gotProvision, err = db.LoginHolder(ctx, pv2.TargetID, pv2.Login)
+		same("provision of login", gotProvision, *pv2, err)
+
 		gotKey, err := db.PublicKey(ctx, k.Fingerprint)
 		same("key", gotKey, *k, err)
 		keys, err := db.PublicKeys(ctx, u.ID)

@@ -30,6 +30,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy"
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
+	"github.com/drawbolt/drawbolt/broker/provision"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
@@ -48,6 +49,7 @@ type App struct {
 	local    *local.Provider
 	sink     recorder.Sink
 	recorder *recorder.Recorder
+	accounts *provision.Provisioner
 	bastion  *bastion.Bastion
 	ssh      *sshproxy.Server
 	web      *web.Server
@@ -188,8 +190,11 @@ func (a *App) openRecorder() error {
 
 func (a *App) openFronts() error {
 	var err error
+	if a.accounts, err = provision.New(provision.Config{Broker: a.broker, Run: sshproxy.Machines{Broker: a.broker}.Run, Log: a.log}); err != nil {
+		return err
+	}
 	if a.bastion, err = bastion.New(bastion.Config{
-		Broker: a.broker, Recorder: a.recorder, Idle: time.Duration(a.config.SSH.IdleTimeout), Log: a.log,
+		Broker: a.broker, Recorder: a.recorder, Accounts: a.accounts, Idle: time.Duration(a.config.SSH.IdleTimeout), Log: a.log,
 		Sessions: a.config.SSH.Sessions.Total, PerPerson: a.config.SSH.Sessions.PerPerson,
 		PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 	}); err != nil {
@@ -307,6 +312,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	start(&services, base, "broker", a.broker.Run)
 	start(&services, base, "recorder", a.recorder.Run)
+	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "housekeeping", a.housekeeping)
 	start(&fronts, ctx, "ssh", func(ctx context.Context) error { return a.ssh.Serve(ctx, a.sshd) })
 	start(&fronts, ctx, "https", func(ctx context.Context) error {

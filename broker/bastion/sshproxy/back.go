@@ -57,7 +57,7 @@ func (g leg) login(ctx context.Context, s *bastion.Session, opened func(gossh.Ne
 	}
 	b := &back{conn: newConn(s.Context(), tcp, g.link.limits.Dial)}
 	b.unlink = context.AfterFunc(s.Context(), func() { b.conn.Close() })
-	client, channels, requests, err := gossh.NewClientConn(b.conn, s.Live.Target.Address, g.clientConfig(s, s.Live.Target, s.Live.Grant.Account, signer))
+	client, channels, requests, err := gossh.NewClientConn(b.conn, s.Live.Target.Address, g.clientConfig(s, s.Live.Target, s.Live.Login, signer))
 	if err != nil {
 		b.Close()
 		return nil, g.notLoggedIn(s, s.Live.Target, err)

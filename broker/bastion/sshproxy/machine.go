@@ -1,0 +1,193 @@
+package sshproxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/drawbolt/drawbolt/broker"
+)
+
+// Machines runs commands at targets for the server itself, when an account is
+// made or removed there. It is safe for concurrent use.
+type Machines struct {
+	Broker *broker.Broker
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+}
+
+// Bounds of what a machine may say, in bytes.
+const (
+	maxMachineOutput = 16 << 10
+	maxMachineErrors = 2 << 10
+)
+
+// Run logs in at the machine of a step as its provisioner, with a certificate
+// for one minute, and runs the command there with the input. It returns what the
+// command wrote to its standard output. The host key must be the one that a
+// session would accept. An error says that the command may not have run, or not
+// to its end; a command that fails is one. Everything is closed when Run returns.
+func (m Machines) Run(ctx context.Context, s broker.Step, command string, input []byte) (output []byte, err error) {
+	if m.Now == nil {
+		m.Now = time.Now
+	}
+	nc, err := m.dial(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	// No part of a handshake or of the command outlives the step.
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	defer func() {
+		stop()
+		nc.Close()
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}()
+	client, channels, requests, err := m.logIn(ctx, s, len(s.Hops), nc)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	go rejectAll(channels)
+	go gossh.DiscardRequests(requests)
+	ch, reqs, err := openChannel(ctx, client, "session", nil)
+	if err != nil {
+		return nil, fmt.Errorf("open a session on %s: %w", s.Machine.Name, err)
+	}
+	if !m.Now().Before(s.Provision.Until) {
+		return nil, errors.New("the login took longer than the step may")
+	}
+	return execute(ch, reqs, command, input)
+}
+
+// dial connects to the machine, through the hops on the way.
+func (m Machines) dial(ctx context.Context, s broker.Step) (net.Conn, error) {
+	way := append(slices.Clone(s.Hops), s.Machine)
+	var dialer net.Dialer
+	nc, err := dialer.DialContext(ctx, "tcp", way[0].Address)
+	if err != nil {
+		return nil, err
+	}
+	for i, next := range way[1:] {
+		if nc, err = m.pass(ctx, s, i, nc, next.Address); err != nil {
+			return nil, err
+		}
+	}
+	return nc, nil
+}
+
+// pass has the hop of that index connect to the address. nc belongs to it from
+// here on.
+func (m Machines) pass(ctx context.Context, s broker.Step, hop int, nc net.Conn, address string) (_ net.Conn, err error) {
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	defer func() {
+		if !stop() && err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			nc.Close()
+		}
+	}()
+	client, channels, requests, err := m.logIn(ctx, s, hop, nc)
+	if err != nil {
+		return nil, err
+	}
+	go rejectAll(channels)
+	go gossh.DiscardRequests(requests)
+	payload, err := forwardTo(address)
+	if err != nil {
+		return nil, err
+	}
+	ch, reqs, err := openChannel(ctx, client, "direct-tcpip", payload)
+	if err != nil {
+		return nil, fmt.Errorf("pass through %s: %w", s.Hops[hop].Name, err)
+	}
+	go gossh.DiscardRequests(reqs)
+	return &passed{Channel: ch, under: client}, nil
+}
+
+// logIn logs in over nc at the hop of that index, or, with the number of hops,
+// at the machine.
+func (m Machines) logIn(ctx context.Context, s broker.Step, hop int, nc net.Conn) (gossh.Conn, <-chan gossh.NewChannel, <-chan *gossh.Request, error) {
+	at, account := s.Machine, s.Machine.Provisioner
+	if hop < len(s.Hops) {
+		at, account = s.Hops[hop], s.Hops[hop].HopAccount
+	}
+	signer, err := credential(ctx, func(ctx context.Context, key gossh.PublicKey) (*gossh.Certificate, error) {
+		return m.Broker.StepCredential(ctx, s, hop, key)
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	k := knownHost{target: at, authority: m.Broker.Authorities().Host, now: m.Now}
+	client, channels, requests, err := gossh.NewClientConn(nc, at.Address, &gossh.ClientConfig{
+		Config:            targetAlgorithms(),
+		User:              account,
+		Auth:              []gossh.AuthMethod{gossh.PublicKeys(signer)},
+		HostKeyAlgorithms: k.algorithms(),
+		HostKeyCallback:   func(_ string, remote net.Addr, key gossh.PublicKey) error { return k.check(remote, key) },
+		ClientVersion:     clientVersion,
+	})
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("log in at %s as %s: %w", at.Name, account, err)
+	}
+	return client, channels, requests, nil
+}
+
+func rejectAll(channels <-chan gossh.NewChannel) {
+	for nc := range channels {
+		nc.Reject(gossh.Prohibited, "")
+	}
+}
+
+// execute runs a command on a session channel, gives it the input and waits for
+// its end, or for that of the connection.
+func execute(ch gossh.Channel, reqs <-chan *gossh.Request, command string, input []byte) ([]byte, error) {
+	ended := make(chan error, 1)
+	go func() {
+		err := errors.New("the command was broken off")
+		for req := range reqs {
+			if status, e := parseExitStatus(req.Payload); req.Type == "exit-status" && e == nil {
+				if err = nil; status.Status != 0 {
+					err = fmt.Errorf("the command ended with status %d", status.Status)
+				}
+			}
+			req.Reply(false, nil)
+		}
+		ended <- err
+	}()
+	if err := demand(ch, "exec", gossh.Marshal(execRequest{command})); err != nil {
+		return nil, err
+	}
+	said := make(chan []byte, 1)
+	go func() { said <- readUpTo(ch.Stderr(), maxMachineErrors) }()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := ch.Write(input)
+		sent <- errors.Join(err, ch.CloseWrite())
+	}()
+	output := readUpTo(ch, maxMachineOutput)
+	if len(output) == maxMachineOutput {
+		ch.Close() // whoever says too much is not heard out
+	}
+	problem, wrote, err := <-said, <-sent, <-ended
+	if err != nil { // a command that ended well has read what it needed
+		return output, fmt.Errorf("%w: %s", errors.Join(err, wrote), clean(string(problem)))
+	}
+	return output, nil
+}
+
+// readUpTo reads until the end or the limit.
+func readUpTo(r io.Reader, limit int64) []byte {
+	var b bytes.Buffer
+	_, _ = io.Copy(&b, io.LimitReader(r, limit))
+	return b.Bytes()
+}
