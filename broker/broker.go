@@ -28,6 +28,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder/audit"
+	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
@@ -36,8 +37,10 @@ type Config struct {
 	Store  *store.DB
 	Policy *policy.Engine
 
-	// The three certificate authorities.
+	// The three certificate authorities, with their first keys. Vault has
+	// these and those that take their place; without it none is rotated.
 	UserCA, HostCA, IdentityCA *sshca.Authority
+	Vault                      *vault.Vault
 
 	// Signer signs the checkpoints of the audit log; its name is the log's
 	// origin. Verifier is its public half.
@@ -65,8 +68,8 @@ type Config struct {
 
 // A Broker is safe for concurrent use.
 type Broker struct {
-	c        Config
-	identity sshca.Checker
+	c    Config
+	keys keys
 
 	mu         sync.Mutex // guards the policy data that is loaded
 	generation int64
@@ -109,13 +112,12 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		return nil, errors.New("broker: this server needs a name")
 	}
 	b := &Broker{c: c, live: map[string]*Live{}, wake: make(chan struct{}, 1)}
-	b.identity = b.identityChecker()
 	// Before the first session: whatever ends one comes after this.
 	var err error
 	if b.position, err = c.Store.AuditSize(ctx); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
-	if err := b.refresh(ctx); err != nil {
+	if err := errors.Join(b.refresh(ctx), b.loadAuthorities(ctx)); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	return b, nil

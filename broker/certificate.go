@@ -78,25 +78,12 @@ func (s serials) NextSerial(ctx context.Context, c sshca.Certificate) (uint64, e
 	return row.Serial, err
 }
 
-// Authorities are the public halves of the three certificate authorities.
-type Authorities struct {
-	User     ssh.PublicKey // targets trust it
-	Host     ssh.PublicKey // clients trust it
-	Identity ssh.PublicKey // the bastion trusts it
-}
-
-// Authorities returns the public keys of the certificate authorities. They are
-// no secret.
-func (b *Broker) Authorities() Authorities {
-	return Authorities{b.c.UserCA.PublicKey(), b.c.HostCA.PublicKey(), b.c.IdentityCA.PublicKey()}
-}
-
 // HostCertificate certifies the key with which the bastion answers as the
 // target. It is no verb of a person: the bastion calls it for itself.
 func (b *Broker) HostCertificate(ctx context.Context, t access.Target, key ssh.PublicKey) (*ssh.Certificate, error) {
 	now := b.now()
 	names := []string{t.Name}
-	return b.c.HostCA.Sign(ctx, b.serials(access.System(), nil), sshca.Certificate{
+	return b.authority(sshca.Host).Sign(ctx, b.serials(access.System(), nil), sshca.Certificate{
 		Kind: sshca.Host, Key: key, Names: names, KeyID: "drawbolt " + t.Name,
 		ValidAfter: now, ValidBefore: now.Add(hostCertificateTTL),
 	})
@@ -110,7 +97,7 @@ func (b *Broker) Certify(ctx context.Context, by access.Caller, key ssh.PublicKe
 		return nil, err
 	}
 	now := b.now()
-	c, err := b.c.IdentityCA.Sign(ctx, b.serials(by, nil), sshca.Certificate{
+	c, err := b.authority(sshca.Identity).Sign(ctx, b.serials(by, nil), sshca.Certificate{
 		Kind: sshca.Identity, Key: key, Principal: by.User.Name, KeyID: "drawbolt " + by.User.ID,
 		ValidAfter: now, ValidBefore: now.Add(b.c.IdentityTTL),
 	})
@@ -121,7 +108,7 @@ func (b *Broker) Certify(ctx context.Context, by access.Caller, key ssh.PublicKe
 }
 
 func (b *Broker) identityChecker() sshca.Checker {
-	return sshca.Checker{Authorities: []ssh.PublicKey{b.c.IdentityCA.PublicKey()}, Kind: sshca.Identity, Now: b.c.Now}
+	return sshca.Checker{Authorities: b.ring(sshca.Identity).trusted(), Kind: sshca.Identity, Now: b.c.Now}
 }
 
 // KnowsKey reports whether a key that a peer merely offers could be somebody's.
@@ -147,7 +134,7 @@ func (b *Broker) holder(ctx context.Context, source netip.Addr, key ssh.PublicKe
 	if len(cert.ValidPrincipals) != 1 {
 		return access.User{}, nil, access.ErrNotFound
 	}
-	checker := b.identity
+	checker := b.identityChecker()
 	checker.Remote = source
 	checker.Revoked = func(serial uint64) (bool, error) { return b.c.Store.Revoked(ctx, serial) }
 	if err := checker.Check(cert, cert.ValidPrincipals[0]); err != nil {

@@ -68,6 +68,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 	if err != nil {
 		return position, err
 	}
+	start, rotated := position, false
 	grants, users, targets, everything := map[string]bool{}, map[string]bool{}, map[string]bool{}, false
 	for _, leaf := range leaves {
 		e, err := audit.Parse(leaf)
@@ -91,8 +92,15 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 			everything = true // an approver who lost a group loses the votes too
 		case strings.HasPrefix(e.Action, "target."):
 			targets[e.Object] = true
+		case strings.HasPrefix(e.Action, "authority."):
+			rotated = true
 		case strings.HasPrefix(e.Action, "role."):
 			everything = true
+		}
+	}
+	if rotated {
+		if err := b.loadAuthorities(ctx); err != nil {
+			return start, err // and read them again
 		}
 	}
 	b.cut(ctx, func(l *Live) bool {

@@ -133,7 +133,7 @@ func newConfig(t testing.TB) broker.Config {
 	ok(t, vault.Init(t.Context(), vc))
 	v, err := vault.Open(t.Context(), vc)
 	ok(t, err)
-	c := broker.Config{Node: "node1", CheckpointEvery: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	c := broker.Config{Vault: v, Node: "node1", CheckpointEvery: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	for kind, to := range map[sshca.Kind]**sshca.Authority{sshca.User: &c.UserCA, sshca.Host: &c.HostCA, sshca.Identity: &c.IdentityCA} {
 		*to, err = sshca.Create(t.Context(), v, kind)
 		ok(t, err)
@@ -191,7 +191,7 @@ func (h *house) furnish() {
 		{Name: "approvers", Groups: []string{"approvers"}, Rules: []access.Rule{{ID: "vote", Actions: []string{"approve", "deny", "revoke"}}}},
 		{Name: "auditors", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "read", Actions: []string{"session.list", "session.replay", "audit.read", "audit.export", "request.read"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{
-			"target.read", "target.write", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "request.read", "policy.read", "revoke",
+			"target.read", "target.write", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "request.read", "policy.read", "revoke", "system.write",
 		}}}},
 	}
 	accounts := []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}}

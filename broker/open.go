@@ -245,7 +245,7 @@ func (b *Broker) Credential(ctx context.Context, l *Live, key ssh.PublicKey) (*s
 		return nil, err
 	}
 	now, tunnels := b.now(), l.Session.Kind == "forward"
-	return b.c.UserCA.Sign(ctx, b.serials(l.Caller, &l.Session), sshca.Certificate{
+	return b.authority(sshca.User).Sign(ctx, b.serials(l.Caller, &l.Session), sshca.Certificate{
 		Kind: sshca.User, Key: key, Principal: l.Login, Target: l.Target.Name,
 		KeyID:      fmt.Sprintf("drawbolt %s %s %s", l.Session.UserName, l.Session.GrantID, l.Session.ID),
 		ValidAfter: now, ValidBefore: earlier(now.Add(b.c.CertificateTTL), l.End()),

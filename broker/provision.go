@@ -270,7 +270,7 @@ func (b *Broker) StepCredential(ctx context.Context, s Step, hop int, key ssh.Pu
 	if hop >= 0 && hop < len(s.Hops) {
 		c.Principal, c.Target, c.PermitPortForwarding = s.Hops[hop].HopAccount, s.Hops[hop].Name, true
 	}
-	return b.c.UserCA.Sign(ctx, b.serials(access.System(), nil), c)
+	return b.authority(sshca.User).Sign(ctx, b.serials(access.System(), nil), c)
 }
 
 func lostStep(p *access.Provision) error {

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
@@ -42,7 +40,7 @@ func (b *Broker) KRL(ctx context.Context) ([]byte, error) {
 	} else {
 		krl.Generated = time.Unix(0, 0)
 	}
-	for _, authority := range []ssh.PublicKey{b.Authorities().User} {
+	for _, authority := range b.Authorities().Users {
 		krl.Revoked = append(krl.Revoked, sshca.Revocation{Authority: authority, Serials: serials})
 	}
 	return krl.Marshal()

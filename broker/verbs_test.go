@@ -284,6 +284,10 @@ var verbs = []struct {
 		}
 		return err
 	}, false},
+	{"RotateAuthority", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.RotateAuthority(ctx, by, "user", broker.StepStage, false)
+		return err
+	}, false},
 	{"RevokeCertificate", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.RevokeCertificate(ctx, by, s.session.Session.ID, "INC-7 lost")
 		return err

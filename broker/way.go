@@ -87,7 +87,7 @@ func (b *Broker) HopCredential(ctx context.Context, l *Live, hop int, key ssh.Pu
 		return nil, fmt.Errorf("session %s has no hop %d", l.Session.ID, hop)
 	}
 	h, now := l.Hops[hop], b.now()
-	return b.c.UserCA.Sign(ctx, b.serials(l.Caller, &l.Session), sshca.Certificate{
+	return b.authority(sshca.User).Sign(ctx, b.serials(l.Caller, &l.Session), sshca.Certificate{
 		Kind: sshca.User, Key: key, Principal: h.HopAccount, Target: h.Name,
 		KeyID:      fmt.Sprintf("drawbolt %s %s %s", l.Session.UserName, l.Session.GrantID, l.Session.ID),
 		ValidAfter: now, ValidBefore: earlier(now.Add(b.c.CertificateTTL), l.End()), PermitPortForwarding: true,

@@ -64,14 +64,9 @@ func (s *Server) certify(ctx context.Context, by access.Caller, in *struct{ Body
 		return api.Certificate{}, err
 	}
 	return api.Certificate{
-		Certificate: keyText(cert), HostAuthority: keyText(s.c.Broker.Authorities().Host),
+		Certificate: keyText(cert), HostAuthority: keyText(s.c.Broker.Authorities().Host), HostAuthorities: each(s.c.Broker.Authorities().Hosts, keyText),
 		SSHHost: s.sshHost, SSHPort: s.sshPort, ExpiresAt: time.Unix(int64(cert.ValidBefore), 0).UTC(),
 	}, nil
-}
-
-func (s *Server) authorities(context.Context, access.Caller, *struct{}) (api.Authorities, error) {
-	a := s.c.Broker.Authorities()
-	return api.Authorities{User: keyText(a.User), Host: keyText(a.Host)}, nil
 }
 
 func (s *Server) listKeys(ctx context.Context, by access.Caller, user string) (api.List[api.Key], error) {

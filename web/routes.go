@@ -107,6 +107,7 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/audit/key", auth: login, summary: "The keys to verify with", api: call((*Server).auditKey)},
 
 		// The authorities.
+		{method: post, path: "/v1/authorities/{kind}/rotate", auth: login, summary: "Do a step in the rotation of an authority", api: call((*Server).rotateAuthority)},
 		{method: post, path: "/v1/certificates/revoke", auth: login, summary: "Revoke a certificate, or those of a session", api: call((*Server).revokeCertificate)},
 
 		// People, roles, policy.

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"github.com/drawbolt/drawbolt/web/api"
 )
 
 func (c *cli) caCmd() *cobra.Command {
-	return nounCmd("ca", "The SSH authorities", c.caShowCmd(), c.caKRLCmd(), c.caRevokeCmd())
+	return nounCmd("ca", "The SSH authorities", c.caShowCmd(), c.caExportCmd(), c.caRotateCmd(), c.caKRLCmd(), c.caRevokeCmd())
 }
 
 func (c *cli) caShowCmd() *cobra.Command {
@@ -119,5 +122,119 @@ the certificates as well.`,
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the audit log")
+	return cmd
+}
+
+func (c *cli) caExportCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "export [user|host|identity]", Short: "Print all authority keys that are to be trusted, as files want them",
+		Long: `Print the public keys of the SSH authorities, all that are to be trusted: two of a kind
+while it is rotated. user is the content of a file for sshd's TrustedUserCAKeys; host is
+lines for known_hosts; identity is keys that only the bastion needs. It needs no login.`,
+		Example:   "  drawbolt ca export user > /etc/ssh/drawbolt_user_ca.pub\n  drawbolt ca export host >> ~/.ssh/known_hosts",
+		Args:      between(0, 1),
+		ValidArgs: authorityKinds(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			which := first(args...)
+			if which != "" && !slices.Contains(authorityKinds(), which) {
+				return usage("there is no authority %q: user, host or identity", which)
+			}
+			cl, err := c.anybody()
+			if err != nil {
+				return err
+			}
+			a, err := cl.Authorities(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if ok, err := c.emit(a); ok {
+				return err
+			}
+			for _, part := range []struct {
+				kind, title, before string
+				keys                []string
+			}{
+				{"user", "# TrustedUserCAKeys of targets", "", a.Users},
+				{"host", "# known_hosts of clients", "@cert-authority * ", a.Hosts},
+				{"identity", "# the bastion itself", "", a.Identities},
+			} {
+				if which != "" && which != part.kind {
+					continue
+				}
+				if which == "" {
+					c.print("%s", part.title)
+				}
+				for _, key := range part.keys {
+					text, _, err := parseKey([]byte(key))
+					if err != nil {
+						return fmt.Errorf("the server sent an authority that is no key: %w", err)
+					}
+					c.print("%s%s drawbolt-%s-ca", part.before, text, part.kind)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func authorityKinds() []string { return []string{"user", "host", "identity"} }
+
+func (c *cli) caRotateCmd() *cobra.Command {
+	var activate, retire, now bool
+	cmd := &cobra.Command{
+		Use: "rotate KIND [--activate|--retire [--now]]", Short: "Replace the key of an authority, in three steps",
+		Long: `Replace the key of an authority (user, host or identity) without cutting anybody off:
+
+  drawbolt ca rotate user               makes the next key; it signs nothing yet
+  drawbolt ca export user               goes to every target (host: every client)
+  drawbolt ca rotate user --activate    signs with it from now on
+  drawbolt ca rotate user --retire      trusts the old key no more
+
+The last step is refused while a certificate of the old key is valid. --now does it
+all the same: for a key that is stolen. Then take the old key off the targets as well.`,
+		Args:      between(1, 1),
+		ValidArgs: authorityKinds(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(authorityKinds(), args[0]) {
+				return usage("there is no authority %q: user, host or identity", args[0])
+			}
+			if activate && retire || now && !retire {
+				return usage("one step at a time: --activate, or --retire with or without --now")
+			}
+			in, did, next := api.RotateInput{Step: "stage", Now: now}, "has a next key", "drawbolt ca export "+args[0]+"      then: drawbolt ca rotate "+args[0]+" --activate"
+			switch {
+			case activate:
+				in.Step, did, next = "activate", "signs with its next key", "drawbolt ca rotate "+args[0]+" --retire"
+			case retire:
+				in.Step, did, next = "retire", "has forgotten its old key", "drawbolt ca export "+args[0]
+				if err := c.confirm("Trust the old key of the " + args[0] + " authority no more?"); err != nil {
+					return err
+				}
+			}
+			cl, _, err := c.client([]api.AuthorityKey{})
+			if err != nil {
+				return err
+			}
+			list, err := cl.RotateAuthority(cmd.Context(), args[0], in)
+			if err != nil {
+				return err
+			}
+			if ok, err := c.emit(list.Items); ok {
+				return err
+			}
+			var rows [][]string
+			for _, k := range list.Items {
+				rows = append(rows, []string{k.State, k.Key})
+			}
+			c.table("No keys.", []string{"STATE", "KEY"}, rows)
+			c.done("the %s authority %s", args[0], did)
+			c.next(next)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&activate, "activate", false, "sign with the next key")
+	f.BoolVar(&retire, "retire", false, "trust the old key no more")
+	f.BoolVar(&now, "now", false, "with --retire: although its certificates are valid still")
 	return cmd
 }

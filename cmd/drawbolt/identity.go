@@ -53,24 +53,21 @@ func (c *cli) renewIdentity(ctx context.Context, cl *api.Client, p *profile) (*i
 	if cert.CertType != ssh.UserCert || !bytes.Equal(cert.Key.Marshal(), pub.Marshal()) {
 		return nil, errors.New("the server sent a certificate for another key")
 	}
-	authority, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(answer.HostAuthority))
-	if err != nil || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("the server sent a host authority that is not one key")
+	known, err := knownHosts(p, append(answer.HostAuthorities, answer.HostAuthority))
+	if err != nil {
+		return nil, err
 	}
 	if err := checkHost(answer.SSHHost, answer.SSHPort); err != nil {
 		return nil, err
 	}
 	p.SSHHost, p.SSHPort = answer.SSHHost, answer.SSHPort
-	// The host authority may vouch for any name, but only in this file, which
-	// only the Host blocks of drawbolt read.
-	known := "@cert-authority * " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(authority))) + " drawbolt " + p.name + "\n"
 	for _, f := range []struct {
 		name string
 		data []byte
 	}{
 		{"id.pub", []byte(line + " drawbolt " + p.name + "\n")},
 		{"id-cert.pub", ssh.MarshalAuthorizedKey(cert)},
-		{"known_hosts", []byte(known)},
+		{"known_hosts", known},
 	} {
 		if err := writeFile(p.path(f.name), f.data); err != nil {
 			return nil, err
@@ -80,6 +77,47 @@ func (c *cli) renewIdentity(ctx context.Context, cl *api.Client, p *profile) (*i
 		return nil, err
 	}
 	return &identity{key: key, cert: cert, fingerprint: ssh.FingerprintSHA256(pub), expires: certExpiry(cert)}, nil
+}
+
+// maxAuthorities is more than a server has: two, while it rotates them.
+const maxAuthorities = 8
+
+// knownHosts is the known_hosts of the profile: the host authorities, each once.
+// They may vouch for any name, but only in this file, which only the Host blocks
+// of drawbolt read.
+func knownHosts(p *profile, authorities []string) ([]byte, error) {
+	if len(authorities) > maxAuthorities {
+		return nil, errors.New("the server sent too many host authorities")
+	}
+	var known []byte
+	for _, line := range authorities {
+		key, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(line))
+		if err != nil || len(bytes.TrimSpace(rest)) > 0 {
+			return nil, errors.New("the server sent a host authority that is not one key")
+		}
+		entry := []byte("@cert-authority * " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " drawbolt " + p.name + "\n")
+		if !bytes.Contains(known, entry) {
+			known = append(known, entry...)
+		}
+	}
+	return known, nil
+}
+
+// refreshKnownHosts takes over the host authorities as they are now.
+func (c *cli) refreshKnownHosts(ctx context.Context, p *profile) error {
+	cl, err := c.anybody()
+	if err != nil {
+		return err
+	}
+	a, err := cl.Authorities(ctx)
+	if err != nil {
+		return err
+	}
+	known, err := knownHosts(p, append(a.Hosts, a.Host))
+	if err != nil {
+		return err
+	}
+	return writeFile(p.path("known_hosts"), known)
 }
 
 // ensureIdentity renews the certificate when it is about to expire.

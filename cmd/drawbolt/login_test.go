@@ -70,6 +70,34 @@ func loginAnswers(t *testing.T, ca ssh.Signer) map[string]any {
 		"POST /v1/login":          api.Login{Token: "tok", User: "alice", ExpiresAt: noon.Add(8 * time.Hour)},
 		"POST /v1/me/certificate": certify(t, ca, nil),
 		"GET /v1/targets":         someTargets(),
+		"GET /v1/authorities":     someAuthorities(ca),
+	}
+}
+
+// someAuthorities are those of a server that rotates its host authority: the one
+// of the login, and the next.
+func someAuthorities(ca ssh.Signer) api.Authorities {
+	const next = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO2bDPcqYb9pwmjKJXbwM6xPhDvkNpkOSBZGBIgLOF5M"
+	host := string(ssh.MarshalAuthorizedKey(ca.PublicKey()))
+	return api.Authorities{Host: host, Hosts: []string{host, next}}
+}
+
+func TestKnownHosts(t *testing.T) {
+	a := someAuthorities(newSigner(t))
+	p := &profile{name: "default"}
+	known, err := knownHosts(p, append(a.Hosts, a.Host))
+	if err != nil || strings.Count(string(known), "@cert-authority * ssh-ed25519 ") != 2 || strings.Count(string(known), "\n") != 2 {
+		t.Errorf("got %q, %v", known, err)
+	}
+	for name, hostile := range map[string][]string{
+		"no key":        {"x"},
+		"another line":  {a.Host + "* ssh-ed25519 AAAA\n"},
+		"too many":      slices.Repeat([]string{a.Host}, 9),
+		"an empty line": {""},
+	} {
+		if known, err := knownHosts(p, hostile); err == nil {
+			t.Errorf("%s: wrote %q", name, known)
+		}
 	}
 }
 

@@ -69,6 +69,9 @@ func (c *cli) runSSHConfig(ctx context.Context, install bool, transport string) 
 	if err != nil {
 		return err
 	}
+	if err := c.refreshKnownHosts(ctx, p); err != nil {
+		return err
+	}
 	if !install {
 		_, err := c.stdout.Write(text)
 		if !c.outTTY {

@@ -124,7 +124,7 @@ func (a *App) openBroker(ctx context.Context) error {
 	}
 	a.broker, err = broker.New(ctx, broker.Config{
 		Store: a.db, Policy: engine,
-		UserCA: a.keys.userCA, HostCA: a.keys.hostCA, IdentityCA: a.keys.identityCA,
+		UserCA: a.keys.userCA, HostCA: a.keys.hostCA, IdentityCA: a.keys.identityCA, Vault: a.keys.vault,
 		Signer: a.keys.signer, Verifier: a.keys.verifier, KeepCheckpoint: a.keepCheckpoint,
 		Node:             a.config.Server.Name,
 		DecideWithin:     time.Duration(a.config.Requests.DecideWithin),

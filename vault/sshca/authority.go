@@ -38,12 +38,16 @@ const (
 	Identity Kind = "identity" // proves a person to the bastion; only the bastion trusts it
 )
 
-// recordID names the key of the kind's authority in the vault.
-func (k Kind) recordID() (string, error) {
-	if _, ok := rules[k]; !ok {
-		return "", fmt.Errorf("sshca: unknown kind of authority %.40q", string(k))
+// recordID names the key of that generation of the kind's authority in the
+// vault. The first has no number.
+func (k Kind) recordID(generation int) (string, error) {
+	if _, ok := rules[k]; !ok || generation < 1 {
+		return "", fmt.Errorf("sshca: unknown kind of authority %.40q, generation %d", string(k), generation)
 	}
-	return "ssh/ca/" + string(k), nil
+	if generation == 1 {
+		return "ssh/ca/" + string(k), nil
+	}
+	return fmt.Sprintf("ssh/ca/%s/%d", k, generation), nil
 }
 
 // An Authority signs certificates of one kind. It is safe for concurrent use.
@@ -55,7 +59,13 @@ type Authority struct {
 // Create makes the Ed25519 key of an authority and stores it in the vault. It
 // returns [vault.ErrExists] and changes nothing when there is one already.
 func Create(ctx context.Context, v *vault.Vault, kind Kind) (*Authority, error) {
-	id, err := kind.recordID()
+	return CreateGeneration(ctx, v, kind, 1)
+}
+
+// CreateGeneration is Create for a further key of the same kind, which takes the
+// place of the one before. Create makes generation 1.
+func CreateGeneration(ctx context.Context, v *vault.Vault, kind Kind, generation int) (*Authority, error) {
+	id, err := kind.recordID(generation)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +90,12 @@ func Create(ctx context.Context, v *vault.Vault, kind Kind) (*Authority, error) 
 // Load reads an authority from the vault; [vault.ErrNotFound] when it was
 // never created.
 func Load(ctx context.Context, v *vault.Vault, kind Kind) (*Authority, error) {
-	id, err := kind.recordID()
+	return LoadGeneration(ctx, v, kind, 1)
+}
+
+// LoadGeneration is Load for a further key of the same kind.
+func LoadGeneration(ctx context.Context, v *vault.Vault, kind Kind, generation int) (*Authority, error) {
+	id, err := kind.recordID(generation)
 	if err != nil {
 		return nil, err
 	}

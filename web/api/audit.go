@@ -92,6 +92,12 @@ func (c *Client) AuditKey(ctx context.Context) (AuditKey, error) {
 type Authorities struct {
 	User string `json:"user_authority"` // targets trust it for people
 	Host string `json:"host_authority"` // clients trust it for hosts
+
+	// All keys that are to be trusted, the one that signs first: while an
+	// authority is rotated there are two.
+	Users      []string `json:"user_authorities"`
+	Hosts      []string `json:"host_authorities"`
+	Identities []string `json:"identity_authorities"`
 }
 
 // Authorities needs no login.

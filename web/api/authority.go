@@ -27,3 +27,22 @@ type Revocation struct {
 func (c *Client) RevokeCertificate(ctx context.Context, in RevokeInput) (Revocation, error) {
 	return call[Revocation](ctx, c, http.MethodPost, "/v1/certificates/revoke", nil, in)
 }
+
+// RotateInput is one step in the rotation of an authority.
+type RotateInput struct {
+	Step string `json:"step"`          // stage, activate or retire
+	Now  bool   `json:"now,omitempty"` // retire a key whose certificates are valid still
+}
+
+// An AuthorityKey is a key of an authority.
+type AuthorityKey struct {
+	Kind  string `json:"kind"`  // user, host or identity
+	State string `json:"state"` // active, next or old
+	Key   string `json:"key"`   // authorized_keys form
+}
+
+// RotateAuthority does a step for the authority of that kind, and returns the
+// keys that are to be trusted.
+func (c *Client) RotateAuthority(ctx context.Context, kind string, in RotateInput) (List[AuthorityKey], error) {
+	return call[List[AuthorityKey]](ctx, c, http.MethodPost, path("authorities", kind, "rotate"), nil, in)
+}

@@ -137,6 +137,9 @@ var routes = []struct {
 	}, `POST /v1/policy/explain {"target":"t","account":"a","action":"request"}`},
 	{"Authorities", func(ctx context.Context, c *Client) error { return discard(c.Authorities(ctx)) }, `GET /v1/authorities`},
 	{"KRL", func(ctx context.Context, c *Client) error { return drain(c.KRL(ctx)) }, `GET /v1/krl`},
+	{"RotateAuthority", func(ctx context.Context, c *Client) error {
+		return discard(c.RotateAuthority(ctx, "user", RotateInput{Step: "retire", Now: true}))
+	}, `POST /v1/authorities/user/rotate {"step":"retire","now":true}`},
 	{"RevokeCertificate", func(ctx context.Context, c *Client) error {
 		return discard(c.RevokeCertificate(ctx, RevokeInput{"7", "no"}))
 	}, `POST /v1/certificates/revoke {"certificate":"7","reason":"no"}`},

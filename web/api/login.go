@@ -83,11 +83,13 @@ type CertificateInput struct {
 
 // A Certificate tells the bastion who the owner of the key is. It opens no target.
 type Certificate struct {
-	Certificate   string    `json:"certificate"`    // authorized_keys form
-	HostAuthority string    `json:"host_authority"` // signs the host keys of the bastion and of what is behind it
-	SSHHost       string    `json:"ssh_host"`
-	SSHPort       int       `json:"ssh_port"`
-	ExpiresAt     time.Time `json:"expires_at"`
+	Certificate   string `json:"certificate"`    // authorized_keys form
+	HostAuthority string `json:"host_authority"` // signs the host keys of the bastion and of what is behind it
+	// HostAuthorities are all that are to be trusted, HostAuthority first.
+	HostAuthorities []string  `json:"host_authorities"`
+	SSHHost         string    `json:"ssh_host"`
+	SSHPort         int       `json:"ssh_port"`
+	ExpiresAt       time.Time `json:"expires_at"`
 }
 
 // Certify asks for a certificate for the caller's public key.

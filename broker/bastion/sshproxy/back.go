@@ -238,7 +238,7 @@ func credential(ctx context.Context, certify func(context.Context, gossh.PublicK
 // clientConfig is how we log in: with the certificate, and only after the
 // target's host key was found to be the one that we know.
 func (g leg) clientConfig(s *bastion.Session, at access.Target, account string, signer gossh.Signer) *gossh.ClientConfig {
-	k := knownHost{target: at, authority: g.link.broker.Authorities().Host, now: g.link.now}
+	k := knownHost{target: at, authorities: g.link.broker.Authorities().Hosts, now: g.link.now}
 	return &gossh.ClientConfig{
 		Config:            targetAlgorithms(),
 		User:              account,
@@ -259,9 +259,9 @@ func (g leg) clientConfig(s *bastion.Session, at access.Target, account string, 
 // enrolment, or, when there are none, one certified by our host CA for the
 // target's name.
 type knownHost struct {
-	target    access.Target
-	authority gossh.PublicKey
-	now       func() time.Time
+	target      access.Target
+	authorities []gossh.PublicKey
+	now         func() time.Time
 }
 
 // algorithms narrows the handshake to keys that could pass, so that a target
@@ -303,7 +303,7 @@ func (k knownHost) check(remote net.Addr, key gossh.PublicKey) error {
 	checker := gossh.CertChecker{
 		Clock: k.now,
 		IsHostAuthority: func(authority gossh.PublicKey, _ string) bool {
-			return k.authority != nil && bytes.Equal(authority.Marshal(), k.authority.Marshal())
+			return slices.ContainsFunc(k.authorities, func(a gossh.PublicKey) bool { return bytes.Equal(authority.Marshal(), a.Marshal()) })
 		},
 	}
 	if err := checker.CheckHostKey(net.JoinHostPort(k.target.Name, "22"), remote, cert); err != nil {

@@ -127,7 +127,7 @@ func (m Machines) logIn(ctx context.Context, s broker.Step, hop int, nc net.Conn
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	k := knownHost{target: at, authority: m.Broker.Authorities().Host, now: m.Now}
+	k := knownHost{target: at, authorities: m.Broker.Authorities().Hosts, now: m.Now}
 	client, channels, requests, err := gossh.NewClientConn(nc, at.Address, &gossh.ClientConfig{
 		Config:            targetAlgorithms(),
 		User:              account,
