@@ -30,7 +30,9 @@ func TestBatchPages(t *testing.T) {
 	batch := api.NewBatch()
 	list := h.together(batch, "CHG-7 new certificates")
 	h.ask("INC-8 something else")
-	page := func(who, path string) string { return text(h.do(httpCall{method: "GET", path: path, cookie: h.token(who)})) }
+	page := func(who, path string) string {
+		return text(h.do(httpCall{method: "GET", path: path, cookie: h.token(who)}))
+	}
 	inbox := page("bob", "/inbox")
 	if n := strings.Count(inbox, "CHG-7"); n != 1 || !strings.Contains(inbox, "/batch/"+batch) || !strings.Contains(inbox, "db01, db02") && !strings.Contains(inbox, "db02, db01") || !strings.Contains(inbox, "INC-8") {
 		t.Errorf("%d cards:\n%s", n, inbox)
