@@ -68,6 +68,11 @@ func (a *attempt) config(c *gossh.ServerConfig) *gossh.ServerConfig {
 	c.VerifiedPublicKeyCallback = func(meta gossh.ConnMetadata, key gossh.PublicKey, p *gossh.Permissions, algorithm string) (*gossh.Permissions, error) {
 		return bastion.Apart(func() (*gossh.Permissions, error) { return a.proven(meta, key, p, algorithm) })
 	}
+	c.AuthLogCallback = func(_ gossh.ConnMetadata, method string, err error) {
+		if method != "none" && err != nil {
+			a.link.noProof()
+		}
+	}
 	return c
 }
 

@@ -82,6 +82,54 @@ func TestLies(t *testing.T) {
 	h.works()
 }
 
+// What a connection does before it ends is what its source pays for.
+func TestFailures(t *testing.T) {
+	const login = 500 * time.Millisecond
+	for name, test := range map[string]struct {
+		do   func(h *house, c net.Conn)
+		want time.Duration
+	}{
+		"wrong key": {func(h *house, c net.Conn) {
+			config := h.config("alice", "root+db01")
+			config.Auth = []gossh.AuthMethod{gossh.PublicKeys(newSigner(t))}
+			gossh.NewClientConn(c, h.addr, config)
+		}, 5 * time.Minute},
+		"password": {func(h *house, c net.Conn) {
+			config := h.config("alice", "root+db01")
+			config.Auth = []gossh.AuthMethod{gossh.Password("x")}
+			gossh.NewClientConn(c, h.addr, config)
+		}, time.Minute}, // which is not even tried, as it is not offered
+		"noise":        {func(_ *house, c net.Conn) { io.WriteString(c, "GET / HTTP/1.1\r\n\r\n") }, time.Minute},
+		"silence":      {func(_ *house, c net.Conn) { ended(c, 10*time.Second) }, 10 * time.Minute},
+		"health check": {func(_ *house, c net.Conn) { time.Sleep(50 * time.Millisecond) }, 0},
+		"a person":     {func(h *house, c net.Conn) { gossh.NewClientConn(c, h.addr, h.config("alice", "hop")) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, func(o *options) {
+				o.limits = Limits{Login: login, FailedLogin: 5 * time.Minute, NoLogin: time.Minute, SlowLogin: 10 * time.Minute, PenaltyMost: time.Hour}
+			})
+			c := must(net.Dial("tcp", h.addr))(t)
+			test.do(h, c)
+			c.Close()
+			eventually(t, "the end of the connection", func() bool {
+				h.server.gate.mu.Lock()
+				defer h.server.gate.mu.Unlock()
+				return h.server.gate.open == 0
+			})
+			time.Sleep(50 * time.Millisecond) // what is noted comes after the place is given back
+			h.server.gate.mu.Lock()
+			defer h.server.gate.mu.Unlock()
+			var got time.Duration
+			for _, p := range h.server.gate.penalties {
+				got = time.Until(p.until).Round(time.Minute)
+			}
+			if got != test.want {
+				t.Errorf("a penalty of %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
 // A flippedConn flips a bit of what is written, once so many bytes were.
 type flippedConn struct {
 	net.Conn
