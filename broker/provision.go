@@ -100,6 +100,36 @@ func (b *Broker) DueAccounts(ctx context.Context, limit int) ([]access.Provision
 	return b.c.Store.DueProvisions(ctx, b.now(), limit)
 }
 
+// AbandonSteps gives up the steps that this server had begun when it died, so
+// that they are done again at once and not when their lease is over. It is the
+// server's own, before it begins any. What such a step may still do at a target
+// is over before the next one has the lock there.
+func (b *Broker) AbandonSteps(ctx context.Context) error {
+	all, err := b.c.Store.Provisions(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.Node != b.c.Node {
+			continue
+		}
+		err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+			p, err := tx.Provision(ctx, p.ID)
+			if err != nil {
+				return audit.Event{}, err
+			}
+			p.Abandon()
+			e := provisionEvent(access.System(), "account.abandon", &p)
+			detail(&e, "node", b.c.Node)
+			return e, tx.SaveProvision(ctx, &p)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A HeldError refuses a login name that another provision has on the target.
 type HeldError struct {
 	Refusal *access.Error
@@ -391,7 +421,7 @@ func (b *Broker) GiveUpAccount(ctx context.Context, by access.Caller, id, reason
 	return b.write(ctx, by, policy.ActionTargetWrite, e, func(tx *store.Tx, by access.Caller, e *audit.Event) error {
 		p, err := tx.Provision(ctx, id)
 		if errors.Is(err, access.ErrNotFound) || !access.ValidID(access.ProvisionPrefix, id) {
-			return &access.Error{Kind: access.ErrNotFound, Code: "DB-2108", Text: "there is no such account that was made for a grant", Next: "drawbolt account ls"}
+			return &access.Error{Kind: access.ErrNotFound, Code: "DB-2109", Text: "there is no such account that was made for a grant", Next: "drawbolt account ls"}
 		}
 		if err != nil {
 			return err

@@ -103,6 +103,7 @@ func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, gr
 	}
 	if !v.Admin {
 		v.Target.Address, v.Target.HostKeys, v.Target.Via, v.Target.HopAccount = "", nil, nil, ""
+		v.Target.Provisioner, v.Target.PrincipalsFolder = "", ""
 	}
 	return v
 }
@@ -194,6 +195,13 @@ func targetDetails(e *audit.Event, t *access.Target) {
 	detail(e, "criticality", t.Labels.Criticality)
 	detail(e, "owner", t.Labels.Owner)
 	wayDetails(e, t)
+	detail(e, "provisioner", t.Provisioner)
+	detail(e, "principals_folder", t.PrincipalsFolder)
+	for _, a := range t.Accounts {
+		if a.Made != nil {
+			detail(e, "made_"+a.Name, a.Made.String())
+		}
+	}
 	for i, k := range t.HostKeys {
 		if key, err := parseKey(k); err == nil {
 			detail(e, fmt.Sprintf("host_key_%d", i+1), ssh.FingerprintSHA256(key))

@@ -47,6 +47,7 @@ func newScene(h *house) *scene {
 	s.session = h.session("alice", s.granted)
 	_, err = h.Credential(t.Context(), s.session, newKey(t))
 	ok(t, err)
+	s.stuck()
 	return s
 }
 
@@ -54,6 +55,7 @@ func newScene(h *house) *scene {
 func (s *scene) stuck() string {
 	g := s.granted.Grant
 	p := access.Provision{ID: access.NewID(access.ProvisionPrefix), GrantID: g.ID, TargetID: g.TargetID, State: access.Removing, Tries: 1, Version: 1}
+	p.Login = p.ID // one of a kind on the target
 	if old, err := s.db.Provision(s.t.Context(), g.ID); err == nil {
 		return old.ID
 	}
@@ -317,6 +319,7 @@ var notVerbs = map[string]string{
 	"Abandoned":       "closes what this server left open when it died",
 	"CheckLog":        "the server's own, before it serves",
 	"Account":         "what the server itself has planned",
+	"AbandonSteps":    "the server's own, after a crash",
 	"DueAccounts":     "the server's own: what is to be removed",
 	"BeginCreation":   "for the grant of a session that Open opened, while it holds",
 	"BeginRemoval":    "the server's own, when a grant is over; removing takes nothing that anybody may keep",

@@ -111,7 +111,10 @@ func same(s string) string { return s }
 func apiTarget(t access.Target) api.Target {
 	return api.Target{
 		ID: t.ID, Name: t.Name, Address: t.Address, Labels: api.Labels(t.Labels), Applications: t.Applications,
-		Accounts: each(t.Accounts, func(a access.Account) api.Account { return api.Account{Name: a.Name, Credential: a.Credential} }),
+		Accounts: each(t.Accounts, func(a access.Account) api.Account {
+			return api.Account{Name: a.Name, Credential: a.Credential, Made: (*api.AccountTemplate)(a.Made)}
+		}),
+		Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder,
 		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Locked: t.Locked, LockReason: t.LockReason, CreatedAt: when(t.CreatedAt), Version: t.Version,
 	}
 }
@@ -119,12 +122,12 @@ func apiTarget(t access.Target) api.Target {
 func accessTarget(in api.TargetInput) access.Target {
 	return access.Target{
 		Name: in.Name, Address: in.Address, Labels: access.Labels(in.Labels), Applications: in.Applications, HostKeys: in.HostKeys,
-		Via: in.Via, HopAccount: in.HopAccount,
+		Via: in.Via, HopAccount: in.HopAccount, Provisioner: in.Provisioner, PrincipalsFolder: in.PrincipalsFolder,
 		Accounts: each(in.Accounts, func(a api.AccountInput) access.Account {
 			if a.Credential == "" {
 				a.Credential = access.CredentialCertificate
 			}
-			return access.Account{Name: a.Name, Credential: a.Credential}
+			return access.Account{Name: a.Name, Credential: a.Credential, Made: (*access.AccountTemplate)(a.Made)}
 		}),
 		Version: in.Version,
 	}

@@ -13,7 +13,7 @@ import (
 func (s *Server) viewCase(c broker.Case) api.Request {
 	r, now := &c.Request, s.now()
 	out := api.Request{
-		ID: r.ID, State: string(r.StateAt(now)), Requester: r.RequesterName, Target: r.TargetName, Account: r.Account,
+		ID: r.ID, Made: r.Made.String(), State: string(r.StateAt(now)), Requester: r.RequesterName, Target: r.TargetName, Account: r.Account,
 		Role: r.Role, Batch: r.Batch, Reason: r.Reason, Ticket: r.Ticket, DurationSeconds: seconds(r.Duration), BreakGlass: r.BreakGlass,
 		Start: when(r.Start), CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), DecidedAt: when(r.DecidedAt),
 		DecidedBy: r.DecidedBy, Note: r.Note,

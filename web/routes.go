@@ -70,6 +70,8 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/me/totp/confirm", auth: login, summary: "Turn the authenticator on with its first code", api: call((*Server).confirmTOTP)},
 
 		// Targets.
+		{method: get, path: "/v1/accounts", auth: login, summary: "Accounts that exist for a grant", api: call((*Server).madeAccounts)},
+		{method: post, path: "/v1/accounts/{id}/give-up", auth: login, summary: "End the removal of an account that fails: it is gone", api: call((*Server).giveUpAccount)},
 		{method: get, path: "/v1/targets", auth: login, summary: "Targets the caller may know of", api: call((*Server).targets)},
 		{method: post, path: "/v1/targets", auth: login, summary: "Add a target", api: call((*Server).addTarget)},
 		{method: get, path: "/v1/targets/{name}", auth: login, summary: "One target", api: call((*Server).findTarget)},

@@ -369,6 +369,10 @@ func (p *Provision) Fail(problem string, t time.Time) error {
 	return nil
 }
 
+// Abandon ends the lease of a step whose server is gone. How far the step came is
+// not known, so it is done again.
+func (p *Provision) Abandon() { p.Node, p.Until = "", time.Time{} }
+
 // Late notes that a creation has come to its end after the account had been
 // removed, so that it is removed once more.
 func (p *Provision) Late() error {

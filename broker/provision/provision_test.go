@@ -360,7 +360,7 @@ func TestNotOurs(t *testing.T) {
 		"account marked": "useradd --create-home --comment 'drawbolt GRA-0000000000000000' jit-alice",
 		"system account": "useradd --system --create-home --comment 'drawbolt GRA-0000000000000000' jit-alice",
 		"group":          "groupadd jit-alice",
-		"home":           "mkdir /home/jit-alice",
+		"home":           "cd /home && mkdir jit-alice",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -218,6 +218,14 @@ func revoked() api.Request {
 	return r
 }
 
+func someMade() api.List[api.MadeAccount] {
+	return api.List[api.MadeAccount]{Items: []api.MadeAccount{
+		{ID: "ACC-1", Target: "db01", Account: "dba", Login: "jit-alice", User: "alice", Request: "REQ-1", State: "removing", Over: true, Stuck: true, Tries: 9, Problem: "dial tcp: no route to host"},
+		{ID: "ACC-2", Target: "db02", Account: "dba", Login: "jit-alice", User: "alice", Request: "REQ-2", State: "present"},
+		{ID: "ACC-3", Target: "db03", Account: "dba", Login: "jit-alice", User: "alice", Request: "REQ-3", State: "failed", Tries: 1, Problem: "could not make the account"},
+	}}
+}
+
 func someTargets() api.List[api.Target] {
 	return api.List[api.Target]{Items: []api.Target{
 		{ID: "TGT-1", Name: "db01", Labels: api.Labels{Environment: "prod", Tier: "1"}, Address: "10.0.0.5:22", Version: 3, Accounts: []api.Account{
@@ -270,7 +278,8 @@ func TestVerbs(t *testing.T) {
 		{"status-revoked", []string{"status", "REQ-1"}, map[string]any{"GET /v1/requests/REQ-1": revoked()}},
 		{"status-json", []string{"status", "REQ-1", "--json"}, map[string]any{"GET /v1/requests/REQ-1": approved()}},
 		{"status-wrong-field", []string{"status", "REQ-1", "--json=id,stat"}, map[string]any{"GET /v1/requests/REQ-1": approved()}},
-		{"status-mine", []string{"status"}, map[string]any{"GET /v1/requests?limit=200&mine=true": api.List[api.Request]{Items: []api.Request{pending(), approved(), revoked(), denied()}}}},
+		{"status-mine", []string{"status"}, map[string]any{"GET /v1/accounts": someMade(),
+			"GET /v1/requests?limit=200&mine=true": api.List[api.Request]{Items: []api.Request{pending(), approved(), revoked(), denied()}}}},
 		{"extend", []string{"extend", "--for", "30m"}, map[string]any{
 			"GET /v1/requests?limit=200&mine=true": api.List[api.Request]{Items: []api.Request{approved(), denied()}},
 			"POST /v1/requests/REQ-1/extend":       approved()}},
@@ -322,6 +331,17 @@ func TestVerbs(t *testing.T) {
 		{"target-rm-without-yes", []string{"target", "rm", "db01"}, nil},
 		{"target-rm", []string{"target", "rm", "db01", "--yes"}, map[string]any{"DELETE /v1/targets/db01": struct{}{}}},
 		{"target-lock", []string{"target", "lock", "db01", "--reason", "moving"}, map[string]any{"POST /v1/targets/db01/lock": someTargets().Items[2]}},
+		{"account-ls-made", []string{"account", "ls"}, map[string]any{"GET /v1/targets": someTargets(), "GET /v1/accounts": someMade()}},
+		{"account-give-up", []string{"account", "give-up", "ACC-1", "--reason", "scrapped"}, map[string]any{"POST /v1/accounts/ACC-1/give-up": api.Empty{}}},
+		{"account-add-no-login", []string{"account", "add", "dba@db01", "--group", "adm"}, map[string]any{"GET /v1/targets/db01": api.Target{Name: "db01"}}},
+		{"account-add", []string{"account", "add", "dba@db01", "--prefix", "jit-", "--sudo", "ALL=(ALL) ALL"}, map[string]any{
+			"GET /v1/targets/db01": api.Target{Name: "db01", Provisioner: "root", Version: 4, Accounts: []api.Account{{Name: "app", Made: &api.AccountTemplate{Login: "app"}}}},
+			"PUT /v1/targets/db01": func(b []byte) any {
+				if want := `{"name":"db01","address":"","labels":{},"accounts":[{"name":"app","made":{"login":"app"}},{"name":"dba","made":{"prefix":"jit-","sudo":["ALL=(ALL) ALL"]}}],"provisioner":"root","version":4}`; string(b) != want {
+					t.Errorf("sent %s, want %s", b, want)
+				}
+				return api.Target{Name: "db01"}
+			}}},
 		{"account-ls", []string{"account", "ls", "--json"}, map[string]any{"GET /v1/targets": someTargets()}},
 		{"user-add", []string{"user", "add", "dave", "--group", "web"}, map[string]any{
 			"POST /v1/users": api.User{Name: "dave"}, "POST /v1/users/dave/setup": api.SetupLink{URL: "https://gw.example.com/setup?t=x", ExpiresAt: noon.Add(time.Hour)}}},

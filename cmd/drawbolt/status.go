@@ -69,6 +69,9 @@ func (c *cli) describe(r *api.Request) {
 	row := func(name, format string, args ...any) { c.print("  %-9s"+format, append([]any{name}, args...)...) }
 	row("who", "%s", r.Requester)
 	row("what", "%s@%s", r.Account, r.Target)
+	if r.Made != "" {
+		row("account", "%s", r.Made)
+	}
 	row("for", "%s", formatSeconds(r.DurationSeconds))
 	if r.Start != nil {
 		row("from", "%s", c.when(*r.Start))
@@ -121,7 +124,7 @@ func (c *cli) runMine(ctx context.Context) error {
 		rows = append(rows, []string{r.ID, r.Account + "@" + r.Target, formatSeconds(r.DurationSeconds), state, r.Reason})
 	}
 	c.table("You have no open request and no access. Next: drawbolt ls", []string{"ID", "WHAT", "FOR", "STATE", "WHY"}, rows)
-	return nil
+	return c.warnOfAccounts(ctx, cl)
 }
 
 // isOpen reports whether a request waits, or its grant holds or will.

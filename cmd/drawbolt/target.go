@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -80,6 +81,8 @@ func (c *cli) showTarget(t *api.Target) error {
 	}
 	row("via", strings.Join(t.Via, ", "))
 	row("hop account", t.HopAccount)
+	row("provisioner", t.Provisioner)
+	row("principals", t.PrincipalsFolder)
 	if t.Locked {
 		row("locked", first(t.LockReason, "yes"))
 	}
@@ -97,6 +100,8 @@ type targetOptions struct {
 	hostKeys     []string
 	via          []string
 	hopAccount   string
+	provisioner  string
+	principals   string
 }
 
 func (o *targetOptions) flags(cmd *cobra.Command) {
@@ -108,6 +113,8 @@ func (o *targetOptions) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&o.hostKeys, "host-key", nil, "pinned host `key`, or a file that holds it; may be repeated")
 	f.StringSliceVar(&o.via, "via", nil, "`target` to go through, the nearest first; may be repeated; \"\" for none")
 	f.StringVar(&o.hopAccount, "hop-account", "", "`name` of the account in which others are reached via it")
+	f.StringVar(&o.provisioner, "provisioner", "", "`name` of the account in which drawbolt makes accounts for grants")
+	f.StringVar(&o.principals, "principals-folder", "", "`folder` where its sshd reads the principals of each account")
 }
 
 // apply changes in where a flag was given.
@@ -117,10 +124,21 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 		in.Address = o.address
 	}
 	if given("account") {
+		was := in.Accounts
 		in.Accounts = nil
 		for _, name := range o.accounts {
-			in.Accounts = append(in.Accounts, api.AccountInput{Name: name})
+			a := api.AccountInput{Name: name}
+			if i := slices.IndexFunc(was, func(a api.AccountInput) bool { return a.Name == name }); i >= 0 {
+				a = was[i] // how it is made stays
+			}
+			in.Accounts = append(in.Accounts, a)
 		}
+	}
+	if given("provisioner") {
+		in.Provisioner = o.provisioner
+	}
+	if given("principals-folder") {
+		in.PrincipalsFolder = o.principals
 	}
 	if given("application") {
 		in.Applications = o.applications
@@ -221,11 +239,7 @@ func (c *cli) targetSetCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			in := api.TargetInput{Name: t.Name, Address: t.Address, Labels: t.Labels, Applications: t.Applications,
-				HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Version: t.Version}
-			for _, a := range t.Accounts {
-				in.Accounts = append(in.Accounts, api.AccountInput{Name: a.Name, Credential: a.Credential})
-			}
+			in := inputOf(&t)
 			if err := o.apply(cmd, &in); err != nil {
 				return err
 			}
@@ -241,6 +255,16 @@ func (c *cli) targetSetCmd() *cobra.Command {
 	}
 	o.flags(cmd)
 	return cmd
+}
+
+// inputOf is what an administrator would write to get the target as it is.
+func inputOf(t *api.Target) api.TargetInput {
+	in := api.TargetInput{Name: t.Name, Address: t.Address, Labels: t.Labels, Applications: t.Applications,
+		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, Version: t.Version}
+	for _, a := range t.Accounts {
+		in.Accounts = append(in.Accounts, api.AccountInput{Name: a.Name, Credential: a.Credential, Made: a.Made})
+	}
+	return in
 }
 
 func (c *cli) targetRmCmd() *cobra.Command {

@@ -361,7 +361,10 @@ func (a *App) recoverSessions(ctx context.Context) error {
 	if n > 0 {
 		a.log.WarnContext(ctx, "closed sessions that the last stop left open", "sessions", n)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return a.broker.AbandonSteps(ctx)
 }
 
 // recoverRecordings seals the journals that nobody writes any more and puts

@@ -42,7 +42,7 @@ mount --make-rprivate /
 mkdir "$dir/etc" && mount -t tmpfs -o "size=$2,mode=755" tmpfs "$dir/etc"
 cp -a /etc/. "$dir/etc/"
 mount --bind "$dir/etc" /etc
-for place in /home /var/lib /var/spool /var/mail /var/tmp /dev/shm /run /mnt; do
+for place in /root /home /var/lib /var/spool /var/mail /var/tmp /dev/shm /run /mnt; do
   [ -d "$place" ] && mount -t tmpfs -o mode=755 tmpfs "$place"
 done
 chmod 1777 /var/tmp /dev/shm

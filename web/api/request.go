@@ -61,6 +61,7 @@ type Request struct {
 	Requester       string     `json:"requester"`
 	Target          string     `json:"target"`
 	Account         string     `json:"account"`
+	Made            string     `json:"made,omitempty"` // how the account is made for the grant, and what it may
 	Role            string     `json:"role"`
 	Batch           string     `json:"batch,omitempty"` // what else was asked for at once has the same
 	Reason          string     `json:"reason"`

@@ -24,31 +24,80 @@ type TargetInput struct {
 	HostKeys     []string       `json:"host_keys,omitempty"` // authorized_keys form
 	Via          []string       `json:"via,omitempty"`       // targets to go through, in order: the whole way
 	HopAccount   string         `json:"hop_account,omitempty"`
-	Version      int64          `json:"version,omitempty"` // of the target that is changed
+	// Provisioner is the account in which accounts are made for a grant, and
+	// PrincipalsFolder where the target's sshd reads the principals of each.
+	Provisioner      string `json:"provisioner,omitempty"`
+	PrincipalsFolder string `json:"principals_folder,omitempty"`
+	Version          int64  `json:"version,omitempty"` // of the target that is changed
 }
 
 // AccountInput is an account as an administrator writes it.
 type AccountInput struct {
 	Name       string `json:"name"`
 	Credential string `json:"credential,omitempty"` // "": certificate
+	// Made says how the account is made for each grant; none: it is always there.
+	Made *AccountTemplate `json:"made,omitempty"`
+}
+
+// An AccountTemplate says how an account is made that exists only while a grant
+// does. One of Prefix and Login is set.
+type AccountTemplate struct {
+	Prefix   string   `json:"prefix,omitempty"` // of the login name, before the person's name
+	Login    string   `json:"login,omitempty"`  // one for everybody, one holder at a time
+	Groups   []string `json:"groups,omitempty"`
+	Sudo     []string `json:"sudo,omitempty"`  // lines of sudoers, without the user
+	Shell    string   `json:"shell,omitempty"` // "": /bin/sh
+	KeepHome bool     `json:"keep_home,omitempty"`
+}
+
+// A MadeAccount is an account that exists for a grant, until it is gone.
+type MadeAccount struct {
+	ID      string     `json:"id"`
+	Target  string     `json:"target"`
+	Account string     `json:"account"` // as it was asked for
+	Login   string     `json:"login"`   // on the target
+	User    string     `json:"user"`
+	Request string     `json:"request"`
+	State   string     `json:"state"` // planned, creating, present, removing, failed
+	Over    bool       `json:"over"`  // the grant has ended: it should be gone
+	Stuck   bool       `json:"stuck"` // and its removal has failed for long
+	Tries   int64      `json:"tries,omitempty"`
+	Since   *time.Time `json:"since,omitempty"` // of the first try that failed
+	Problem string     `json:"problem,omitempty"`
+	NextAt  *time.Time `json:"next_at,omitempty"`
+}
+
+// MadeAccounts lists the accounts that exist for grants: the caller's own, and
+// those on targets that the caller may read.
+func (c *Client) MadeAccounts(ctx context.Context) (List[MadeAccount], error) {
+	return call[List[MadeAccount]](ctx, c, http.MethodGet, "/v1/accounts", nil, nil)
+}
+
+// GiveUpAccount ends the removal of an account that fails: it is gone, the
+// caller says.
+func (c *Client) GiveUpAccount(ctx context.Context, id, reason string) error {
+	return c.do(ctx, http.MethodPost, path("accounts", id, "give-up"), nil, Reason{reason}, nil)
 }
 
 // A Target is a machine as the caller may see it. Address, HostKeys and the like
 // are there for who may read targets.
 type Target struct {
-	ID           string     `json:"id"`
-	Name         string     `json:"name"`
-	Address      string     `json:"address,omitempty"`
-	Labels       Labels     `json:"labels"`
-	Applications []string   `json:"applications,omitempty"`
-	Accounts     []Account  `json:"accounts"`
-	HostKeys     []string   `json:"host_keys,omitempty"`
-	Via          []string   `json:"via,omitempty"`
-	HopAccount   string     `json:"hop_account,omitempty"` // for the way to others
-	Locked       bool       `json:"locked"`
-	LockReason   string     `json:"lock_reason,omitempty"`
-	CreatedAt    *time.Time `json:"created_at,omitempty"`
-	Version      int64      `json:"version"`
+	ID           string    `json:"id"`
+	Name         string    `json:"name"`
+	Address      string    `json:"address,omitempty"`
+	Labels       Labels    `json:"labels"`
+	Applications []string  `json:"applications,omitempty"`
+	Accounts     []Account `json:"accounts"`
+	HostKeys     []string  `json:"host_keys,omitempty"`
+	Via          []string  `json:"via,omitempty"`
+	HopAccount   string    `json:"hop_account,omitempty"` // for the way to others
+	Provisioner  string    `json:"provisioner,omitempty"` // makes accounts for grants
+	// PrincipalsFolder is where its sshd reads the principals of an account.
+	PrincipalsFolder string     `json:"principals_folder,omitempty"`
+	Locked           bool       `json:"locked"`
+	LockReason       string     `json:"lock_reason,omitempty"`
+	CreatedAt        *time.Time `json:"created_at,omitempty"`
+	Version          int64      `json:"version"`
 }
 
 // An Account is an account and what stands between it and the caller.
@@ -61,6 +110,8 @@ type Account struct {
 	Needs              []Need     `json:"needs,omitempty"` // approvals; none: granted at once
 	MaxDurationSeconds int64      `json:"max_duration_seconds,omitempty"`
 	Why                string     `json:"why,omitempty"` // it may not be asked for
+	// Made says how the account is made for each grant; none: it is always there.
+	Made *AccountTemplate `json:"made,omitempty"`
 }
 
 // Targets lists the targets that the caller may know of.
