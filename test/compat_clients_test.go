@@ -7,11 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/crypto/ssh"
@@ -22,6 +26,7 @@ import (
 type want struct {
 	cert, tty, env, alive, rekey, quantum bool
 	reason, signal                        string
+	flags                                 []string // of forwards
 }
 
 // A client is a program that logs in, and how it is told what to do.
@@ -63,6 +68,9 @@ const (
 	postQuantum = "Post-quantum key exchange"
 	bySFTP      = "sftp, up and down"
 	bySCP       = "scp, up and down"
+	forwardTo   = "`-L`, a port here that leads to one at the target"
+	forwardAny  = "`-D`, SOCKS"
+	forwardBack = "`-R`, a port at the target that leads here"
 )
 
 // features are the checks, in the order of the rows.
@@ -92,6 +100,9 @@ func features() []struct {
 		{postQuantum, func(c client, s *stand) error { return c.says(s, want{quantum: true}, "in\n", "echo in") }},
 		{bySFTP, func(c client, s *stand) error { return copies(s, c.sftp) }},
 		{bySCP, func(c client, s *stand) error { return copies(s, c.scp) }},
+		{forwardTo, client.forwardsTo},
+		{forwardAny, client.forwardsAny},
+		{forwardBack, client.forwardsBack},
 	}
 }
 
@@ -340,6 +351,69 @@ func copies(s *stand, copy func(s *stand, up bool, local, remote string) (*exec.
 	return err
 }
 
+// forwards starts the client with flags and waits until what it makes answers.
+func (c client) forwards(s *stand, answers func() error, flags ...string) error {
+	j, err := c.job(s, want{flags: append(flags, "-N")}, false)
+	if err != nil {
+		return err
+	}
+	defer j.kill()
+	for end := time.Now().Add(checkTime / 3); ; time.Sleep(50 * time.Millisecond) {
+		if err = answers(); err == nil {
+			return nil
+		}
+		select {
+		case <-j.done:
+			return fmt.Errorf("it ended with %d: %w\n%s", j.code, err, j.all())
+		default:
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%w; it shows:\n%s", err, j.all())
+		}
+	}
+}
+
+// service is a web server on this machine, which is also the target.
+func service() (port string, stop func()) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") }))
+	return srv.Listener.Addr().String()[len("127.0.0.1:"):], srv.Close
+}
+
+// served asks a web server, over SOCKS when there is one.
+func (s *stand) served(port, socks string) error {
+	args := []string{"-sS", "--max-time", "5", "http://127.0.0.1:" + port}
+	if socks != "" {
+		args = append(args, "--socks5-hostname", "127.0.0.1:"+socks)
+	}
+	return s.gives(exec.Command("curl", args...), "served")
+}
+
+func (s *stand) freePort() string {
+	_, port, _ := net.SplitHostPort(freePorts(s.t, 1)[0])
+	return port
+}
+
+func (c client) forwardsTo(s *stand) error {
+	there, stop := service()
+	defer stop()
+	here := s.freePort()
+	return c.forwards(s, func() error { return s.served(here, "") }, "-L", here+":127.0.0.1:"+there)
+}
+
+func (c client) forwardsAny(s *stand) error {
+	there, stop := service()
+	defer stop()
+	here := s.freePort()
+	return c.forwards(s, func() error { return s.served(there, here) }, "-D", here)
+}
+
+func (c client) forwardsBack(s *stand) error {
+	here, stop := service()
+	defer stop()
+	there := s.freePort()
+	return c.forwards(s, func() error { return s.served(there, "") }, "-R", "127.0.0.1:"+there+":127.0.0.1:"+here)
+}
+
 // sshConfig writes a configuration of OpenSSH, in which "it" is the target.
 func (s *stand) sshConfig(w want) (string, error) {
 	file := filepath.Join(s.dir, "ssh_config")
@@ -382,6 +456,7 @@ func openSSH() client {
 			if w.tty {
 				args = append(args, "-tt")
 			}
+			args = append(args, w.flags...)
 			return exec.Command("ssh", append(append(args, "it"), remote...)...), err
 		},
 		sftp: func(s *stand, up bool, local, remote string) (*exec.Cmd, error) {
@@ -419,7 +494,7 @@ func dropbear() client {
 		if w.alive {
 			args = append(args, "-K", "1")
 		}
-		return args
+		return append(args, w.flags...)
 	}
 	place := func(s *stand) string {
 		if s.jump {
@@ -432,7 +507,8 @@ func dropbear() client {
 		lacks: map[string]string{
 			byCert: "The client knows no certificates.", signalling: "The client cannot send a signal over the connection.", environment: "The client sends no variables.",
 			rekeying: "When is fixed at 1 GiB or 8 hours.", postQuantum: "The client has none.",
-			bySFTP: "The client is used as the transport of OpenSSH's sftp.", bySCP: "Debian's package has no scp of dropbear.",
+			forwardAny: "The client has no SOCKS.",
+			bySFTP:     "The client is used as the transport of OpenSSH's sftp.", bySCP: "Debian's package has no scp of dropbear.",
 		},
 		command: func(s *stand, w want, remote ...string) (*exec.Cmd, error) {
 			return exec.Command("/usr/bin/dbclient", append(append(base(s, w), place(s)), remote...)...), nil
@@ -493,6 +569,7 @@ func putty() client {
 			if w.tty {
 				line = append(line, "-t")
 			}
+			line = append(line, w.flags...)
 			return exec.Command(line[0], append(append(line[1:], place(s)), remote...)...), err
 		},
 		sftp: func(s *stand, up bool, local, remote string) (*exec.Cmd, error) {
@@ -539,6 +616,9 @@ func script(name string) func(s *stand, w want, more []string, remote ...string)
 	}
 }
 
+// notRun is said of what a library leaves to the program that uses it.
+const notRun = "Not run: the program that uses the library makes the forward."
+
 func paramiko() client {
 	run := script("paramiko_client.py")
 	return client{
@@ -546,7 +626,7 @@ func paramiko() client {
 		gaps: map[string]string{byQuestion: "The client asks for the service anew before a second method, which golang.org/x/crypto/ssh takes for an error. " +
 			"Give the reason in the login name."},
 		lacks: map[string]string{signalling: "The library cannot send a signal over the connection.", postQuantum: "The client has none.",
-			bySCP: "The library has no scp."},
+			bySCP: "The library has no scp.", forwardTo: notRun, forwardAny: notRun, forwardBack: notRun},
 		command: func(s *stand, w want, remote ...string) (*exec.Cmd, error) { return run(s, w, nil, remote...) },
 		sftp: func(s *stand, up bool, local, remote string) (*exec.Cmd, error) {
 			return run(s, want{}, putGet(up, local, remote))
@@ -565,7 +645,7 @@ func asyncSSH() client {
 	run := script("asyncssh_client.py")
 	return client{
 		name: "asyncssh", rekeyed: "ompleted key exchange",
-		lacks: map[string]string{postQuantum: "The client has none."},
+		lacks: map[string]string{postQuantum: "The client has none.", forwardTo: notRun, forwardAny: notRun, forwardBack: notRun},
 		gaps: map[string]string{rekeying: "The client sends data after its KEXINIT, against RFC 4253, section 7.1, and golang.org/x/crypto/ssh ends the connection. " +
 			"It does so after 1 GiB or an hour, unless `rekey_bytes` and `rekey_seconds` say otherwise."},
 		command: func(s *stand, w want, remote ...string) (*exec.Cmd, error) { return run(s, w, nil, remote...) },

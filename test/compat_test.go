@@ -64,7 +64,7 @@ func newGateway(t *testing.T) *gateway {
 	_, err := g.people["admin"].SetRole(t.Context(), api.Role{Name: "compatible", Groups: []string{"compatible"}, Rules: []api.Rule{{
 		ID: "with-approval", Actions: []string{"request"}, Targets: api.Selector{Labels: map[string][]string{"tier": {"1"}}}, Accounts: []string{"*"},
 		MaxDurationSeconds: 4 * 3600, Approvals: []api.ApproverNeed{{Count: 1, Groups: []string{"approvers"}}},
-		Session: api.SessionRules{Recording: "strict", Shell: true, Exec: true, Files: []string{"upload *", "download *"}, Forwards: []string{"local *:*", "remote *:*"}},
+		Session: api.SessionRules{Recording: "strict", Shell: true, Exec: true, Files: []string{"upload *", "download *"}, Forwards: []string{"local 127.0.0.1:*", "remote 127.0.0.1:*"}},
 	}}})
 	must(t, err)
 	g.sshd = servers.NewSSHD(t, servers.Config{UserCA: []ssh.PublicKey{g.userAuthority()}, Lines: []string{"AcceptEnv LC_*"}})

@@ -25,7 +25,7 @@ func toolCells() []*cell {
 		{row: "rsync, a folder up and down, twice", run: rsync},
 		{row: "git push and clone", run: git},
 		{row: "ansible: ping, shell, copy, fetch", run: ansible},
-		{row: "Connections as VS Code Remote makes them: a script for `bash -s`, a second channel beside it", run: remoteEditor},
+		{row: "Connections as VS Code Remote makes them: a script for `bash -s`, SOCKS and a second channel beside it", run: remoteEditor},
 	}
 	mount := &cell{row: "sshfs: mount, write, read, rename, unmount", run: sshfs}
 	if _, err := os.Stat("/dev/fuse"); err != nil {
@@ -216,7 +216,8 @@ func ansible(s *stand) error {
 }
 
 // remoteEditor does what the editor does first: it gives a script to a shell on
-// the input of one channel, which stays, and opens others beside it.
+// the input of one channel, which stays, and opens others beside it: a command,
+// and what SOCKS leads to.
 func remoteEditor(s *stand) error {
 	config, err := s.sshConfig(want{})
 	if err != nil {
@@ -226,7 +227,10 @@ func remoteEditor(s *stand) error {
 	if err := os.WriteFile(filepath.Join(s.dir, "script"), []byte("echo running; uname -s; exec sleep 4\n"), 0o600); err != nil {
 		return err
 	}
-	first, err := s.start(exec.Command("ssh", "-F", config, "-M", "-S", control, "-T", "it", "bash -s"), filepath.Join(s.dir, "script"), false)
+	there, stop := service()
+	defer stop()
+	here := s.freePort()
+	first, err := s.start(exec.Command("ssh", "-F", config, "-M", "-S", control, "-T", "-D", here, "it", "bash -s"), filepath.Join(s.dir, "script"), false)
 	if err != nil {
 		return err
 	}
@@ -234,7 +238,7 @@ func remoteEditor(s *stand) error {
 		return err
 	}
 	err = s.gives(exec.Command("ssh", "-F", config, "-S", control, "it", "echo beside it"), "beside it")
-	return errors.Join(err, first.ends(0))
+	return errors.Join(err, s.served(there, here), first.ends(0))
 }
 
 func sshfs(s *stand) error {
