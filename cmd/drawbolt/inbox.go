@@ -113,6 +113,9 @@ func (c *cli) watchInbox(ctx context.Context) error {
 					return err
 				} else if !ok {
 					c.print("%s  %s  %s@%s  %s  %s", r.ID, r.Requester, r.Account, r.Target, formatSeconds(r.DurationSeconds), r.Reason)
+					if r.Made != "" {
+						c.print("  account %s", r.Made)
+					}
 				}
 			}
 			seen = now
