@@ -49,10 +49,14 @@ func newShare(t testing.TB, rules ...string) *share {
 		x.rules = append(x.rules, folders.Replace(r))
 	}
 	x.house = newHouse(t, func(o *options) { o.rules = access.SessionRules{Recording: "strict", Files: x.rules} })
-	x.realTarget("db01")
+	s := x.startSSHD("db01", noProfile)
+	x.addTarget("db01", s.addr, s.key)
 	x.grant("alice", "db01", time.Hour)
 	return x
 }
+
+// noProfile keeps bash from running the profile of whoever runs the tests.
+const noProfile = "SetEnv SHLVL=2"
 
 func write(t testing.TB, name, content string) string {
 	t.Helper()

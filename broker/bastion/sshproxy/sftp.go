@@ -184,6 +184,8 @@ func (p *sftp) ask(r sftpwire.Request) (sftpwire.Reply, error) {
 // pass sends a question to the target: as the packet that it came in, or when
 // that is nil as it says.
 func (p *sftp) pass(q *pending, packet []byte) error {
+	r := q.req
+	q.req.Data, q.req.Attrs, q.req.Users, q.req.Groups = nil, nil, nil, nil // of the reader's buffer
 	p.mu.Lock()
 	for p.next++; p.open[p.next] != nil; p.next++ {
 	}
@@ -194,13 +196,11 @@ func (p *sftp) pass(q *pending, packet []byte) error {
 	}
 	p.mu.Unlock()
 	if packet == nil {
-		r := q.req
 		r.ID = id
 		packet = r.Append(nil)
 	} else {
 		sftpwire.PutID(packet, id)
 	}
-	q.req.Data, q.req.Attrs, q.req.Users, q.req.Groups = nil, nil, nil, nil // of the reader's buffer
 	return p.send(packet)
 }
 

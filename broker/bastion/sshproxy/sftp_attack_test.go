@@ -309,7 +309,7 @@ func TestSFTPHostileTarget(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			x := newShare(t)
 			file := write(t, filepath.Join(t.TempDir(), "said"), string(say))
-			s := x.startSSHD("db02", "ForceCommand cat "+file+" -")
+			s := x.startSSHD("db02", noProfile, "ForceCommand cat "+file+" -")
 			x.addTarget("db02", s.addr, s.key)
 			x.grant("alice", "db02", time.Hour)
 			_, errs, code := play(t, x.tool("sftp", "-b", "/dev/null", me(t)+"@db02"))
