@@ -39,7 +39,7 @@ import (
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
 	"approve-cli", "approve-web", "ask", "audit-tampered", "break-glass", "burst", "ca-rotate", "codes", "completion", "deny",
-	"disk-full", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "host-key", "hostile-input", "key-offered", "limits",
+	"disk-full", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "host-key", "hostile-input", "import", "key-offered", "limits",
 	"lock", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy", "recording-tampered",
 	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "run", "schedule-extend",
 	"target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",

@@ -13,7 +13,7 @@ import (
 
 func (c *cli) targetCmd() *cobra.Command {
 	return nounCmd("target", "Machines behind the bastion",
-		c.targetLsCmd(), c.targetShowCmd(), c.targetAddCmd(), c.targetSetCmd(), c.targetRmCmd(),
+		c.targetLsCmd(), c.targetShowCmd(), c.targetAddCmd(), c.targetSetCmd(), c.targetImportCmd(), c.targetRmCmd(),
 		c.lockCmd("target", api.Target{}, true, c.completeTargets, lockTarget), c.lockCmd("target", api.Target{}, false, c.completeTargets, lockTarget))
 }
 
