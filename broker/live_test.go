@@ -480,7 +480,7 @@ func TestActivationIsAsked(t *testing.T) {
 		return fstest.MapFS{"only.rego": {Data: []byte(`package drawbolt
 decision := {
 	"allow": input.action != "` + action + `", "role": "engineer", "rule": "x", "approvals": [], "max_seconds": 3600, "mfa_seconds": 0, "break_glass": false,
-	"session": {"recording": "strict", "shell": true, "exec": true, "agent": false, "x11": false, "commands": [], "files": [], "forwards": []},
+	"session": {"recording": "strict", "shell": true, "exec": true, "agent": false, "x11": false, "commands": [], "files": [], "forwards": [], "detect": []},
 	"reasons": [{"rule": "test", "text": "as the test wants it"}],
 }`)}}
 	}

@@ -18,7 +18,7 @@ const (
 	maxLabels       = 32      // label keys of one selector
 	maxNeeds        = 4       // each further need doubles the quorums to check
 	maxApprovers    = 100     // persons of one need
-	maxSessionRules = 100     // commands, files or forwards of one rule
+	maxSessionRules = 100     // commands, files, forwards or detections of one rule
 	maxName         = 512     // bytes of a name, id, group, label, account
 	maxRuleMinutes  = 366 * 24 * 60
 )
@@ -135,7 +135,7 @@ func checkRule(r *Rule) error {
 			return err
 		}
 	}
-	for _, list := range [][]string{r.Session.Commands, r.Session.Files, r.Session.Forwards} {
+	for _, list := range [][]string{r.Session.Commands, r.Session.Files, r.Session.Forwards, r.Session.Detect} {
 		if len(list) > maxSessionRules {
 			return fmt.Errorf("session: %d entries, at most %d are taken", len(list), maxSessionRules)
 		}

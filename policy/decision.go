@@ -50,6 +50,7 @@ type SessionRules struct {
 	Commands  []string `json:"commands"` // the only ones that exec allows; empty: any
 	Files     []string `json:"files"`    // "download /var/log/* max 100MiB", ...
 	Forwards  []string `json:"forwards"` // "local db.internal:5432", ...
+	Detect    []string `json:"detect"`   // "warn shutdown", ...: looked for in what is typed into terminals
 }
 
 // A Reason is one sentence for a person, and the id of the policy rule that
@@ -75,7 +76,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 		approvals[i] = Need{Count: n.Count, Groups: list(n.Groups)}
 	}
 	rules := d.Rules
-	rules.Commands, rules.Files, rules.Forwards = list(rules.Commands), list(rules.Files), list(rules.Forwards)
+	rules.Commands, rules.Files, rules.Forwards, rules.Detect = list(rules.Commands), list(rules.Files), list(rules.Forwards), list(rules.Detect)
 	reasons := d.Reasons
 	if reasons == nil {
 		reasons = []Reason{}

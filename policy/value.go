@@ -30,7 +30,7 @@ var (
 	kStandard, kStrict                                   = name(RecordingStandard), name(RecordingStrict)
 
 	kRecording, kShell, kExec, kAgent, kX11 = name("recording"), name("shell"), name("exec"), name("agent"), name("x11")
-	kCommands, kFiles, kForwards            = name("commands"), name("files"), name("forwards")
+	kCommands, kFiles, kForwards, kDetect   = name("commands"), name("files"), name("forwards"), name("detect")
 )
 
 func name(s string) *ast.Term { return ast.StringTerm(s) }
@@ -153,7 +153,7 @@ func parseDecision(v ast.Value, d *Decision) error {
 	d.MaxDuration = time.Duration(p.number(o, kMaxSeconds, maxRuleMinutes*60)) * time.Second
 	d.MFAWithin = time.Duration(p.number(o, kMFASeconds, maxRuleMinutes*60)) * time.Second
 	d.BreakGlass = p.boolean(o, kBreakGlass)
-	so := p.object("session", p.field(o, kSession), 8)
+	so := p.object("session", p.field(o, kSession), 9)
 	d.Rules = SessionRules{
 		Recording: p.text(so, kRecording, 16),
 		Shell:     p.boolean(so, kShell),
@@ -163,6 +163,7 @@ func parseDecision(v ast.Value, d *Decision) error {
 		Commands:  p.list(so, kCommands, maxSessionRules),
 		Files:     p.list(so, kFiles, maxSessionRules),
 		Forwards:  p.list(so, kForwards, maxSessionRules),
+		Detect:    p.list(so, kDetect, maxSessionRules),
 	}
 	if r := d.Rules.Recording; r != RecordingStandard && r != RecordingStrict {
 		p.fail("session: recording is %q", r)

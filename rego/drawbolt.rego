@@ -66,7 +66,7 @@ nothing := {
 	"max_seconds": 0,
 	"session": {
 		"recording": "strict", "shell": false, "exec": false, "agent": false, "x11": false,
-		"commands": [], "files": [], "forwards": [],
+		"commands": [], "files": [], "forwards": [], "detect": [],
 	},
 	"mfa_seconds": 0,
 	"break_glass": false,

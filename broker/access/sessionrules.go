@@ -22,6 +22,9 @@ type SessionRules struct {
 	Commands []string
 	Files    []string // which files may be carried, see [ParseFileRule]
 	Forwards []string // which tunnels may be opened, see [ParseForwardRule]
+	// Detect are the commands that are looked for in what is typed into terminals,
+	// see [ParseDetectRule]: an aid and no boundary.
+	Detect []string `json:",omitempty"` // requests of before it was known keep their digest
 }
 
 // Narrow keeps what both allow: a role that was widened after an approval
@@ -36,6 +39,7 @@ func (r SessionRules) Narrow(now SessionRules) SessionRules {
 		X11:       r.X11 && now.X11,
 		Files:     common(r.Files, now.Files),
 		Forwards:  common(r.Forwards, now.Forwards),
+		Detect:    either(r.Detect, now.Detect),
 	}
 	switch {
 	case len(r.Commands) == 0:
@@ -76,9 +80,9 @@ func (r SessionRules) validate() error {
 	if !slices.Contains([]string{"", "strict"}, r.Recording) {
 		return Invalid("recording must be strict")
 	}
-	for _, list := range [][]string{r.Commands, r.Files, r.Forwards} {
+	for _, list := range [][]string{r.Commands, r.Files, r.Forwards, r.Detect} {
 		if len(list) > MaxItems {
-			return Invalid("at most %d commands, files or forwards are taken", MaxItems)
+			return Invalid("at most %d commands, files, forwards or detections are taken", MaxItems)
 		}
 		for _, s := range list {
 			if len(s) > maxSessionRule {
@@ -101,6 +105,11 @@ func (r SessionRules) validate() error {
 	}
 	for _, s := range r.Forwards {
 		if _, err := ParseForwardRule(s); err != nil {
+			return err
+		}
+	}
+	for _, s := range r.Detect {
+		if _, err := ParseDetectRule(s); err != nil {
 			return err
 		}
 	}

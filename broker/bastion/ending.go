@@ -24,6 +24,7 @@ const (
 	ReasonRefused    Reason = "refused"    // the policy, asked again, says no
 	ReasonDoubt      Reason = "doubt"      // revocations could not be read
 	ReasonIdle       Reason = "idle"       // no data for too long
+	ReasonDetected   Reason = "detected"   // a command at which the role ends sessions
 	ReasonRecording  Reason = "recording"  // the recording failed
 	ReasonStopped    Reason = "stopped"    // the server stops
 	ReasonFault      Reason = "fault"      // a bug of ours
@@ -37,6 +38,8 @@ var (
 	ErrStopped = &access.Error{Kind: access.ErrUnavailable, Code: "DB-5402", Text: "the bastion is being stopped"}
 	// ErrIdle: no data for too long.
 	ErrIdle = &access.Error{Kind: access.ErrDenied, Code: "DB-2403", Text: "nothing was typed or shown for too long", Rule: "session.idle"}
+	// ErrDetected: a command was seen at which the role ends sessions.
+	ErrDetected = &access.Error{Kind: access.ErrDenied, Code: "DB-2407", Text: "the role ends sessions at this command; it is on record", Rule: "session.detect"}
 	// ErrNoRecording: a recording could not be started or kept up.
 	ErrNoRecording = &access.Error{Kind: access.ErrUnavailable, Code: "DB-5403", Text: "the session cannot be recorded, so there is none"}
 	// ErrFault: a bug of ours; the log has it.
@@ -60,6 +63,7 @@ var causes = []struct {
 	{broker.ErrRefused, ReasonRefused},
 	{broker.ErrDoubt, ReasonDoubt},
 	{ErrIdle, ReasonIdle},
+	{ErrDetected, ReasonDetected},
 	{ErrStopped, ReasonStopped},
 	{ErrGone, ReasonAborted},
 	{context.Canceled, ReasonAborted},

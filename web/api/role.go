@@ -55,6 +55,7 @@ type SessionRules struct {
 	Commands  []string `json:"commands,omitempty"` // the only ones that exec allows; empty: any
 	Files     []string `json:"files,omitempty"`    // "download /var/log/* max 100MiB", ...
 	Forwards  []string `json:"forwards,omitempty"` // "local db.internal:5432", ...
+	Detect    []string `json:"detect,omitempty"`   // "warn shutdown", ...: looked for in what is typed into terminals
 }
 
 // Roles lists roles.

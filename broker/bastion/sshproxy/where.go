@@ -375,6 +375,9 @@ func (c *channel) streams(s *bastion.Session, b *back) (input, output func() err
 	case b.carried != nil:
 		to := tally{c.ch, b.carried.files}
 		return func() error { return s.Pump(recorder.Input, b.ch, c.ch) }, func() error { return s.Pump(recorder.Output, to, b.ch) }
+	case c.term != nil:
+		w := c.watch(s)
+		return func() error { return w.Input(b.ch, c.ch) }, func() error { return w.Output(c.ch, b.ch) }
 	default:
 		return func() error { return s.Pump(recorder.Input, b.ch, c.ch) }, func() error { return s.Pump(recorder.Output, c.ch, b.ch) }
 	}
