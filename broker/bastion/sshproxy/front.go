@@ -36,6 +36,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gliderlabs/ssh"
@@ -268,7 +269,7 @@ func accept(server *ssh.Server, ln net.Listener) error {
 			continue
 		}
 		// Out of files, or the peer was too quick: that passes.
-		if temporary, ok := errors.AsType[net.Error](err); !ok || !temporary.Temporary() {
+		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) && !errors.Is(err, syscall.ECONNABORTED) {
 			return err
 		}
 		time.Sleep(wait)

@@ -75,7 +75,7 @@ func TestPenalty(t *testing.T) {
 		{noFailure, 1000, "health check", 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			g, now := clockedGate()
+			g, _ := clockedGate()
 			for range test.free {
 				g.failed(stranger, test.kind)
 			}
@@ -83,7 +83,7 @@ func TestPenalty(t *testing.T) {
 				t.Fatalf("shut out after %d", test.free)
 			}
 			for more, want := range map[int]time.Duration{1: test.penalty, 1000: test.thousand} {
-				g, now = clockedGate()
+				g, now := clockedGate()
 				for range test.free + more {
 					g.failed(stranger, test.kind)
 				}

@@ -2,8 +2,6 @@ package sshproxy
 
 import (
 	"bytes"
-	"net/netip"
-	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -12,10 +10,6 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker/access"
 )
-
-func netipAddr(s string) (netip.Addr, error) { return netip.ParseAddr(s) }
-
-func hex(i int) string { return strconv.FormatInt(int64(i), 16) }
 
 func TestParseLogin(t *testing.T) {
 	tests := []struct {
