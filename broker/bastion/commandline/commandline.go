@@ -23,6 +23,7 @@ import (
 const (
 	maxLine  = 2048 // bytes of a command line; of a longer one the rest is not looked at
 	maxAhead = 128  // lines that were typed and not shown yet
+	maxWait  = 256  // lines that may end meanwhile before one of them is given up
 )
 
 // A Reader reads the lines of one terminal. It is not safe for concurrent use.
@@ -61,6 +62,8 @@ type entry struct {
 	sent   string // of a search beside the line, at its Enter: such a line may go without ending
 	left   bool   // by an interrupt
 	shown  bool   // at its Enter, its text stood after the prompt
+	whole  bool   // it came at once with its Enter, as what is pasted does
+	waited int    // lines that have ended since its Enter
 }
 
 // New returns a Reader for a terminal of so many columns.
@@ -104,8 +107,12 @@ func (r *Reader) forget() { r.typing, r.ahead, r.carried, r.moved = nil, nil, ""
 // that are, and whether that key follows: then Line tells the line, and Enter takes
 // the key.
 func (r *Reader) Typed(p []byte) (n int, enter bool) {
+	fresh := r.typing == nil
 	for i, b := range p {
 		if r.sends(b) {
+			if r.typing != nil {
+				r.typing.whole = fresh
+			}
 			return i, true
 		}
 		r.key(b)
@@ -199,12 +206,15 @@ func (r *Reader) begin() *entry {
 	return r.typing
 }
 
-// drop forgets the lines that were typed ahead and never shown.
+// drop forgets the lines that were typed and not shown, such as passwords. Those of
+// a paste may still be shown.
 func (r *Reader) drop() {
-	for i := range r.ahead {
-		clear(r.ahead[i].typed)
-	}
-	r.ahead = nil
+	r.ahead = slices.DeleteFunc(r.ahead, func(e entry) bool {
+		if !e.whole {
+			clear(e.typed)
+		}
+		return !e.whole
+	})
 }
 
 // Settled reports whether all that was typed of the line is shown. It stays false
@@ -319,10 +329,13 @@ func (r *Reader) lineEnds(last bool) (keep bool) {
 	if len(r.ahead) > 0 {
 		shown = r.shown(false)
 	}
+	first := true
 	for i := range r.ahead {
 		e := &r.ahead[i]
-		line, over := e.final(r, shown, i == 0)
+		line, over := e.final(r, shown, first)
 		if !over {
+			e.waited++
+			first = first && e.plain && !e.shown
 			continue
 		}
 		clear(e.typed)
@@ -330,6 +343,7 @@ func (r *Reader) lineEnds(last bool) (keep bool) {
 		r.take(line)
 		break
 	}
+	r.ahead = slices.DeleteFunc(r.ahead, func(e entry) bool { return e.waited > maxWait })
 	if e := r.typing; e != nil && e.left {
 		clear(e.typed)
 		r.typing, r.carried = nil, ""
