@@ -269,6 +269,7 @@ func TestQuiet(t *testing.T) {
 // skips may skip, for what a machine may lack and no package gives; programs are
 // installed by .ci/packages, which fails when it cannot.
 var skips = map[string]string{
+	"cmd/drawbolt/run_test.go":     "Windows has no shell scripts",
 	"cmd/drawbolt/login_test.go":   "Windows has neither ssh-agent's socket nor shell scripts",
 	"recorder/disk_test.go":        "to mount a full disk takes root",
 	"test/servers/servers_test.go": "to make a user takes root",

@@ -41,8 +41,8 @@ const (
 // Authorize is the one place that says what may happen inside a connection
 // whose grant has these rules. It returns nil, or an error that says why not;
 // the caller refuses, and has the refusal audited. What is not named here is
-// refused. Of Exec, SFTP and Forward it says only whether there may be any:
-// which, is for [AuthorizeCommand], the rules of files, and [AuthorizeForward].
+// refused. Of Exec, SFTP, Transfer and Forward it says only whether there may be any:
+// which, is for [AuthorizeCommand], [AuthorizeFile] and [AuthorizeForward].
 func Authorize(rules access.SessionRules, action Action) error {
 	switch action {
 	case OpenSession, Terminal, Env, Resize, Signal, EndOutput, Exit, KeepAlive, LastOne, HostKeys:

@@ -68,7 +68,7 @@ func readRegister(b []byte) ([]row, error) {
 	}
 	list, ok := root.(*ast.SequenceNode)
 	if !ok {
-		return nil, fmt.Errorf("line %d: a server register is a list, or a list under servers:", lineOf(root))
+		return nil, fmt.Errorf("line %d: a server register is a list, or a list under the key servers", lineOf(root))
 	}
 	var rows []row
 	for _, node := range list.Values {

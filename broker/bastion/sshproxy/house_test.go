@@ -410,6 +410,8 @@ func (h *house) startSSHD(name string, extra ...string) sshd {
 	addr := ln.Addr().String()
 	ln.Close()
 	_, port, _ := net.SplitHostPort(addr)
+	// The shells have a home of their own, so that nobody's configuration takes
+	// part.
 	conf := fmt.Sprintf(`ListenAddress 127.0.0.1
 Port %s
 HostKey %[2]s/host
@@ -423,6 +425,7 @@ PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 AcceptEnv LANG LC_*
+SetEnv HOME=%[2]s SHLVL=2
 PrintMotd no
 PrintLastLog no
 Subsystem sftp internal-sftp
