@@ -155,6 +155,11 @@ type channelConn struct {
 	outer ssh.Conn
 }
 
+// Close does nothing: to close the channel means to write, for which a peer that
+// does not read could wait for ever. Whoever nested the connection closes it
+// within a time, see link.closeWithin.
+func (c channelConn) Close() error { return nil }
+
 func (c channelConn) LocalAddr() net.Addr              { return c.outer.LocalAddr() }
 func (c channelConn) RemoteAddr() net.Addr             { return c.outer.RemoteAddr() }
 func (c channelConn) SetDeadline(time.Time) error      { return nil }

@@ -308,16 +308,29 @@ func (c *stuckConn) Read(p []byte) (int, error) {
 // Windows that are never read, and a peer that reads nothing at all, hold little
 // memory; and a revocation ends them as it ends any.
 func TestNobodyReads(t *testing.T) {
-	for name, wholly := range map[string]bool{"channels": false, "connection": true} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct {
+		name           string
+		wholly, nested bool
+	}{{"channels", false, false}, {"connection", true, false}, {"channels behind a hop", false, true}, {"connection with a hop", true, true}} {
+		t.Run(test.name, func(t *testing.T) {
 			h := newHouse(t)
 			h.realTarget("db01")
 			r := h.grant("alice", "db01", time.Hour)
 			tcp := &stuckConn{Conn: must(net.Dial("tcp", h.addr))(t), over: make(chan struct{})}
-			conn, chans, reqs, err := gossh.NewClientConn(tcp, h.addr, h.config("alice", me(t)+"+db01"))
+			login := me(t) + "+db01"
+			if test.nested {
+				login = "alice"
+			}
+			conn, chans, reqs, err := gossh.NewClientConn(tcp, h.addr, h.config("alice", login))
 			check(t, err)
 			c := gossh.NewClient(conn, chans, reqs)
 			defer c.Close()
+			if test.nested {
+				hop := must(c.Dial("tcp", "db01:22"))(t)
+				conn, chans, reqs, err := gossh.NewClientConn(hop, "db01:22", h.targetConfig("alice"))
+				check(t, err)
+				c = gossh.NewClient(conn, chans, reqs)
+			}
 			defer close(tcp.over)
 			var before, after runtime.MemStats
 			runtime.GC()
@@ -331,7 +344,7 @@ func TestNobodyReads(t *testing.T) {
 					t.Fatalf("exec: %v", err)
 				}
 			}
-			tcp.stuck.Store(wholly)
+			tcp.stuck.Store(test.wholly)
 			time.Sleep(time.Second) // for much to come, if it could
 			runtime.GC()
 			runtime.ReadMemStats(&after)

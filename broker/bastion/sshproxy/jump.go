@@ -99,13 +99,16 @@ func (s *Server) lookUp(ctx context.Context, by access.Caller, host string) (acc
 // peer that does not loses the connection: its end is what frees what still
 // reads or writes there.
 func (l *link) closeWithin(grace time.Duration, ch gossh.Channel, gone <-chan struct{}) {
-	ch.Close()
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
+	stuck := make(chan struct{})
+	late := time.AfterFunc(grace, func() {
+		l.conn.shut(bastion.ErrGone)
+		close(stuck)
+	})
+	defer late.Stop()
+	ch.Close() // waits for a peer that does not read, and so maybe for the timer
 	select {
 	case <-gone:
-	case <-timer.C:
-		l.conn.shut(bastion.ErrGone)
+	case <-stuck:
 	}
 }
 
