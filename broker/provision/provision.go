@@ -231,6 +231,11 @@ func (p *Provisioner) make(asked, ctx context.Context, l *broker.Live) error {
 				return held
 			}
 		}
+		if isCode(err, "DB-3021") { // somebody was faster
+			if now, err := p.cfg.Broker.Account(ctx, l.Grant.ID); err == nil && now.State == access.Present {
+				return nil
+			}
+		}
 		if !isCode(err, "DB-3022") { // somebody is at it
 			return err
 		}

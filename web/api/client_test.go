@@ -143,6 +143,8 @@ var routes = []struct {
 	{"RevokeCertificate", func(ctx context.Context, c *Client) error {
 		return discard(c.RevokeCertificate(ctx, RevokeInput{"7", "no"}))
 	}, `POST /v1/certificates/revoke {"certificate":"7","reason":"no"}`},
+	{"MadeAccounts", func(ctx context.Context, c *Client) error { return discard(c.MadeAccounts(ctx)) }, `GET /v1/accounts`},
+	{"GiveUpAccount", func(ctx context.Context, c *Client) error { return c.GiveUpAccount(ctx, "PRO-1", "r") }, `POST /v1/accounts/PRO-1/give-up {"reason":"r"}`},
 	{"Version", func(ctx context.Context, c *Client) error { return discard(c.Version(ctx)) }, `GET /v1/version`},
 }
 

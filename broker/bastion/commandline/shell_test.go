@@ -152,11 +152,20 @@ func (x *terminal) both(line string) {
 // never wants a text not to be in any line.
 func (x *terminal) never(text string) {
 	x.t.Helper()
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for _, l := range slices.Concat(x.before, x.after) {
 		if strings.Contains(l, text) {
 			x.t.Errorf("%q was taken for a command", l)
 		}
 	}
+}
+
+// forget forgets the lines that were read so far.
+func (x *terminal) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.after = nil
 }
 
 // editors are the shells that edit lines by themselves. zsh is not on every machine.
@@ -221,20 +230,20 @@ func TestHistory(t *testing.T) {
 		x.prompt()
 		x.keys("true\r")
 		x.prompt()
-		x.after = nil
+		x.forget()
 		x.typed("\x1b[A\x1b[A", false)
 		x.prompt()
 		x.keys("\r")
 		x.both("echo long ago")
 		x.prompt()
-		x.after = nil
+		x.forget()
 		x.typed("\x10", false) // the key before it, as a control character
 		x.prompt()
 		x.keys(" indeed\r")
 		x.both("echo long ago indeed")
 		// Recalled and sent in one go.
 		x.prompt()
-		x.after = nil
+		x.forget()
 		x.keys("\x1b[A\r")
 		x.took("echo long ago indeed")
 	})
@@ -246,7 +255,7 @@ func TestSearch(t *testing.T) {
 		x.prompt()
 		x.keys("true\r")
 		x.prompt()
-		x.after = nil
+		x.forget()
 		x.typed("\x12hidd", false)
 		x.sees("hidden", 3)
 		time.Sleep(100 * time.Millisecond)
@@ -292,7 +301,7 @@ func TestWrapped(t *testing.T) {
 		x.keys(long + "\r")
 		x.both(long)
 		x.prompt()
-		x.after = nil
+		x.forget()
 		x.typed("\x1b[A", false)
 		x.sees("9 end", 3)
 		x.prompt()
