@@ -289,6 +289,8 @@ func TestWindowChanges(t *testing.T) {
 	for i := range 200 {
 		check(t, s.WindowChange(25, 100+i))
 	}
+	_, err := s.SendRequest("keepalive@openssh.com", true, nil) // answered after what came before it
+	check(t, err)
 	io.WriteString(in, "typed\n\x04")
 	check(t, s.Wait())
 	if !out.has("typed") || !out.has("25 299") {
