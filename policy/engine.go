@@ -15,6 +15,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
@@ -47,8 +49,12 @@ type Engine struct {
 	timeout  time.Duration
 	compiler *ast.Compiler
 	question ast.Body // binds the answer to the variable decision
-	digest   string
-	state    atomic.Pointer[state]
+	// Beside the bundle's own rules, data is empty. Nothing is ever written, so
+	// one transaction serves all decisions.
+	data   storage.Store
+	txn    storage.Transaction
+	digest string
+	state  atomic.Pointer[state]
 }
 
 // A state is one Data made ready for the bundle. It never changes, so a decision
@@ -82,7 +88,12 @@ func New(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare policy: %w", err)
 	}
-	e := &Engine{timeout: c.Timeout, compiler: compiler, question: question, digest: digest}
+	data := inmem.New()
+	txn, err := data.NewTransaction(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("prepare policy: %w", err)
+	}
+	e := &Engine{timeout: c.Timeout, compiler: compiler, question: question, data: data, txn: txn, digest: digest}
 	if err := e.SetData(Data{}); err != nil {
 		return nil, err
 	}
@@ -236,6 +247,8 @@ func (e *Engine) evaluate(ctx context.Context, st *state, input ast.Value) (answ
 	defer context.AfterFunc(ctx, cancel.Cancel)()
 	err = topdown.NewQuery(e.question).
 		WithCompiler(e.compiler).
+		WithStore(e.data).
+		WithTransaction(e.txn).
 		WithBuiltins(st.functions).
 		WithInput(ast.NewTerm(input)).
 		WithCancel(cancel).

@@ -138,6 +138,7 @@ func TestHostileBundles(t *testing.T) {
 		"\tc := count([1 | some a in n; some b in n; some e in n; some f in n; some g in n; some h in n; some i in n])\n\tc > 0\n\td := " + yes + "\n}"
 	for _, test := range []struct{ name, text, want string }{
 		{"undefined", header + "decision := " + yes + " if input.action == \"nothing\"", "undefined"},
+		{"data that nobody gives", header + "decision := " + yes + " if data.elsewhere.open", "undefined"},
 		{"just true", header + "decision := true", "not an object"},
 		{"string", header + `decision := "allow"`, "not an object"},
 		{"set", header + "decision contains " + yes, "not an object"},
