@@ -99,7 +99,7 @@ func (s *Session) Credential(ctx context.Context, key ssh.PublicKey) (*ssh.Certi
 // HopCredential gives the certificate with which the session passes through
 // the hop of that index on the way to its target.
 func (s *Session) HopCredential(ctx context.Context, hop int, key ssh.PublicKey) (*ssh.Certificate, error) {
-	cert, err := s.bastion.cfg.Broker.HopCredential(ctx, s.Live, hop, key)
+	cert, err := Apart(func() (*ssh.Certificate, error) { return s.bastion.cfg.Broker.HopCredential(ctx, s.Live, hop, key) })
 	if err != nil {
 		return nil, fmt.Errorf("credential of hop %d for session %s: %w", hop, s.Live.Session.ID, err)
 	}

@@ -87,7 +87,7 @@ func (s *Server) lookUp(ctx context.Context, by access.Caller, host string) (acc
 	if err := access.CheckTargetName(name); err != nil {
 		return access.Target{}, nil, err
 	}
-	view, err := s.broker.FindTarget(ctx, by, name)
+	view, err := bastion.Apart(func() (broker.TargetView, error) { return s.broker.FindTarget(ctx, by, name) })
 	if err != nil {
 		return access.Target{}, nil, err
 	}
