@@ -21,11 +21,11 @@ type Answer struct {
 // approval needed the grant opens, in the same transaction.
 func (b *Broker) Approve(ctx context.Context, by access.Caller, id, digest string, a Answer) (Case, error) {
 	return b.decideRequest(ctx, by, id, policy.ActionApprove, "request.approve", func(tx *store.Tx, by access.Caller, r *access.Request, e *audit.Event) error {
-		people, err := tx.Users(ctx)
+		voters, err := tx.Voters(ctx, r.ID)
 		if err != nil {
 			return err
 		}
-		groups := b.groupsOf(people)
+		groups := groupsOf(append(voters, by.User))
 		vote := access.Approval{
 			UserID: by.User.ID, UserName: by.User.Name, Groups: by.User.Groups, Comment: a.Comment,
 			Duration: a.Duration, Digest: digest, Via: by.Via, At: tx.Now(),

@@ -125,61 +125,110 @@ func (b *Broker) each(fn func(*Live)) {
 }
 
 // cut looks again at the sessions that the filter picks and ends those that
-// are no longer allowed.
+// are no longer allowed. All of them are stopped before the first is woken to
+// be taken down, which is work that the others need not wait for.
 func (b *Broker) cut(ctx context.Context, pick func(*Live) bool) {
+	facts := b.facts()
+	var over []*Live
 	b.each(func(l *Live) {
 		if !pick(l) {
 			return
 		}
-		if err := b.recheck(ctx, l); err != nil && l.over.Load() == nil {
+		why, err := b.recheck(ctx, facts, l)
+		if err != nil {
 			b.c.Log.ErrorContext(ctx, "a session could not be checked again", "session", l.Session.ID, "error", err)
-			_ = l.finish(&access.Error{Kind: ErrDoubt, Code: "DB-2205", Text: "drawbolt cannot tell whether this session is still allowed, so it ends"})
+			why = &access.Error{Kind: ErrDoubt, Code: "DB-2205", Text: "drawbolt cannot tell whether this session is still allowed, so it ends"}
+		}
+		if why != nil {
+			l.stop(why)
+			over = append(over, l)
 		}
 	})
+	for _, l := range over {
+		l.wake()
+	}
 }
 
-// recheck reads the facts of a session again and asks the policy again. It
-// returns the reason when the session has to end, and has ended it then.
-func (b *Broker) recheck(ctx context.Context, l *Live) error {
-	g, err := b.c.Store.Grant(ctx, l.Grant.ID)
+// facts reads what many sessions depend on, each of it once. It is used for one
+// look at them and then thrown away; it is not safe for concurrent use.
+type facts struct {
+	grant   reader[access.Grant]
+	user    reader[access.User]
+	target  reader[access.Target]
+	request reader[access.Request]
+	voters  reader[map[string][]string] // by the request's id; see question.groups
+}
+
+// A reader reads the thing of that id.
+type reader[T any] func(ctx context.Context, id string) (T, error)
+
+func (b *Broker) facts() facts {
+	db := b.c.Store
+	return facts{once(db.Grant), once(db.User), once(db.Target), once(db.Request),
+		once(func(ctx context.Context, id string) (map[string][]string, error) {
+			voters, err := db.Voters(ctx, id)
+			return groupsOf(voters), err
+		})}
+}
+
+// once remembers what it has read.
+func once[T any](read reader[T]) reader[T] {
+	known := map[string]T{}
+	return func(ctx context.Context, id string) (T, error) {
+		v, ok := known[id]
+		if ok {
+			return v, nil
+		}
+		v, err := read(ctx, id)
+		if err == nil {
+			known[id] = v
+		}
+		return v, err
+	}
+}
+
+// recheck looks at the facts of a session and asks the policy again. It returns
+// the reason when the session has to end, and an error when that cannot be told.
+func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Error, error) {
+	g, err := facts.grant(ctx, l.Grant.ID)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if why := over(&g, b.now()); why != nil {
-		return l.finish(why)
+		return why, nil
 	}
-	u, err := b.c.Store.User(ctx, l.Session.UserID)
+	u, err := facts.user(ctx, l.Session.UserID)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if u.Locked {
-		return l.finish(&access.Error{Kind: ErrLocked, Code: "DB-2206", Text: fmt.Sprintf("%s is locked: %q", u.Name, u.LockReason)})
+		return &access.Error{Kind: ErrLocked, Code: "DB-2206", Text: fmt.Sprintf("%s is locked: %q", u.Name, u.LockReason)}, nil
 	}
-	r, err := b.c.Store.Request(ctx, g.RequestID)
-	if err != nil {
-		return err
-	}
-	t, err := b.c.Store.Target(ctx, g.TargetID)
+	t, err := facts.target(ctx, g.TargetID)
 	if errors.Is(err, access.ErrNotFound) {
-		return l.finish(&access.Error{Kind: ErrLocked, Code: "DB-2207", Text: g.TargetName + " was removed"})
+		return &access.Error{Kind: ErrLocked, Code: "DB-2207", Text: g.TargetName + " was removed"}, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if t.Locked {
-		return l.finish(&access.Error{Kind: ErrLocked, Code: "DB-2207", Text: fmt.Sprintf("%s is locked: %q", t.Name, t.LockReason)})
+		return &access.Error{Kind: ErrLocked, Code: "DB-2207", Text: fmt.Sprintf("%s is locked: %q", t.Name, t.LockReason)}, nil
+	}
+	r, err := facts.request(ctx, g.RequestID)
+	if err != nil {
+		return nil, err
 	}
 	if err := unchanged(&t, &g, &r); err != nil {
-		return l.finish(refusedNow(err))
+		return refusedNow(err), nil
 	}
-	if _, err := hopsOf(ctx, b.c.Store.Target, &t); errors.Is(err, access.ErrDenied) {
-		return l.finish(refusedNow(err))
+	if _, err := hopsOf(ctx, facts.target, &t); errors.Is(err, access.ErrDenied) {
+		return refusedNow(err), nil
 	} else if err != nil {
-		return err
+		return nil, err
 	}
-	people, err := b.c.Store.Users(ctx)
+	groups, err := facts.voters(ctx, r.ID)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	by := l.Caller
 	by.User = u
@@ -188,19 +237,19 @@ func (b *Broker) recheck(ctx context.Context, l *Live) error {
 		// cut off because it has aged since.
 		by.MFAAt = by.MFAAt.Add(b.now().Sub(l.Session.OpenedAt))
 	}
-	decision, err := b.decide(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: b.groupsOf(people)})
+	decision, err := b.decide(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: groups})
+	if errors.Is(err, access.ErrUnavailable) {
+		return nil, err
+	}
 	if err != nil {
-		if errors.Is(err, access.ErrUnavailable) {
-			return err
-		}
-		return l.finish(refusedNow(err))
+		return refusedNow(err), nil
 	}
 	l.narrow(sessionRules(decision.Rules))
 	if !g.End.Equal(l.End()) {
 		l.setEnd(g.End)
 		l.notify(fmt.Sprintf("%s@%s now ends at %s UTC", g.Account, g.TargetName, g.End.Format(time.TimeOnly)))
 	}
-	return nil
+	return nil, nil
 }
 
 func refusedNow(err error) *access.Error {

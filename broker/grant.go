@@ -72,11 +72,11 @@ func (b *Broker) changeGrant(ctx context.Context, by access.Caller, id string, a
 			return e, unknownRequest(err, id)
 		}
 		e.Request, e.Target, e.Account = r.ID, r.TargetName, r.Account
-		target, people, err := b.around(ctx, tx, r)
+		target, groups, err := around(ctx, tx, r)
 		if err != nil {
 			return e, err
 		}
-		q := question{action: policy.ActionRequestRead, by: by, target: target, account: r.Account, request: r, groups: b.groupsOf(people)}
+		q := question{action: policy.ActionRequestRead, by: by, target: target, account: r.Account, request: r, groups: groups}
 		if _, err := b.decideNow(ctx, q); err != nil {
 			if errors.Is(err, access.ErrDenied) {
 				err = unknownRequest(access.ErrNotFound, id)

@@ -148,8 +148,16 @@ func (l *Live) stopTimers() {
 
 // finish ends the right to the session for a reason; the first one counts.
 func (l *Live) finish(why *access.Error) error {
-	l.over.CompareAndSwap(nil, why)
-	why = l.over.Load()
+	l.stop(why)
+	return l.wake()
+}
+
+// stop lets no further chunk through. Whoever stops a session wakes it, too.
+func (l *Live) stop(why *access.Error) { l.over.CompareAndSwap(nil, why) }
+
+// wake ends the context of a stopped session, with the reason, which it returns.
+func (l *Live) wake() error {
+	why := l.over.Load()
 	l.cancel(why)
 	return why
 }

@@ -195,7 +195,11 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 	b.liveMu.Unlock()
 	// A revocation that was committed between the transaction and this line
 	// did not find the session in the map; look once more.
-	if err := b.recheck(ctx, l); err != nil {
+	why, err := b.recheck(ctx, b.facts(), l)
+	if why != nil {
+		err = l.finish(why)
+	}
+	if err != nil {
 		return nil, errors.Join(err, b.Close(ctx, l, Closing{Reason: "refused"}))
 	}
 	return l, nil
@@ -204,14 +208,14 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 // askAgain asks whether the holder may still use the grant. What the request
 // says must still be what was approved.
 func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, r *access.Request) (*access.Target, policy.Decision, error) {
-	target, people, err := b.around(ctx, tx, r)
+	target, groups, err := around(ctx, tx, r)
 	if err != nil {
 		return nil, policy.Decision{}, err
 	}
 	if err := unchanged(target, g, r); err != nil {
 		return nil, policy.Decision{}, err
 	}
-	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, groups: b.groupsOf(people)}
+	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, groups: groups}
 	if g.Start.IsZero() { // the first use starts the grant's clock
 		if d, err := b.decideNow(ctx, q); err != nil {
 			return nil, d, err

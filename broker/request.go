@@ -370,7 +370,7 @@ func (b *Broker) look(ctx context.Context, by access.Caller, c Case) (Case, erro
 		}
 		c.Waiting = append(c.Waiting, u.Name)
 		if u.ID == by.User.ID {
-			_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: by, target: &target, account: c.Request.Account, request: &c.Request, groups: b.groupsOf(people)})
+			_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: by, target: &target, account: c.Request.Account, request: &c.Request, groups: groupsOf(people)})
 			c.MayDecide = err == nil
 		}
 	}
@@ -391,7 +391,8 @@ func (b *Broker) mayVote(u access.User, r *access.Request) bool {
 	return false
 }
 
-func (b *Broker) groupsOf(people []access.User) map[string][]string {
+// groupsOf are the groups of those of the people who may vote, by user id.
+func groupsOf(people []access.User) map[string][]string {
 	groups := map[string][]string{}
 	for _, u := range people {
 		if !u.Locked && !u.Bot {
@@ -540,12 +541,12 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 			return e, unknownRequest(err, id)
 		}
 		e.Object, e.Request, e.Target, e.Account = r.ID, r.ID, r.TargetName, r.Account
-		target, people, err := b.around(ctx, tx, &r)
+		target, groups, err := around(ctx, tx, &r)
 		if err != nil {
 			return e, err
 		}
 		// Knowing comes before deciding: who may not see it learns "not found".
-		q := question{action: policy.ActionRequestRead, by: by, target: target, account: r.Account, request: &r, groups: b.groupsOf(people)}
+		q := question{action: policy.ActionRequestRead, by: by, target: target, account: r.Account, request: &r, groups: groups}
 		if _, err := b.decideNow(ctx, q); err != nil {
 			if errors.Is(err, access.ErrDenied) {
 				err = unknownRequest(access.ErrNotFound, id)
@@ -580,14 +581,15 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 	return b.look(ctx, by, c)
 }
 
-// around reads what a decision on a request depends on.
-func (b *Broker) around(ctx context.Context, tx *store.Tx, r *access.Request) (*access.Target, []access.User, error) {
+// around reads what a decision on a request depends on: its target, and the
+// groups that its voters have now; see question.groups.
+func around(ctx context.Context, tx *store.Tx, r *access.Request) (*access.Target, map[string][]string, error) {
 	target, err := targetOrRemoved(ctx, tx, r.TargetID, r.TargetName)
 	if err != nil {
 		return nil, nil, err
 	}
-	people, err := tx.Users(ctx)
-	return &target, people, err
+	voters, err := tx.Voters(ctx, r.ID)
+	return &target, groupsOf(voters), err
 }
 
 // better gives the refusals that people meet daily the sentence and the next

@@ -4,6 +4,7 @@ package test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -99,12 +100,20 @@ func TestPenalties(t *testing.T) {
 	}
 }
 
+// The size of TestManyRevoked. The server needs two files for each session. docs/performance.md has
+// the figures of: go test ./test -run TestManyRevoked -v -args -each 180 -channels 10
+var (
+	crowdEach     = flag.Int("each", 40, "connections of each of five people")
+	crowdChannels = flag.Int("channels", 5, "sessions in each connection")
+)
+
 // TestManyRevoked revokes a thousand sessions at once: all are silent at once,
 // and within a minute each is closed, sealed and in the audit log.
 func TestManyRevoked(t *testing.T) {
-	const people, each, channels = 5, 40, 5
-	const all = people * each * channels
-	x := newSite(t, "", "ssh: {sessions: {per_person: 1000, per_person_and_target: 1000, per_target: 2000}}\n", people)
+	const people = 5
+	each, channels := *crowdEach, *crowdChannels
+	all := people * each * channels
+	x := newSite(t, "", fmt.Sprintf("ssh: {sessions: {total: %d, per_person: %[1]d, per_person_and_target: %[1]d, per_target: %[1]d}}\n", all), people)
 	var conns []*ssh.Client
 	for i := range people {
 		p := x.person(fmt.Sprintf("person%d", i), "engineers")
@@ -201,7 +210,7 @@ func TestManyRevoked(t *testing.T) {
 	}
 	silent := last.Sub(locked)
 	t.Logf("silent after %v, closed, sealed and audited after %v", silent.Round(time.Millisecond), closed.Round(time.Millisecond))
-	if silent > 5*time.Second { // the goal is 1 second, on a machine that does nothing else
+	if silent > time.Second {
 		t.Errorf("the last byte came %v after the lock", silent)
 	}
 	ends := 0

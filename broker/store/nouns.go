@@ -134,6 +134,11 @@ func (q queryer) Users(ctx context.Context) ([]access.User, error) {
 	return users.all(ctx, q, "ORDER BY name")
 }
 
+// Voters returns the users who have voted for the request of that id, by name.
+func (q queryer) Voters(ctx context.Context, id string) ([]access.User, error) {
+	return users.all(ctx, q, "WHERE id IN (SELECT user_id FROM approvals WHERE request_id = ?) ORDER BY name", id)
+}
+
 // Target returns the target of that id or name.
 func (q queryer) Target(ctx context.Context, idOrName string) (access.Target, error) {
 	column := "name"

@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -270,6 +271,40 @@ func TestFiltersAndPages(t *testing.T) {
 		open, err := db.OpenGrants(ctx, u.ID, at.Add(4*time.Minute).UnixMicro())
 		if err != nil || len(open) != 5 {
 			t.Errorf("%d open grants, %v, want 5", len(open), err)
+		}
+	})
+}
+
+func TestVoters(t *testing.T) {
+	onEach(t, func(t *testing.T, db *store.DB, _ string) {
+		ctx := t.Context()
+		u, first, second := newUser("anna"), newUser("bob"), newUser("carl")
+		asked, other := newRequest(u), newRequest(u)
+		change(t, db, func(tx *store.Tx) error {
+			for _, one := range []*access.User{&u, &second, &first} {
+				ok(t, tx.AddUser(ctx, one))
+			}
+			for _, vote := range []struct {
+				request *access.Request
+				voters  []string
+			}{{&asked, []string{second.ID, first.ID, "USR-gone"}}, {&other, []string{first.ID}}} {
+				ok(t, tx.AddRequest(ctx, vote.request))
+				for _, id := range vote.voters {
+					vote.request.Approvals = append(vote.request.Approvals, access.Approval{UserID: id, Duration: time.Hour, At: now()})
+				}
+				ok(t, tx.SaveRequest(ctx, vote.request))
+			}
+			return nil
+		})
+		for id, want := range map[string][]string{asked.ID: {"bob", "carl"}, other.ID: {"bob"}, "REQ-x": nil} {
+			voters, err := db.Voters(ctx, id)
+			var got []string
+			for _, v := range voters {
+				got = append(got, v.Name)
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("voters of %s: %v, %v, want %v", id, got, err, want)
+			}
 		}
 	})
 }
