@@ -314,6 +314,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "recorder", a.recorder.Run)
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "housekeeping", a.housekeeping)
+	start(&services, base, "memory", giveBack)
 	start(&fronts, ctx, "ssh", func(ctx context.Context) error { return a.ssh.Serve(ctx, a.sshd) })
 	start(&fronts, ctx, "https", func(ctx context.Context) error {
 		return a.web.Serve(ctx, tls.NewListener(a.https, a.tls))
