@@ -89,13 +89,14 @@ func (db *DB) runGroup(list []*grouped) {
 			}
 		}
 	}
+	db.writes.compile(context.Background()) // while nothing holds the connection
 	conn, err := db.write.BeginTx(context.Background(), nil)
 	if err != nil {
 		fail(err)
 		return
 	}
 	defer conn.Rollback() // does nothing after Commit
-	t := transaction{conn, db.prepared, true}
+	t := transaction{conn, db.writes}
 	for _, c := range list {
 		if err := db.runOne(t, c); err != nil {
 			fail(err)
@@ -134,38 +135,46 @@ func (db *DB) runOne(t transaction, c *grouped) error {
 	return err
 }
 
-// A transaction runs statements, those that are prepared as such. When it is
-// shared nobody's giving up may interrupt a statement, which would end the
-// changes of all.
+// A transaction runs statements; those of SQLite are compiled, once they are
+// known. Changes share such a transaction, so that nobody's giving up may
+// interrupt a statement, which would end the changes of all.
 type transaction struct {
 	*sql.Tx
-	prepared map[string]*sql.Stmt
-	shared   bool
+	compiled *statements // nil: not SQLite, and not shared
 }
 
-func (t transaction) context(ctx context.Context) context.Context {
-	if t.shared {
-		return context.WithoutCancel(ctx)
+// statement returns the compiled query, if there is one.
+func (t transaction) statement(ctx context.Context, query string) (context.Context, *sql.Stmt) {
+	if t.compiled == nil {
+		return ctx, nil
 	}
-	return ctx
+	ctx = context.WithoutCancel(ctx)
+	if stmt := t.compiled.find(query); stmt != nil {
+		return ctx, t.StmtContext(ctx, stmt)
+	}
+	return ctx, nil
 }
 
 func (t transaction) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	ctx = t.context(ctx)
-	if s, ok := t.prepared[query]; ok {
-		return t.StmtContext(ctx, s).ExecContext(ctx, args...)
+	ctx, stmt := t.statement(ctx, query)
+	if stmt != nil {
+		return stmt.ExecContext(ctx, args...)
 	}
 	return t.Tx.ExecContext(ctx, query, args...)
 }
 
 func (t transaction) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return t.Tx.QueryContext(t.context(ctx), query, args...)
+	ctx, stmt := t.statement(ctx, query)
+	if stmt != nil {
+		return stmt.QueryContext(ctx, args...)
+	}
+	return t.Tx.QueryContext(ctx, query, args...)
 }
 
 func (t transaction) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	ctx = t.context(ctx)
-	if s, ok := t.prepared[query]; ok {
-		return t.StmtContext(ctx, s).QueryRowContext(ctx, args...)
+	ctx, stmt := t.statement(ctx, query)
+	if stmt != nil {
+		return stmt.QueryRowContext(ctx, args...)
 	}
 	return t.Tx.QueryRowContext(ctx, query, args...)
 }
@@ -178,7 +187,7 @@ func (db *DB) alone(ctx context.Context, fn func(tx *Tx) error) error {
 		return fmt.Errorf("%w: %w", errDatabase, err)
 	}
 	defer conn.Rollback() // does nothing after Commit
-	t := transaction{conn, db.prepared, false}
+	t := transaction{conn, nil}
 	if err := fn(&Tx{queryer: queryer{db, t}, tx: t, now: db.now().UTC().Truncate(time.Microsecond)}); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"slices"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 )
@@ -110,12 +109,6 @@ var sessions = newTable("sessions", "id", func(s *access.Session) []column {
 		{"serial", unsigned{&s.Serial}}, {"recording", encoded{&s.Recording}}, {"version", &s.Version},
 	}
 })
-
-func statements() []string {
-	return slices.Concat([]string{readHead, moveHead, insertLeaf},
-		users.statements(), targets.statements(), roles.statements(), requests.statements(), approvals.statements(),
-		grants.statements(), provisions.statements(), sessions.statements(), certificates.statements(), logins.statements())
-}
 
 // The reads below exist on both sides of a change: a Tx locks what it reads, a
 // DB reads what is committed.

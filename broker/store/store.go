@@ -49,9 +49,9 @@ type DB struct {
 	postgres bool
 	now      func() time.Time
 
-	group      group                // of changes, for SQLite
-	statements sync.Map             // query -> query in the engine's placeholder form
-	prepared   map[string]*sql.Stmt // written by Open only
+	group  group       // of changes, for SQLite
+	writes *statements // of write; nil for PostgreSQL
+	bound  sync.Map    // query -> query in PostgreSQL's placeholder form
 }
 
 // Config says which database.
@@ -65,7 +65,7 @@ type Config struct {
 // Open opens the database and brings its schema up to date. Two servers that
 // start at once wait for each other. The caller closes it.
 func Open(ctx context.Context, c Config) (*DB, error) {
-	db := &DB{now: c.Now, prepared: map[string]*sql.Stmt{}}
+	db := &DB{now: c.Now}
 	if db.now == nil {
 		db.now = time.Now
 	}
@@ -82,11 +82,10 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	db.queryer = queryer{db, db.read}
-	if err := db.migrate(ctx); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("open database: %w", err)
+	if !db.postgres {
+		db.conn, db.writes = newStatements(db.read), newStatements(db.write)
 	}
-	if err := db.prepare(ctx, statements()...); err != nil {
+	if err := db.migrate(ctx); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open database: %w", err)
 	}
@@ -212,7 +211,7 @@ func (db *DB) bind(query string) string {
 	if !db.postgres {
 		return query
 	}
-	if s, ok := db.statements.Load(query); ok {
+	if s, ok := db.bound.Load(query); ok {
 		return s.(string)
 	}
 	var b strings.Builder
@@ -225,7 +224,7 @@ func (db *DB) bind(query string) string {
 			b.WriteRune(r)
 		}
 	}
-	db.statements.Store(query, b.String())
+	db.bound.Store(query, b.String())
 	return b.String()
 }
 
@@ -253,22 +252,6 @@ func (tx *Tx) exec(ctx context.Context, query string, args ...any) (int64, error
 		return 0, fmt.Errorf("%w: %w", errDatabase, err)
 	}
 	return res.RowsAffected()
-}
-
-// prepare compiles the statements of every change once, on SQLite's only
-// writing connection.
-func (db *DB) prepare(ctx context.Context, queries ...string) error {
-	if db.postgres {
-		return nil // the driver keeps prepared statements itself
-	}
-	for _, query := range queries {
-		s, err := db.write.PrepareContext(ctx, query)
-		if err != nil {
-			return fmt.Errorf("prepare: %w", err)
-		}
-		db.prepared[query] = s
-	}
-	return nil
 }
 
 // lock is the clause that keeps a row that a change has read.

@@ -56,15 +56,6 @@ func newTable[T any](name, key string, columns func(*T) []column) *table[T] {
 	return t
 }
 
-// statements are those that are worth to be prepared.
-func (t *table[T]) statements() []string {
-	list := []string{t.insert}
-	if t.update != "" {
-		list = append(list, t.update, t.read+" WHERE "+t.key+" = ?")
-	}
-	return list
-}
-
 // one returns the row that the clause selects, or access.ErrNotFound.
 func (t *table[T]) one(ctx context.Context, q queryer, clause string, args ...any) (T, error) {
 	var v T
