@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -58,6 +59,19 @@ type SessionRules struct {
 type Reason struct {
 	Rule string `json:"rule"`
 	Text string `json:"text"`
+}
+
+// clone returns a copy that shares nothing which its owner might change.
+func (d Decision) clone() Decision {
+	d.Approvals = slices.Clone(d.Approvals)
+	for i := range d.Approvals {
+		d.Approvals[i].Groups = slices.Clone(d.Approvals[i].Groups)
+	}
+	d.Reasons = slices.Clone(d.Reasons)
+	for _, list := range []*[]string{&d.Rules.Commands, &d.Rules.Files, &d.Rules.Forwards, &d.Rules.Detect} {
+		*list = slices.Clone(*list)
+	}
+	return d
 }
 
 // Reason returns the text of the reason that decided.

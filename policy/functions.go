@@ -23,12 +23,14 @@ var (
 		Decl:        types.NewFunction(types.Args(types.A), types.NewSet(types.S)),
 		CanSkipBctx: true,
 	}
-	// drawbolt.rules(roles, action, question) is {"rules": [...], "recording": ...}:
-	// the rules of a set of roles that list the action and select the account and
-	// the target of the question, an object like input. The most specific come
-	// first, and of equally specific ones the strictest. In each, "unmet" are its
-	// conditions that do not hold in the question's environment, as {"kind",
-	// "text"}. Recording is "strict" when one of these rules asks for it.
+	// drawbolt.rules(roles, action, question) is {"rules": [...], "recording": ...,
+	// "answer": {...}}: the rules of a set of roles that list the action and select
+	// the account and the target of the question, an object like input. The most
+	// specific come first, and of equally specific ones the strictest. In each,
+	// "unmet" are its conditions that do not hold in the question's environment, as
+	// {"kind", "text"}. Recording is "strict" when one of these rules asks for it.
+	// Answer is the decision that lets a request in by the first rule, when all its
+	// conditions hold and none of the others records more strictly.
 	rulesFunction = &ast.Builtin{
 		Name:        "drawbolt.rules",
 		Decl:        types.NewFunction(types.Args(types.NewSet(types.S), types.S, types.A), types.A),
@@ -106,17 +108,19 @@ func (s *ruleset) rulesFor(operands []*ast.Term) *ast.Term {
 	})
 	slices.SortFunc(found, func(a, b *entry) int { return a.position - b.position })
 
-	recording, rules := kStandard, make([]*ast.Term, len(found))
+	strict, rules := false, make([]*ast.Term, len(found))
 	for i, e := range found {
 		rules[i] = e.at(now)
-		if e.strict {
-			recording = kStrict
-		}
+		strict = strict || e.strict
 	}
-	return ast.ObjectTerm(
-		[2]*ast.Term{kRules, ast.ArrayTerm(rules...)},
-		[2]*ast.Term{kRecording, recording},
-	)
+	fields := [][2]*ast.Term{{kRules, ast.ArrayTerm(rules...)}, {kRecording, kStandard}}
+	if strict {
+		fields[1][1] = kStrict
+	}
+	if len(found) > 0 && rules[0] == found[0].term && strict == found[0].strict {
+		fields = append(fields, [2]*ast.Term{kAnswer, found[0].answer})
+	}
+	return ast.ObjectTerm(fields...)
 }
 
 // texts are the fields of o that are strings.
@@ -167,10 +171,10 @@ func (e *entry) at(m *moment) *ast.Term {
 	return ast.ObjectTerm(append(e.fields, [2]*ast.Term{kUnmet, ast.ArrayTerm(unmet...)})...)
 }
 
-// ruleFields are the fields of a rule as the bundle sees it, but for "unmet".
-// Its answer is the whole decision that lets an ordinary request in by this rule,
-// so that the bundle need not put it together each time.
-func ruleFields(e *entry) [][2]*ast.Term {
+// ruleFields are the fields of a rule as the bundle sees it, but for "unmet", and
+// the whole decision that lets an ordinary request in by this rule, so that the
+// bundle need not put it together each time.
+func ruleFields(e *entry) (fields [][2]*ast.Term, answer *ast.Term) {
 	value := func(v any) *ast.Term { return ast.NewTerm(ast.MustInterfaceToValue(v)) }
 	role, id, text := name(e.role), name(e.rule.ID), fmt.Sprintf("rule %s of role %s", e.rule.ID, e.role)
 	terms := [][2]*ast.Term{
@@ -180,7 +184,7 @@ func ruleFields(e *entry) [][2]*ast.Term {
 		{kMFASeconds, value(int(e.rule.MFAWithin / time.Second))},
 		{kSession, value(session(e.rule.Session))},
 	}
-	answer := ast.NewObject(append(slices.Clip(terms),
+	answer = ast.ObjectTerm(append(slices.Clip(terms),
 		[2]*ast.Term{kRule, id},
 		[2]*ast.Term{kAllow, ast.InternedTerm(true)},
 		[2]*ast.Term{kBreakGlass, ast.InternedTerm(false)},
@@ -189,12 +193,28 @@ func ruleFields(e *entry) [][2]*ast.Term {
 	return slices.Clip(append(terms,
 		[2]*ast.Term{kID, id},
 		[2]*ast.Term{kText, name(text)},
-		[2]*ast.Term{kAnswer, ast.NewTerm(answer)},
 		[2]*ast.Term{kLevel, value(e.level)},
 		[2]*ast.Term{kMaxText, value(inWords(e.rule.MaxDuration))},
 		[2]*ast.Term{kMFAText, value(inWords(e.rule.MFAWithin))},
 		[2]*ast.Term{kQuorums, value(quorums(e.rule.Approvals))},
-	)) // clipped: at appends to it for many questions at once
+	)), answer // clipped: at appends to it for many questions at once
+}
+
+// ready are the answers that come with the rules, taken apart.
+func (s *ruleset) ready() (map[ast.Object]Decision, error) {
+	out := map[ast.Object]Decision{}
+	for _, actions := range s.rules {
+		for _, entries := range actions {
+			for _, e := range entries {
+				var d Decision
+				if err := parseDecision(e.answer.Value, &d); err != nil {
+					return nil, fmt.Errorf("role %s: rule %s: %w", e.role, e.rule.ID, err)
+				}
+				out[e.answer.Value.(ast.Object)] = d
+			}
+		}
+	}
+	return out, nil
 }
 
 func needs(ns []Need) []any {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -97,11 +96,9 @@ type Approval struct {
 
 // MarshalJSON writes every field, nil lists as [] and nil maps as {}.
 func (in Input) MarshalJSON() ([]byte, error) {
-	return json.Marshal(plainInput(in.filled()))
+	in = in.filled()
+	return in.appendJSON(nil), nil
 }
-
-// plainInput is Input without MarshalJSON.
-type plainInput Input
 
 // filled returns in without nil lists and maps. What in points to is not changed.
 func (in Input) filled() Input {

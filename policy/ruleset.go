@@ -43,6 +43,7 @@ type entry struct {
 	// field that says which do not.
 	term   *ast.Term
 	fields [][2]*ast.Term
+	answer *ast.Term // see ruleFields
 }
 
 func newRuleset(d Data) (*ruleset, error) {
@@ -89,7 +90,7 @@ func newRuleset(d Data) (*ruleset, error) {
 	slices.SortFunc(entries, before)
 	for i, e := range entries {
 		e.position = i
-		e.fields = ruleFields(e)
+		e.fields, e.answer = ruleFields(e)
 		e.term = ast.ObjectTerm(append(e.fields, [2]*ast.Term{kUnmet, ast.InternedEmptyArray})...)
 		for _, action := range unique(e.rule.Actions) {
 			s.rules[e.role][action] = append(s.rules[e.role][action], e)
