@@ -128,7 +128,7 @@ func (b *Broker) each(fn func(*Live)) {
 // are no longer allowed. All of them are stopped before the first is woken to
 // be taken down, which is work that the others need not wait for.
 func (b *Broker) cut(ctx context.Context, pick func(*Live) bool) {
-	facts := b.facts()
+	facts := b.facts(ctx)
 	var over []*Live
 	b.each(func(l *Live) {
 		if !pick(l) {
@@ -157,18 +157,20 @@ type facts struct {
 	target  reader[access.Target]
 	request reader[access.Request]
 	voters  reader[map[string][]string] // by the request's id; see question.groups
+	roles   func() error                // loads those of now into the policy
 }
 
 // A reader reads the thing of that id.
 type reader[T any] func(ctx context.Context, id string) (T, error)
 
-func (b *Broker) facts() facts {
+func (b *Broker) facts(ctx context.Context) facts {
 	db := b.c.Store
-	return facts{once(db.Grant), once(db.User), once(db.Target), once(db.Request),
-		once(func(ctx context.Context, id string) (map[string][]string, error) {
-			voters, err := db.Voters(ctx, id)
-			return groupsOf(voters), err
-		})}
+	voters := func(ctx context.Context, id string) (map[string][]string, error) {
+		voters, err := db.Voters(ctx, id)
+		return groupsOf(voters), err
+	}
+	return facts{once(db.Grant), once(db.User), once(db.Target), once(db.Request), once(voters),
+		sync.OnceValue(func() error { return b.refresh(ctx) })}
 }
 
 // once remembers what it has read.
@@ -237,7 +239,10 @@ func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Err
 		// cut off because it has aged since.
 		by.MFAAt = by.MFAAt.Add(b.now().Sub(l.Session.OpenedAt))
 	}
-	decision, err := b.decide(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: groups})
+	if err := facts.roles(); err != nil {
+		return nil, err
+	}
+	decision, err := b.decideNow(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: groups})
 	if errors.Is(err, access.ErrUnavailable) {
 		return nil, err
 	}

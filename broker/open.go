@@ -195,7 +195,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 	b.liveMu.Unlock()
 	// A revocation that was committed between the transaction and this line
 	// did not find the session in the map; look once more.
-	why, err := b.recheck(ctx, b.facts(), l)
+	why, err := b.recheck(ctx, b.facts(ctx), l)
 	if why != nil {
 		err = l.finish(why)
 	}
