@@ -46,8 +46,8 @@ func readMemory() memory {
 }
 
 // A collection costs processor time in proportion to what lives: it is worth
-// it when little has happened since before and there is much to give back.
+// it when little has happened since before and there is something to give back.
 func (m memory) idle(before memory) bool {
-	const little = 16 << 20
-	return m.allocated-before.allocated < little && m.heap > m.live+max(little, m.live/2)
+	const little, spare = 16 << 20, 4 << 20
+	return m.allocated-before.allocated < little && m.heap > m.live+max(spare, m.live/4)
 }

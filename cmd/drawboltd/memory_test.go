@@ -15,8 +15,8 @@ func TestIdleMemory(t *testing.T) {
 	}{
 		{"a burst was before", memory{900 * mib, 60 * mib, 300 * mib}, memory{901 * mib, 60 * mib, 300 * mib}, true},
 		{"it goes on", memory{900 * mib, 60 * mib, 300 * mib}, memory{990 * mib, 60 * mib, 300 * mib}, false},
-		{"nothing to give back", memory{900 * mib, 60 * mib, 70 * mib}, memory{901 * mib, 60 * mib, 70 * mib}, false},
-		{"little beside what lives", memory{900 * mib, 600 * mib, 800 * mib}, memory{901 * mib, 600 * mib, 800 * mib}, false},
+		{"nothing to give back", memory{900 * mib, 10 * mib, 13 * mib}, memory{901 * mib, 10 * mib, 13 * mib}, false},
+		{"little beside what lives", memory{900 * mib, 600 * mib, 700 * mib}, memory{901 * mib, 600 * mib, 700 * mib}, false},
 	} {
 		if got := test.now.idle(test.before); got != test.want {
 			t.Errorf("%s: %v", test.name, got)
