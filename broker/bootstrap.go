@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -150,7 +151,7 @@ func (b *Broker) UseBootstrap(ctx context.Context, source netip.Addr, token stri
 		if len(t.HostKeys) > 0 || len(hostKeys) == 0 {
 			return e, nil
 		}
-		t.HostKeys = hostKeys
+		t.HostKeys = slices.Clone(hostKeys)
 		if err := checkTarget(&t); err != nil {
 			return e, err
 		}

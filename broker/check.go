@@ -119,14 +119,21 @@ func accountsToCheck(t *access.Target, only string) ([]string, error) {
 // caller of the check may have it and the target is the one that was to be
 // checked.
 func (b *Broker) CheckCredential(ctx context.Context, p Probe, hop int, account string, key ssh.PublicKey) (*ssh.Certificate, error) {
-	now := b.now()
-	t, err := b.c.Store.Target(ctx, p.Target.ID)
-	if err != nil {
-		return nil, err
+	now, t, at := b.now(), p.Target, p.Target
+	inside := hop >= 0 && hop < len(p.Hops)
+	if inside {
+		at = p.Hops[hop]
 	}
-	if t.Version != p.Target.Version || t.Locked || !now.Before(p.until) {
-		return nil, &access.Error{Kind: access.ErrConflict, Code: "DB-3030", Text: p.Target.Name + " was changed while it was checked, or the check took too long", Next: "drawbolt target check " + p.Target.Name}
+	for _, was := range []access.Target{t, at} {
+		is, err := b.c.Store.Target(ctx, was.ID)
+		if err != nil {
+			return nil, err
+		}
+		if is.Version != was.Version || is.Locked || !now.Before(p.until) {
+			return nil, &access.Error{Kind: access.ErrConflict, Code: "DB-3030", Text: was.Name + " was changed while it was checked, or the check took too long", Next: "drawbolt target check " + t.Name}
+		}
 	}
+	var err error
 	if p.by.User, err = b.c.Store.User(ctx, p.by.User.ID); err != nil {
 		return nil, err
 	}
@@ -138,8 +145,8 @@ func (b *Broker) CheckCredential(ctx context.Context, p Probe, hop int, account 
 		ValidAfter: now, ValidBefore: now.Add(checkTTL),
 	}
 	switch {
-	case hop >= 0 && hop < len(p.Hops):
-		c.Principal, c.Target, c.PermitPortForwarding = p.Hops[hop].HopAccount, p.Hops[hop].Name, true
+	case inside:
+		c.Principal, c.Target, c.PermitPortForwarding = at.HopAccount, at.Name, true
 	case hop != len(p.Hops) || account == "" || !slices.Contains(p.Accounts, account) && account != t.Provisioner:
 		return nil, access.Invalid("a check does not log in as %s", strconv.QuoteToASCII(audit.Clean(account, 64)))
 	}
