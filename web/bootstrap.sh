@@ -183,7 +183,7 @@ learn_reload() {
 
 reload_sshd() {
   "$sshd" -t -f "$config" || return 1
-  sh -c "$reload" </dev/null
+  sh -c "$reload" </dev/null 9<&-
 }
 
 # without_ours is sshd's configuration without our lines.
@@ -294,10 +294,8 @@ END
 }
 
 start_timer() {
-  if [ "$timer" = systemd ]; then
-    systemctl daemon-reload
-    systemctl enable --quiet --now drawbolt-revoked.timer
-  fi
+  [ "$timer" != systemd ] || { systemctl daemon-reload && systemctl enable --quiet --now drawbolt-revoked.timer; } ||
+    fail "drawbolt-revoked.timer cannot be started: until it is, no new list of revoked certificates comes here"
 }
 
 stop_timer() {
@@ -386,6 +384,9 @@ prepare() {
   trap 'exit 143' TERM
   trap '' PIPE
   learn_reload
+  # One at a time. Where there is no flock, that is for whoever runs this.
+  exec 9<"$config"
+  ! command -v flock >/dev/null || flock -n 9 || fail "another run of this script is at work here"
   # An earlier run that was cut off.
   if [ -f "$undo/journal" ]; then
     put_back || fail "what an earlier run has left in $undo cannot be put back"
@@ -422,6 +423,7 @@ $authority_keys
 END
   while read -r account principal; do
     [ -n "$account" ] || continue
+    id "$account" >/dev/null 2>&1 || say "there is no account $account here yet"
     # Other lines of an account stay.
     { grep -vxF "$principal" "$principals_folder/$account" 2>/dev/null || :; echo "$principal"; } >"$draft"
     put "$principals_folder/$account" 644 <"$draft"
