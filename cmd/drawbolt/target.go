@@ -217,9 +217,9 @@ func (c *cli) targetAddCmd() *cobra.Command {
 			}
 			c.done("%s is added", t.Name)
 			if len(t.HostKeys) == 0 {
-				c.say("  no host key is pinned: it must show a certificate of drawbolt's host authority (drawbolt ca show host)")
+				c.say("  no host key is pinned: a bootstrap pins what the target has, or it shows a certificate of drawbolt's host authority (drawbolt ca show host)")
 			}
-			c.say("  it must trust drawbolt's user authority: drawbolt ca show user")
+			c.say("  it must trust drawbolt's user authority: drawbolt target bootstrap %s, and then: drawbolt target check %s", t.Name, t.Name)
 			return nil
 		},
 	}
