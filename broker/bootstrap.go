@@ -121,25 +121,36 @@ func (b *Broker) UseBootstrap(ctx context.Context, source netip.Addr, token stri
 	if err := b.refresh(ctx); err != nil {
 		return Probe{}, b.refused(ctx, e, policyDown(err))
 	}
+	hash := tokenHash(token)
+	known, err := b.c.Store.BootstrapOfToken(ctx, hash)
+	if errors.Is(err, access.ErrNotFound) {
+		err = notABootstrap()
+	}
+	if err != nil {
+		return Probe{}, b.refused(ctx, e, err)
+	}
+	by.User.ID, by.MFAAt = known.UserID, known.MFAAt
 	var name string
-	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
-		row, err := tx.BootstrapOfToken(ctx, tokenHash(token))
-		if errors.Is(err, access.ErrNotFound) {
-			return e, notABootstrap()
-		} else if err != nil {
-			return e, err
-		}
-		by.User.ID, by.MFAAt = row.UserID, row.MFAAt
+	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+		var err error
 		if by, err = current(ctx, tx, by); err != nil {
 			return e, err
 		}
-		e := event(by, "bootstrap.use", row.TargetID)
-		t, err := b.administered(ctx, tx, by, row.TargetID, &e)
+		e := event(by, "bootstrap.use", known.TargetID)
+		// The target comes first, as in BeginBootstrap.
+		t, err := b.administered(ctx, tx, by, known.TargetID, &e)
 		if err != nil {
 			return e, err
 		}
 		if t.Locked {
 			return e, lockedTarget(&t)
+		}
+		row, err := tx.Bootstrap(ctx, t.ID)
+		if err != nil {
+			return e, err
+		}
+		if row.Token != hash {
+			return e, notABootstrap()
 		}
 		if err := row.Use(tx.Now()); err != nil {
 			return e, err
@@ -161,7 +172,7 @@ func (b *Broker) UseBootstrap(ctx context.Context, source netip.Addr, token stri
 	if err != nil {
 		return Probe{}, err
 	}
-	return b.beginProbe(ctx, by, name, "", tokenHash(token))
+	return b.beginProbe(ctx, by, name, "", hash)
 }
 
 // EndBootstrap puts on record what the check of a bootstrap has found, and

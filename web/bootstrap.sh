@@ -332,6 +332,7 @@ ask() {
 prove() {
   (umask 077 && printf '{"token":"%s","host_keys":[%s]}' "$token" "$(host_keys)" >"$folder/.question")
   until=$(($(date +%s) + patience))
+  pause=2
   say "waiting for drawbolt to log in, for at most $patience seconds"
   while :; do
     if ask; then
@@ -350,7 +351,9 @@ prove() {
       [ ! -s "$folder/.answer" ] || sed '1d; s/^/drawbolt: /' "$folder/.answer"
       return 1
     fi
-    sleep 2
+    # An sshd of today shuts out who fails too often.
+    sleep "$pause"
+    [ "$pause" -ge 16 ] || pause=$((pause * 2))
   done
 }
 

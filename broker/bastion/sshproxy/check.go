@@ -25,6 +25,7 @@ const (
 	checkWithin  = 25 * time.Second // all of it
 	stepWithin   = 8 * time.Second  // one step
 	loginsAtOnce = 4                // sshd's MaxStartups refuses more than ten
+	maxRefusals  = 2                // of logins, at an sshd that shuts out who fails
 	maxKRLAge    = 10 * time.Minute // a target fetches its list every minute
 	maxClockSkew = 30 * time.Second // certificates hold from a minute before they are made
 )
@@ -37,7 +38,8 @@ var reportScript string
 // An inquiry is one check, while it goes on.
 type inquiry struct {
 	Machines
-	probe broker.Probe
+	probe   broker.Probe
+	version string // of the one that was looked at last
 
 	mu    sync.Mutex
 	steps []access.CheckStep
@@ -142,6 +144,7 @@ func (q *inquiry) answers(ctx context.Context, at access.Target, dial dialer) bo
 		},
 	})
 	said := heard.text()
+	q.version = said
 	version := access.CheckStep{Step: access.CheckVersion, Target: at.Name, State: access.CheckOK, Detail: said}
 	if shown == nil {
 		version.State, version.Detail = access.CheckFailed, "what answers does not speak SSH as we do: "+err.Error()
@@ -316,10 +319,21 @@ func (q *inquiry) pass(ctx context.Context, hop int, dial dialer, to string) (di
 func (q *inquiry) logins(ctx context.Context, dial dialer) {
 	t := q.probe.Target
 	results := make([]access.CheckStep, len(q.probe.Accounts))
-	places := make(chan struct{}, loginsAtOnce)
+	atOnce, refusals := loginsAtOnce, 0
+	if penalizes(q.version) {
+		atOnce = 1
+	}
+	places := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
 	for i, account := range q.probe.Accounts {
-		places <- struct{}{}
+		places <- struct{}{} // whoever had it has written its result
+		s := access.CheckStep{Step: access.CheckLogin, Target: t.Name, Account: account, State: access.CheckUnknown}
+		if atOnce == 1 && refusals >= maxRefusals {
+			s.Detail = account + " is not tried: its sshd shuts out an address from which logins fail, and that is this server's"
+			results[i] = s
+			<-places
+			continue
+		}
 		all.Go(func() {
 			defer func() { <-places }()
 			ctx, cancel := context.WithTimeout(ctx, stepWithin)
@@ -327,8 +341,10 @@ func (q *inquiry) logins(ctx context.Context, dial dialer) {
 			client, err := q.enter(ctx, len(q.probe.Hops), t, account, dial)
 			if err == nil {
 				client.Close()
+			} else if atOnce == 1 {
+				refusals++
 			}
-			results[i] = loggedIn(access.CheckStep{Step: access.CheckLogin, Target: t.Name, Account: account}, client, err)
+			results[i] = loggedIn(s, client, err)
 		})
 	}
 	all.Wait()
@@ -345,6 +361,19 @@ func (q *inquiry) logins(ctx context.Context, dial dialer) {
 	for _, s := range machine {
 		q.note(s)
 	}
+}
+
+// penalizes reports whether this is an sshd that refuses an address for a while
+// after some failed logins (PerSourcePenalties, since OpenSSH 9.8): sessions of
+// people come from ours as well.
+func penalizes(version string) bool {
+	m := openSSHVersion.FindStringSubmatch(version)
+	if m == nil {
+		return false
+	}
+	major, _ := strconv.Atoi(m[1])
+	minor, _ := strconv.Atoi(m[2])
+	return major > 9 || major == 9 && minor >= 8
 }
 
 func (q *inquiry) authority(trusted bool, logins []access.CheckStep) access.CheckStep {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -136,6 +137,56 @@ func TestCheckHostileTarget(t *testing.T) {
 			}
 			if n := h.certificates(); n != 0 {
 				t.Errorf("%d certificates were made for it", n)
+			}
+		})
+	}
+}
+
+// TestCheckIsNotShutOut: at an sshd that refuses an address after some failed
+// logins, a check stops before that: it is the address of all sessions.
+func TestCheckIsNotShutOut(t *testing.T) {
+	for version, want := range map[string]int{"SSH-2.0-OpenSSH_9.8": maxRefusals, "SSH-2.0-OpenSSH_10.1p1": maxRefusals, "SSH-2.0-OpenSSH_9.2p1": 5, "SSH-2.0-x": 5} {
+		t.Run(version, func(t *testing.T) {
+			h := newHouse(t)
+			signer := newSigner(t)
+			var mu sync.Mutex
+			tried := map[string]bool{}
+			config := &gossh.ServerConfig{ServerVersion: version, PublicKeyCallback: func(c gossh.ConnMetadata, _ gossh.PublicKey) (*gossh.Permissions, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				tried[c.User()] = true
+				return nil, errors.New("no")
+			}}
+			config.AddHostKey(signer)
+			l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
+			var all sync.WaitGroup
+			all.Go(func() {
+				for {
+					nc, err := l.Accept()
+					if err != nil {
+						return
+					}
+					all.Go(func() {
+						defer nc.Close()
+						_, _, _, _ = gossh.NewServerConn(nc, config)
+					})
+				}
+			})
+			defer func() { l.Close(); all.Wait() }()
+			target := h.addTarget("new", l.Addr().String(), signer.PublicKey())
+			for _, name := range []string{"a", "b", "c", "d"} {
+				target.Accounts = append(target.Accounts, access.Account{Name: name, Credential: access.CredentialCertificate})
+			}
+			h.change(func(tx *store.Tx) error { return tx.SaveTarget(context.Background(), &target) })
+			steps := h.checked(t.Context(), "new")
+			failed := 0
+			for _, s := range steps {
+				if s.Step == access.CheckLogin && s.State == access.CheckFailed {
+					failed++
+				}
+			}
+			if len(tried) != want || failed != want || !strings.Contains(states(steps), "authority=failed") {
+				t.Errorf("%d were tried, %d failed, want %d: %s", len(tried), failed, want, states(steps))
 			}
 		})
 	}
