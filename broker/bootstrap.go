@@ -88,7 +88,7 @@ func loginsOf(t *access.Target) ([]Login, error) {
 	}
 	var list []Login
 	seen := map[string]bool{"": true}
-	for _, name := range append(names, t.HopAccount, t.Provisioner) {
+	for _, name := range append(names, t.Provisioner) {
 		if seen[name] {
 			continue
 		}
@@ -98,6 +98,9 @@ func loginsOf(t *access.Target) ([]Login, error) {
 			return nil, access.Invalid("%v", err)
 		}
 		list = append(list, Login{name, principal})
+	}
+	if len(list) == 0 {
+		return nil, &access.Error{Kind: access.ErrInvalid, Code: "DB-1001", Text: t.Name + " has no account in which a login could be proven", Next: "drawbolt target set " + t.Name + " --account NAME"}
 	}
 	return list, nil
 }

@@ -97,14 +97,17 @@ func (b *Broker) knows(ctx context.Context, by access.Caller, t *access.Target) 
 	return b.mayKnow(ctx, by, t, "") || slices.ContainsFunc(t.Accounts, func(a access.Account) bool { return b.mayKnow(ctx, by, t, a.Name) })
 }
 
-// accountsToCheck are those that are always there: one that is made for a grant
-// is not there now.
+// accountsToCheck are those that are always there, with that for the way to
+// others: one that is made for a grant is not there now.
 func accountsToCheck(t *access.Target, only string) ([]string, error) {
 	var list []string
 	for _, a := range t.Accounts {
 		if a.Made == nil && (only == "" || only == a.Name) {
 			list = append(list, a.Name)
 		}
+	}
+	if hop := t.HopAccount; hop != "" && (only == "" || only == hop) && !slices.Contains(list, hop) {
+		list = append(list, hop)
 	}
 	if only != "" && len(list) == 0 {
 		return nil, &access.Error{Kind: access.ErrInvalid, Code: "DB-1001", Text: fmt.Sprintf("%s has no account %s that is always there", t.Name, strconv.QuoteToASCII(audit.Clean(only, 64))), Next: "drawbolt target show " + t.Name}

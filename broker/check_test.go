@@ -130,6 +130,28 @@ func TestCheckIsNoOracle(t *testing.T) {
 	want(t, err, access.ErrDenied)
 }
 
+// The account for the way to others is tried at its own target as well, where it
+// may be the only one; a target without any account is not enrolled.
+func TestCheckOfHop(t *testing.T) {
+	h := newHouse(t, sqliteURL(t))
+	h.addHop("jump01")
+	p, err := h.BeginCheck(t.Context(), h.as("root"), "jump01", "")
+	if ok(t, err); !slices.Equal(p.Accounts, []string{"hop"}) {
+		t.Errorf("tried are %q", p.Accounts)
+	}
+	cert, err := h.CheckCredential(t.Context(), p, 0, "hop", newKey(t))
+	if ok(t, err); !slices.Equal(cert.ValidPrincipals, []string{"hop@jump01"}) || len(cert.Extensions) != 0 {
+		t.Errorf("the certificate is %+v", cert)
+	}
+	b, err := h.BeginBootstrap(t.Context(), h.as("root"), "jump01")
+	if ok(t, err); !slices.Equal(b.Logins, []broker.Login{{Account: "hop", Principal: "hop@jump01"}}) {
+		t.Errorf("logins %+v", b.Logins)
+	}
+	ok(t, h.setTarget("jump01", func(t *access.Target) { t.HopAccount = "" }))
+	_, err = h.BeginBootstrap(t.Context(), h.as("root"), "jump01")
+	want(t, err, access.ErrInvalid)
+}
+
 func TestEndCheck(t *testing.T) {
 	h := newHouse(t, sqliteURL(t))
 	p := h.probe()
@@ -147,7 +169,7 @@ func TestEndCheck(t *testing.T) {
 	}
 }
 
-var loggedIn = []access.CheckStep{{Step: access.CheckLogin, Account: "root", State: access.CheckOK}}
+var loggedIn = []access.CheckStep{{Step: access.CheckAuthority, State: access.CheckOK}}
 
 // bootstrap makes one of db01, and returns its token.
 func (h *house) bootstrap() string {
@@ -176,7 +198,7 @@ func TestBootstrapToken(t *testing.T) {
 		if stale.Target.Name != "db01" {
 			t.Errorf("the token is for %s", stale.Target.Name)
 		}
-		proven, err := h.EndBootstrap(ctx, stale, []access.CheckStep{{Step: access.CheckLogin, State: access.CheckFailed}})
+		proven, err := h.EndBootstrap(ctx, stale, []access.CheckStep{{Step: access.CheckLogin, State: access.CheckFailed}, {Step: access.CheckAuthority, State: access.CheckFailed}})
 		if ok(t, err); proven {
 			t.Error("a failed login is a proof")
 		}

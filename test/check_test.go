@@ -5,6 +5,7 @@ package test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drawbolt/drawbolt/web/api"
 )
@@ -68,4 +69,40 @@ func TestCheckMachine(t *testing.T) {
 	}
 	m.Leave()
 	check("")
+}
+
+// TestBootstrapMachine enrols a machine whose sshd is as strict as sshd is by
+// itself, with everything in its usual place, and with no account but the
+// provisioner. Then an account is made there.
+func TestBootstrapMachine(t *testing.T) {
+	s, m := withMachine(t)
+	admin, alice, bob := s.people["admin"], s.person("alice", "engineers"), s.person("bob", "approvers")
+	m.Do("sed -i '/^TrustedUserCAKeys/d; /^AuthorizedPrincipalsFile/d' " + m.Config + " && rm -r " + m.Principals + " && mkdir -p /etc/cron.d && pkill -HUP -o sshd")
+	eventually(t, 30*time.Second, "sshd trusts nobody any more", func() bool {
+		c, err := admin.CheckTarget(t.Context(), "db01", api.CheckInput{})
+		return err == nil && found(c, "provisioner", "authority") == "provisioner=failed authority=failed"
+	})
+	b, err := admin.BootstrapTarget(t.Context(), "db01")
+	must(t, err)
+	run := "DRAWBOLT_SSHD_CONFIG=" + m.Config + " DRAWBOLT_RELOAD='pkill -HUP -o sshd' DRAWBOLT_TIMER=cron sh -s -- "
+	out := m.Do(run + "<<'LAST LINE'\n" + b.Script + "LAST LINE\n")
+	if !strings.Contains(out, "db01 is enrolled") || strings.Contains(out, "still to be mended") {
+		t.Errorf("%s", out)
+	}
+	c, err := admin.CheckTarget(t.Context(), "db01", api.CheckInput{})
+	if must(t, err); found(c, "authority", "provisioner") != "authority=ok provisioner=ok" {
+		t.Errorf("%+v", c)
+	}
+	r, err := grant(t.Context(), alice, bob, "dba", "db01", 10*time.Minute)
+	must(t, err)
+	if out, err := s.on(alice, "id -un"); err != nil || out != "jit-alice\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	_, err = alice.End(t.Context(), r.ID)
+	must(t, err)
+	s.gone(m, alice)
+	out = m.Do(run + "--uninstall <<'LAST LINE'\n" + b.Script + "LAST LINE\n")
+	if left := m.Do("ls -A /etc/ssh/drawbolt; cat " + m.Config + " | grep -c 'BEGIN drawbolt' || :"); left != "backup\n0\n" {
+		t.Errorf("%s\nleft: %s", out, left)
+	}
 }

@@ -137,7 +137,7 @@ func TestBootstrapOverHTTP(t *testing.T) {
 	if status, body := use(token); status != 200 || body != "not proven\nlogin: root is not let in\n" {
 		t.Errorf("%d %q", status, body)
 	}
-	steps = []access.CheckStep{{Step: "login", Target: "db01", Account: "root", State: access.CheckOK}, steps[0]}
+	steps = []access.CheckStep{steps[0], {Step: "authority", Target: "db01", State: access.CheckOK}}
 	if status, body := use(token); status != 200 || body != "proven\nlogin: root is not let in\n" {
 		t.Errorf("%d %q", status, body)
 	}

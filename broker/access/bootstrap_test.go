@@ -41,9 +41,9 @@ func TestLoggedIn(t *testing.T) {
 	}{
 		{"nothing", nil, false, false},
 		{"a hop let us in", []CheckStep{{Step: CheckWay, State: CheckOK}}, false, false},
-		{"a login is unknown", []CheckStep{{Step: CheckLogin, State: CheckUnknown}}, false, false},
-		{"a login failed", []CheckStep{{Step: CheckLogin, State: CheckFailed}}, true, false},
-		{"one of two", []CheckStep{{Step: CheckLogin, State: CheckFailed}, {Step: CheckLogin, State: CheckOK}}, true, true},
+		{"it is unknown", []CheckStep{{Step: CheckAuthority, State: CheckUnknown}}, false, false},
+		{"nobody was let in", []CheckStep{{Step: CheckLogin, State: CheckFailed}, {Step: CheckAuthority, State: CheckFailed}}, true, false},
+		{"one of two", []CheckStep{{Step: CheckLogin, State: CheckFailed}, {Step: CheckLogin, State: CheckOK}, {Step: CheckAuthority, State: CheckOK}}, true, true},
 	} {
 		if f, l := AnyFailed(c.steps), LoggedIn(c.steps); f != c.failed || l != c.seen {
 			t.Errorf("%s: failed %v, logged in %v", c.name, f, l)

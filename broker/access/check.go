@@ -21,7 +21,7 @@ const (
 	CheckHostKey     = "host-key"    // it shows the key that we know
 	CheckWay         = "way"         // a hop lets us in, for what is behind it
 	CheckLogin       = "login"       // an account lets us in
-	CheckAuthority   = "authority"   // sshd trusts our user authority
+	CheckAuthority   = "authority"   // sshd trusts our user authority: somebody was let in
 	CheckProvisioner = "provisioner" // the provisioner is root, or becomes it, and has its tools
 	CheckClock       = "clock"       // the clock is right
 	CheckRevoked     = "revocations" // sshd has a list of revoked certificates that is fresh
@@ -43,7 +43,8 @@ func AnyFailed(steps []CheckStep) bool {
 	return slices.ContainsFunc(steps, func(s CheckStep) bool { return s.State == CheckFailed })
 }
 
-// LoggedIn reports whether an account of the target let us in.
+// LoggedIn reports whether an account of the target let us in: one that people
+// ask for, or one of the two that nobody does.
 func LoggedIn(steps []CheckStep) bool {
-	return slices.ContainsFunc(steps, func(s CheckStep) bool { return s.Step == CheckLogin && s.State == CheckOK })
+	return slices.ContainsFunc(steps, func(s CheckStep) bool { return s.Step == CheckAuthority && s.State == CheckOK })
 }

@@ -349,7 +349,7 @@ func (q *inquiry) logins(ctx context.Context, dial dialer) {
 	}
 	all.Wait()
 	machine, reported := q.machine(ctx, dial)
-	trusted := reported || access.LoggedIn(results)
+	trusted := reported || slices.ContainsFunc(results, func(s access.CheckStep) bool { return s.State == access.CheckOK })
 	for _, s := range results {
 		if s.State == access.CheckFailed && s.Next == "" && trusted {
 			s.Detail += "; others are, so this account is not there, is locked, is not let in by sshd, or has no such principal"
@@ -382,7 +382,7 @@ func (q *inquiry) authority(trusted bool, logins []access.CheckStep) access.Chec
 	s := access.CheckStep{Step: access.CheckAuthority, Target: t.Name, State: access.CheckOK, Detail: "sshd trusts our user authority " + key}
 	switch {
 	case trusted:
-	case len(logins) == 0:
+	case len(logins) == 0 && t.Provisioner == "":
 		s.State, s.Detail = access.CheckUnknown, "there is no account with which it could be told"
 	default:
 		s.State, s.Next = access.CheckFailed, "drawbolt target bootstrap "+t.Name
