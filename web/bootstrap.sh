@@ -23,7 +23,8 @@ undo=$folder/.undo # what is to be put back when this script does not come to it
 begin='# BEGIN drawbolt'
 end='# END drawbolt'
 changed=
-working=
+alone=   # no other run is at work here
+working= # there may be something to put back
 
 # Words are for people: when nobody hears them, the work goes on.
 say() { printf 'drawbolt: %s\n' "$*" 2>/dev/null || :; }
@@ -40,7 +41,7 @@ ended() {
   trap '' HUP INT TERM
   trap - EXIT
   set +e
-  rm -f "$folder/.answer" "$folder/.question" "$draft"
+  [ -z "$alone" ] || rm -f "$folder/.answer" "$folder/.question" "$draft"
   if [ -n "$working" ] && [ -f "$undo/journal" ]; then
     put_back && say "the old configuration is back" || say "THE OLD CONFIGURATION COULD NOT BE PUT BACK; it is in $undo"
   fi
@@ -92,23 +93,24 @@ drop() {
   fi
 }
 
-# put_back undoes what was changed since the script began, the last first. What
-# sshd reads by itself comes after its configuration: without the list that
-# RevokedKeys names, sshd lets nobody in by key.
+# put_back undoes what was changed since the script began, the last first: the
+# files that were there, then sshd's configuration, and what is to go last. While
+# a configuration counts, everything that it names is there: without the list of
+# RevokedKeys, sshd lets nobody in by key.
 put_back() {
+  sort -k 2,2nr "$undo/journal" >"$undo/order" || return 1
+  put_back_those old || return 1
   put_back_those config || return 1
   reload_sshd || return 1
-  put_back_those others || return 1
+  put_back_those new || return 1
   rm -rf "$undo"
 }
 
 put_back_those() {
-  sort -k 2,2nr "$undo/journal" >"$undo/order" || return 1
   while read -r how count path; do
-    case $path in
-    "$config" | "$dropin") [ "$1" = config ] || continue ;;
-    *) [ "$1" = others ] || continue ;;
-    esac
+    part=$how
+    case $path in "$config" | "$dropin") part=config ;; esac
+    [ "$part" = "$1" ] || continue
     if [ "$how" = old ]; then
       cp -p "$undo/$count" "$path.drawbolt" && mv -f "$path.drawbolt" "$path" || return 1
     else
@@ -331,7 +333,7 @@ ask() {
 # its place: the answer comes over TLS, from the server that is pinned.
 prove() {
   (umask 077 && printf '{"token":"%s","host_keys":[%s]}' "$token" "$(host_keys)" >"$folder/.question")
-  until=$(($(date +%s) + patience))
+  deadline=$(($(date +%s) + patience))
   pause=2
   say "waiting for drawbolt to log in, for at most $patience seconds"
   while :; do
@@ -347,7 +349,7 @@ prove() {
       fi
       case $status in 401 | 403 | 404 | 422) return 1 ;; esac
     fi
-    if [ "$(date +%s)" -ge "$until" ]; then
+    if [ "$(date +%s)" -ge "$deadline" ]; then
       [ ! -s "$folder/.answer" ] || sed '1d; s/^/drawbolt: /' "$folder/.answer"
       return 1
     fi
@@ -390,14 +392,19 @@ prepare() {
   # One at a time. Where there is no flock, that is for whoever runs this.
   exec 9<"$config"
   ! command -v flock >/dev/null || flock -n 9 || fail "another run of this script is at work here"
+  alone=yes
   # An earlier run that was cut off.
   if [ -f "$undo/journal" ]; then
     put_back || fail "what an earlier run has left in $undo cannot be put back"
   fi
   rm -rf "$undo"
-  [ -d /run/sshd ] || mkdir -m 755 /run/sshd # where sshd is begun by a socket, it is not there yet
+  # Where sshd is begun by a socket, this folder is not there yet.
+  "$sshd" -t -f "$config" 2>/dev/null || mkdir -p -m 755 /run/sshd
   "$sshd" -t -f "$config" || fail "sshd does not take its configuration as it is. Nothing was changed"
 }
+
+# lines_of PRINCIPAL FILE are the lines of it, whatever options stand before.
+lines_of() { awk -v principal="$1" '$NF == principal' "$2"; }
 
 set_up() {
   prepare
@@ -420,16 +427,19 @@ END
     remember "$revoked"
     changed=yes
   fi
-  sh "$fetcher" </dev/null || [ -s "$revoked" ] || fail "the list of revoked certificates cannot be fetched from $url"
+  sh "$fetcher" </dev/null || ssh-keygen -Q -l -f "$revoked" >/dev/null 2>&1 || fail "the list of revoked certificates cannot be fetched from $url"
   put "$authorities" 644 <<END
 $authority_keys
 END
   while read -r account principal; do
     [ -n "$account" ] || continue
     id "$account" >/dev/null 2>&1 || say "there is no account $account here yet"
-    # Other lines of an account stay.
-    { grep -vxF "$principal" "$principals_folder/$account" 2>/dev/null || :; echo "$principal"; } >"$draft"
-    put "$principals_folder/$account" 644 <"$draft"
+    # Other lines of an account stay, and so does this one with options before it.
+    file=$principals_folder/$account
+    if [ ! -f "$file" ] || [ "$(lines_of "$principal" "$file" | wc -l)" = 0 ]; then
+      { [ ! -f "$file" ] || cat "$file"; echo "$principal"; } >"$draft"
+      put "$file" 644 <"$draft"
+    fi
   done <<END
 $logins
 END
@@ -478,7 +488,7 @@ take_away() {
   while read -r account principal; do
     file=$principals_folder/$account
     if [ -z "$account" ] || [ ! -f "$file" ]; then continue; fi
-    grep -vxF "$principal" "$file" >"$draft" || :
+    awk -v principal="$principal" '$NF != principal' "$file" >"$draft"
     if [ -s "$draft" ]; then
       put "$file" 644 <"$draft"
     else
