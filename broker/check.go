@@ -136,11 +136,12 @@ func (b *Broker) CheckCredential(ctx context.Context, p Probe, hop int, account 
 			return nil, &access.Error{Kind: access.ErrConflict, Code: "DB-3030", Text: was.Name + " was changed while it was checked, or the check took too long", Next: "drawbolt target check " + t.Name}
 		}
 	}
+	by := p.by
 	var err error
-	if p.by.User, err = b.c.Store.User(ctx, p.by.User.ID); err != nil {
+	if by.User, err = b.c.Store.User(ctx, by.User.ID); err != nil {
 		return nil, err
 	}
-	if _, err := b.decide(ctx, question{action: policy.ActionTargetWrite, by: p.by, target: &t}); err != nil {
+	if _, err := b.decide(ctx, question{action: policy.ActionTargetWrite, by: by, target: &t}); err != nil {
 		return nil, err
 	}
 	c := sshca.Certificate{
@@ -153,7 +154,7 @@ func (b *Broker) CheckCredential(ctx context.Context, p Probe, hop int, account 
 	case hop != len(p.Hops) || account == "" || !slices.Contains(p.Accounts, account) && account != t.Provisioner:
 		return nil, access.Invalid("a check does not log in as %s", strconv.QuoteToASCII(audit.Clean(account, 64)))
 	}
-	return b.authority(sshca.User).Sign(ctx, b.serials(p.by, nil), c)
+	return b.authority(sshca.User).Sign(ctx, b.serials(by, nil), c)
 }
 
 // EndCheck puts on record what a check has found.
