@@ -128,7 +128,7 @@ func bootstrapAnswer(proven bool, steps []access.CheckStep) string {
 		out = "proven\n"
 	}
 	for _, s := range steps {
-		if s.State == access.CheckFailed && s.Step != access.CheckRevoked {
+		if s.State == access.CheckFailed {
 			out += strings.TrimSpace(fmt.Sprintf("%s: %s", s.Step, s.Detail)) + "\n"
 		}
 	}
