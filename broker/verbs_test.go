@@ -167,6 +167,14 @@ var verbs = []struct {
 	{"LockTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.LockTarget(ctx, by, "db01", true, "INC-1")
 	}, false},
+	{"BeginCheck", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.BeginCheck(ctx, by, "db01", "")
+		return err
+	}, true},
+	{"BeginBootstrap", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.BeginBootstrap(ctx, by, "db01")
+		return err
+	}, true},
 	{"MadeAccounts", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.MadeAccounts(ctx, by)
 		return err
@@ -324,6 +332,10 @@ var notVerbs = map[string]string{
 	"BeginCreation":   "for the grant of a session that Open opened, while it holds",
 	"BeginRemoval":    "the server's own, when a grant is over; removing takes nothing that anybody may keep",
 	"StepCredential":  "the server's own, for a step that it has begun, while it holds",
+	"CheckCredential": "for a check that BeginCheck allowed; asks once more",
+	"EndCheck":        "for a check that BeginCheck allowed: what it found",
+	"UseBootstrap":    "for the bearer of a token; asks for who made it",
+	"EndBootstrap":    "for a check that UseBootstrap allowed: what it found",
 	"StepDone":        "the server's own: how a step ended",
 	"StepFailed":      "the server's own: how a step ended",
 	"Found":           "before there is anybody who could be asked about",

@@ -38,11 +38,11 @@ import (
 // told are the stories that must be there: one that is lost, renamed or emptied
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
-	"approve-cli", "approve-web", "ask", "audit-tampered", "break-glass", "burst", "ca-rotate", "codes", "completion", "deny",
+	"approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap-fails", "bootstrap", "break-glass", "burst", "ca-rotate", "codes", "completion", "deny",
 	"disk-full", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "host-key", "hostile-input", "import", "key-offered", "limits",
 	"lock", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy", "recording-tampered",
 	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "run", "schedule-extend",
-	"target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
+	"target-check", "target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
 }
 
 // storiesAtOnce is how many stories run side by side: each waits more than it
@@ -204,8 +204,16 @@ func storyVerbs() map[string]command {
 		// elsewhere:PATH: as the page of another site makes a browser send it.
 		"web": (*story).web,
 		// lab NAME: an OpenSSH server as a target, tier 1. lab NAME rekey:
-		// with another host key from now on.
+		// with another host key from now on. lab NAME away: it ends. lab NAME
+		// bare, lab NAME plain: one that trusts nobody, with and without a
+		// folder of fragments, and a target of which no host key is known; $OWN
+		// is a key of the machine's own administrator.
 		"lab": (*story).lab,
+		// enrol [=N] LAB [NAME=VALUE ...] SCRIPT [ARGS]: runs the script of a
+		// bootstrap at that one.
+		"enrol": func(s *story, ts *testscript.TestScript, args []string) { s.run(ts, "enrol", args) },
+		// fetch [=N] LAB: what the timer of a bootstrap runs.
+		"fetch": func(s *story, ts *testscript.TestScript, args []string) { s.run(ts, "fetch", args) },
 		// sql STATEMENT: on the server's SQLite file.
 		"sql": (*story).sql,
 		// flip FILE OFFSET|middle: flips one bit.
@@ -421,6 +429,17 @@ func (s *story) program(ts *testscript.TestScript, what string, args []string) (
 		return exec.Command(filepath.Join(s.bin, "drawbolt"), args[1:]...), s.environ(args[0])
 	case "ssh", "sftp", "scp":
 		return exec.Command("/usr/bin/"+what, append([]string{"-F", s.sshConfig()}, args...)...), s.environ("")
+	case "enrol":
+		l := s.targets[args[0]]
+		env := append(s.environ(""), "DRAWBOLT_SSHD_CONFIG="+l.dir+"/sshd_config", "DRAWBOLT_FOLDER="+l.dir+"/drawbolt", "DRAWBOLT_WAIT=30",
+			"DRAWBOLT_TIMER=cron", "DRAWBOLT_TIMER_FOLDER="+l.dir+"/cron.d", fmt.Sprint("DRAWBOLT_RELOAD=kill -HUP ", l.pid))
+		n := 1
+		for ; strings.Contains(args[n], "="); n++ {
+			env = append(env, args[n])
+		}
+		return exec.Command("/bin/sh", args[n:]...), env
+	case "fetch":
+		return exec.Command("/bin/sh", s.targets[args[0]].dir+"/drawbolt/fetch-revoked"), s.environ("")
 	}
 	ts.Fatalf("there is no program %q here", what)
 	return nil, nil
@@ -484,13 +503,22 @@ func (s *story) pty(ts *testscript.TestScript, args []string) {
 // A lab is an OpenSSH server of this machine.
 type lab struct {
 	dir, address string
+	pid          int
 	stop         func()
 }
 
 func (s *story) lab(ts *testscript.TestScript, args []string) {
-	name := args[0]
+	name, how := args[0], ""
+	if len(args) > 1 {
+		how = args[1]
+	}
 	l := s.targets[name]
-	rekey := len(args) > 1
+	bare := how == "bare" || how == "plain"
+	if how == "away" {
+		l.stop()
+		return
+	}
+	known := l != nil
 	if l == nil {
 		address, err := storyPort()
 		ts.Check(err)
@@ -514,18 +542,30 @@ func (s *story) lab(ts *testscript.TestScript, args []string) {
 	key := newKeyFile(ts, l.dir+"/host_key")
 	host, port, err := net.SplitHostPort(l.address)
 	ts.Check(err)
-	ts.Check(os.WriteFile(l.dir+"/sshd_config", []byte(strings.Join([]string{
-		"ListenAddress " + host, "Port " + port, "HostKey " + l.dir + "/host_key", "PidFile none", "LogLevel DEBUG",
-		"TrustedUserCAKeys " + l.dir + "/user_ca.pub", "AuthorizedPrincipalsFile " + l.dir + "/principals/%u", "AuthorizedKeysFile none",
+	trusts := []string{"TrustedUserCAKeys " + l.dir + "/user_ca.pub", "AuthorizedPrincipalsFile " + l.dir + "/principals/%u", "AuthorizedKeysFile none"}
+	if bare {
+		own := newKeyFile(ts, filepath.Join(s.work, "own-"+name))
+		ts.Setenv("OWN", filepath.Join(s.work, "own-"+name))
+		ts.Check(os.WriteFile(l.dir+"/authorized_keys", ssh.MarshalAuthorizedKey(own), 0o644))
+		ts.Check(errors.Join(os.MkdirAll(l.dir+"/cron.d", 0o755), os.MkdirAll(l.dir+"/sshd_config.d", 0o755)))
+		trusts = []string{"AuthorizedKeysFile " + l.dir + "/authorized_keys"}
+		if how == "bare" {
+			trusts = append([]string{"Include " + l.dir + "/sshd_config.d/*.conf"}, trusts...)
+		}
+		ts.Setenv("LAB_HOST", host)
+		ts.Setenv("LAB_PORT", port)
+	}
+	ts.Check(os.WriteFile(l.dir+"/sshd_config", []byte(strings.Join(append(trusts,
+		"ListenAddress "+host, "Port "+port, "HostKey "+l.dir+"/host_key", "PidFile none", "LogLevel DEBUG",
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password", "UsePAM no", "StrictModes no",
 		"AcceptEnv *", "PrintMotd no", "PrintLastLog no", "Subsystem sftp internal-sftp", "",
-	}, "\n")), 0o600))
+	), "\n")), 0o600))
 	if os.Getuid() == 0 {
 		ts.Check(os.MkdirAll("/run/sshd", 0o755))
 	}
 	j, err := startJob(exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", l.dir+"/sshd_config", "-E", l.dir+"/log"), s.environ(""), jobFiles{}, false)
 	ts.Check(err)
-	l.stop = j.kill
+	l.stop, l.pid = j.kill, j.cmd.Process.Pid
 	ts.Check(eventuallyErr(10*time.Second, func() error {
 		c, err := net.Dial("tcp", l.address)
 		if err == nil {
@@ -533,9 +573,12 @@ func (s *story) lab(ts *testscript.TestScript, args []string) {
 		}
 		return err
 	}))
-	if !rekey {
-		_, err := s.drawbolt("admin", "target", "add", name, "--address", l.address, "--account", ts.Getenv("ME"), "--label", "tier=1", "--label", "environment=staging",
-			"--host-key", strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+	if !known {
+		add := []string{"target", "add", name, "--address", l.address, "--account", ts.Getenv("ME"), "--label", "tier=1", "--label", "environment=staging"}
+		if !bare {
+			add = append(add, "--host-key", strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+		}
+		_, err := s.drawbolt("admin", add...)
 		ts.Check(err)
 		config, err := s.drawbolt("alice", "ssh-config")
 		ts.Check(err)

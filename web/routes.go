@@ -54,6 +54,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/setup", auth: open, costly: true, summary: "Choose the first password, under a one-time link", api: call((*Server).setup)},
 		{method: get, path: "/v1/authorities", auth: open, summary: "Public keys of the SSH authorities", api: call((*Server).authorities)},
 		{method: get, path: "/v1/krl", auth: open, page: (*Server).krl},
+		{method: post, path: "/v1/bootstrap", auth: open, costly: true, summary: "Have a target checked, with the token of its bootstrap", api: stream((*Server).useBootstrap)},
 		{method: get, path: "/v1/version", auth: open, summary: "Version and clock of the server", api: call((*Server).version)},
 		{method: get, path: "/healthz", auth: open, page: (*Server).healthz},
 		{method: get, path: "/api/openapi.json", auth: open, page: (*Server).openAPIFile},
@@ -79,6 +80,8 @@ func (s *Server) routes() []route {
 		{method: remove, path: "/v1/targets/{name}", auth: login, summary: "Remove a target", api: call((*Server).removeTarget)},
 		{method: post, path: "/v1/targets/{name}/lock", auth: login, summary: "Deny a target to everybody and cut its sessions", api: call((*Server).lockTarget)},
 		{method: post, path: "/v1/targets/{name}/unlock", auth: login, summary: "End a lock", api: call((*Server).unlockTarget)},
+		{method: post, path: "/v1/targets/{name}/check", auth: login, summary: "Try what a session at a target needs", api: call((*Server).checkTarget)},
+		{method: post, path: "/v1/targets/{name}/bootstrap", auth: login, summary: "Make the script that enrols a target", api: call((*Server).bootstrapTarget)},
 
 		// Requests and their grants.
 		{method: post, path: "/v1/requests", auth: login, summary: "Ask for an account on a target", api: call((*Server).request)},

@@ -35,7 +35,7 @@ func TestEveryRouteSaysWhoMayCallIt(t *testing.T) {
 	h := newHouse(t)
 	want := []string{
 		"POST /v1/login", "POST /v1/login/device", "POST /v1/login/device/token", "POST /v1/setup",
-		"GET /v1/authorities", "GET /v1/krl", "GET /v1/version", "GET /healthz", "GET /api/openapi.json",
+		"GET /v1/authorities", "GET /v1/krl", "POST /v1/bootstrap", "GET /v1/version", "GET /healthz", "GET /api/openapi.json",
 		"GET /static/{version}/{file}", "GET /login", "POST /login", "GET /setup", "POST /setup",
 	}
 	var opened []string

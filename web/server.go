@@ -50,6 +50,14 @@ type Config struct {
 	// nil: this server has no such way in.
 	Enter func(ctx context.Context, by access.Caller, target string) (carry func(net.Conn), err error)
 
+	// Check tries what a session at the target of a probe needs. nil: this server
+	// checks no targets.
+	Check func(context.Context, broker.Probe) []access.CheckStep
+	// PinnedTLS is the certificate, in PEM, by which a target knows this server
+	// when it fetches something. Default: one of the authorities that its system
+	// trusts must vouch for it.
+	PinnedTLS []byte
+
 	ExternalURL    string         // https://gw.example.com: what people type, without a path
 	SSHAddress     string         // host:port of the SSH front, as clients reach it
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; default none
@@ -80,6 +88,8 @@ type Server struct {
 	attempts *limiter // of those among them that cost a password hash or a row
 	persons  *limiter // of requests of one user
 	polls    *counter // long polls a user
+	checks   *limiter // of checks of targets, a user or a bootstrap's source
+	checking *counter // checks that go on, a user, and all
 
 	bodyWithin time.Duration // from the headers to the last byte of the body
 }
@@ -92,6 +102,7 @@ const (
 	answerWithin = 30 * time.Second // of an answer that is no stream and no long poll
 	idleWithin   = 2 * time.Minute
 	maxPolls     = 16 // long polls of one user at a time
+	maxChecks    = 8  // checks of targets of one user at a time
 )
 
 // New checks the configuration and builds the routes. It starts nothing.
@@ -129,6 +140,8 @@ func New(c Config) (*Server, error) {
 		attempts: newLimiter(2, 60, c.Now),
 		persons:  newLimiter(50, 300, c.Now),
 		polls:    newCounter(maxPolls),
+		checks:   newLimiter(2, 40, c.Now),
+		checking: newCounter(maxChecks),
 
 		bodyWithin: 20 * time.Second,
 	}

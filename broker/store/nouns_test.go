@@ -165,6 +165,18 @@ func TestFieldsRoundTrip(t *testing.T) {
 		gotProvision, err = db.LoginHolder(ctx, pv2.TargetID, pv2.Login)
 		same("provision of login", gotProvision, *pv2, err)
 
+		bs := fill[access.Bootstrap](f)
+		change(t, db, func(tx *store.Tx) error { return tx.AddBootstrap(ctx, bs) })
+		bs2 := fill[access.Bootstrap](f)
+		bs2.TargetID, bs2.Version = bs.TargetID, bs.Version
+		change(t, db, func(tx *store.Tx) error { return tx.SaveBootstrap(ctx, bs2) })
+		gotBootstrap, err := db.Bootstrap(ctx, bs2.TargetID)
+		same("bootstrap", gotBootstrap, *bs2, err)
+		gotBootstrap, err = db.BootstrapOfToken(ctx, bs2.Token)
+		same("bootstrap of token", gotBootstrap, *bs2, err)
+		_, err = db.BootstrapOfToken(ctx, bs.Token) // another has taken its place
+		want(t, err, access.ErrNotFound)
+
 		gotKey, err := db.PublicKey(ctx, k.Fingerprint)
 		same("key", gotKey, *k, err)
 		keys, err := db.PublicKeys(ctx, u.ID)

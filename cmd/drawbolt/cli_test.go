@@ -239,6 +239,22 @@ func someTargets() api.List[api.Target] {
 const awaitREQ1 = "GET /v1/requests/REQ-1?version=1&wait_seconds=30"
 
 // TestVerbs runs verbs against a server and keeps what a person and a script see.
+// someChecks are one of db01 that passed, and one of web01 that did not.
+func someChecks() []api.TargetCheck {
+	return []api.TargetCheck{
+		{Target: "db01", Passed: true, Steps: []api.CheckStep{
+			{Step: "port", Target: "jump01", State: api.CheckOK, Detail: "10.0.0.1:22 answers"},
+			{Step: "way", Target: "jump01", Account: "hop", State: api.CheckOK, Detail: "hop is let in"},
+			{Step: "login", Target: "db01", Account: "root", State: api.CheckOK, Detail: "root is let in"},
+			{Step: "clock", Target: "db01", State: api.CheckUnknown, Detail: "only a provisioner could tell"},
+		}},
+		{Target: "web01", Steps: []api.CheckStep{
+			{Step: "version", Target: "web01", State: api.CheckOK, Detail: "SSH-2.0-\x1b[2Jevil"},
+			{Step: "host-key", Target: "web01", State: api.CheckFailed, Detail: "it shows another key", Next: "drawbolt target set web01 --host-key 'ssh-ed25519 AAAA'"},
+		}},
+	}
+}
+
 func TestVerbs(t *testing.T) {
 	evil := pending()
 	evil.ID, evil.Reason, evil.Requester = "REQ-9\x1b[2J", "pay\u202eload\n✓ approved\u009b31m", "mal\x07lory"
@@ -330,6 +346,19 @@ func TestVerbs(t *testing.T) {
 			}}},
 		{"target-rm-without-yes", []string{"target", "rm", "db01"}, nil},
 		{"target-rm", []string{"target", "rm", "db01", "--yes"}, map[string]any{"DELETE /v1/targets/db01": struct{}{}}},
+		{"target-check", []string{"target", "check", "db01", "--account", "root"}, map[string]any{"POST /v1/targets/db01/check": func(b []byte) any {
+			if want := `{"account":"root"}`; string(b) != want {
+				t.Errorf("sent %s, want %s", b, want)
+			}
+			return someChecks()[0]
+		}}},
+		{"target-check-many", []string{"target", "check", "w*", "db01"}, map[string]any{"GET /v1/targets": someTargets(),
+			"POST /v1/targets/db01/check": someChecks()[0], "POST /v1/targets/web01/check": someChecks()[1]}},
+		{"target-check-json", []string{"target", "check", "web01", "--json"}, map[string]any{"POST /v1/targets/web01/check": someChecks()[1]}},
+		{"target-check-refused", []string{"target", "check", "db01", "web01"}, map[string]any{"POST /v1/targets/db01/check": no, "POST /v1/targets/web01/check": someChecks()[1]}},
+		{"target-check-none", []string{"target", "check", "x*"}, map[string]any{"GET /v1/targets": someTargets()}},
+		{"target-bootstrap", []string{"target", "bootstrap", "db01"}, map[string]any{
+			"POST /v1/targets/db01/bootstrap": api.Bootstrap{Target: "db01", Script: "#!/bin/sh\ntrue\n", ExpiresAt: noon.Add(time.Hour)}}},
 		{"target-lock", []string{"target", "lock", "db01", "--reason", "moving"}, map[string]any{"POST /v1/targets/db01/lock": someTargets().Items[2]}},
 		{"account-ls-made", []string{"account", "ls"}, map[string]any{"GET /v1/targets": someTargets(), "GET /v1/accounts": someMade()}},
 		{"account-give-up", []string{"account", "give-up", "ACC-1", "--reason", "scrapped"}, map[string]any{"POST /v1/accounts/ACC-1/give-up": api.Empty{}}},

@@ -14,6 +14,7 @@ import (
 func (c *cli) targetCmd() *cobra.Command {
 	return nounCmd("target", "Machines behind the bastion",
 		c.targetLsCmd(), c.targetShowCmd(), c.targetAddCmd(), c.targetSetCmd(), c.targetImportCmd(), c.targetRmCmd(),
+		c.targetBootstrapCmd(), c.targetCheckCmd(),
 		c.lockCmd("target", api.Target{}, true, c.completeTargets, lockTarget), c.lockCmd("target", api.Target{}, false, c.completeTargets, lockTarget))
 }
 
@@ -216,9 +217,9 @@ func (c *cli) targetAddCmd() *cobra.Command {
 			}
 			c.done("%s is added", t.Name)
 			if len(t.HostKeys) == 0 {
-				c.say("  no host key is pinned: it must show a certificate of drawbolt's host authority (drawbolt ca show host)")
+				c.say("  no host key is pinned: a bootstrap pins what the target has, or it shows a certificate of drawbolt's host authority (drawbolt ca show host)")
 			}
-			c.say("  it must trust drawbolt's user authority: drawbolt ca show user")
+			c.say("  it must trust drawbolt's user authority: drawbolt target bootstrap %s, and then: drawbolt target check %s", t.Name, t.Name)
 			return nil
 		},
 	}

@@ -212,15 +212,16 @@ func (a *App) openFronts() error {
 	if err != nil {
 		return err
 	}
-	if a.web, err = web.New(web.Config{
-		Broker: a.broker, Logins: a.logins, Local: a.local,
-		OpenCast: a.openCast, OpenSealed: a.openSealed, Enter: a.ssh.Enter,
-		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
-		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
-	}); err != nil {
+	if a.tls, err = serverTLS(a.config); err != nil {
 		return err
 	}
-	a.tls, err = serverTLS(a.config)
+	a.web, err = web.New(web.Config{
+		Broker: a.broker, Logins: a.logins, Local: a.local,
+		OpenCast: a.openCast, OpenSealed: a.openSealed, Enter: a.ssh.Enter,
+		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls),
+		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
+		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
+	})
 	return err
 }
 

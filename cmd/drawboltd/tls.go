@@ -84,6 +84,27 @@ func selfSigned(certificate, key, host string, now time.Time) error {
 	return replaceFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
+// pinnedTLS is the certificate by which a target is to know the server: nothing
+// when the authorities that systems trust vouch for it, else the last of the
+// chain, which is the server's own when it is alone.
+func pinnedTLS(c *tls.Config) []byte {
+	chain := c.Certificates[0].Certificate
+	leaf, err := x509.ParseCertificate(chain[0])
+	if err != nil {
+		return nil
+	}
+	others := x509.NewCertPool()
+	for _, der := range chain[1:] {
+		if cert, err := x509.ParseCertificate(der); err == nil {
+			others.AddCert(cert)
+		}
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Intermediates: others}); err == nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain[len(chain)-1]})
+}
+
 // certificateEnd is when the server's certificate ends.
 func certificateEnd(c *tls.Config) time.Time {
 	leaf, err := x509.ParseCertificate(c.Certificates[0].Certificate[0])

@@ -25,10 +25,11 @@ type Machine struct {
 	*server
 	Addr    string // 127.0.0.1:port
 	HostKey ssh.PublicKey
-	// Principals is the folder that sshd reads them from.
-	Principals string
-	t          testing.TB
-	init       string // the process that is 1 there
+	// Principals is the folder that sshd reads them from, and Config is its
+	// configuration.
+	Principals, Config string
+	t                  testing.TB
+	init               string // the process that is 1 there
 }
 
 // boot sets the namespace up and keeps sshd running in it. $1 is our directory,
@@ -81,7 +82,7 @@ func NewMachine(t testing.TB, etcSize string, userCA []ssh.PublicKey, principals
 }
 
 func runMachine(dir, etcSize string, userCA []ssh.PublicKey, principals []string) (*Machine, error) {
-	m := &Machine{Principals: "/etc/ssh/principals"}
+	m := &Machine{Principals: "/etc/ssh/principals", Config: filepath.Join(dir, "sshd_config")}
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err

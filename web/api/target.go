@@ -148,3 +148,57 @@ func (c *Client) LockTarget(ctx context.Context, name, reason string) (Target, e
 func (c *Client) UnlockTarget(ctx context.Context, name, reason string) (Target, error) {
 	return call[Target](ctx, c, http.MethodPost, path("targets", name, "unlock"), nil, Reason{reason})
 }
+
+// The states of a step of a check.
+const (
+	CheckOK      = "ok"
+	CheckFailed  = "failed"
+	CheckUnknown = "unknown" // it could not be looked at
+)
+
+// A TargetCheck is what a check of a target has found.
+type TargetCheck struct {
+	Target string      `json:"target"`
+	Passed bool        `json:"passed"` // nothing failed
+	Steps  []CheckStep `json:"steps"`
+}
+
+// A CheckStep is one thing that was looked at.
+type CheckStep struct {
+	Step    string `json:"step"`   // name, port, version, host-key, way, login, authority, provisioner, clock, revocations
+	Target  string `json:"target"` // or the hop on the way to it
+	Account string `json:"account,omitempty"`
+	State   string `json:"state"`
+	Detail  string `json:"detail"`
+	Next    string `json:"next,omitempty"` // what to type
+}
+
+// A CheckInput says what is checked.
+type CheckInput struct {
+	Account string `json:"account,omitempty"` // "": all
+}
+
+// CheckTarget has the server try what a session at the target needs.
+func (c *Client) CheckTarget(ctx context.Context, name string, in CheckInput) (TargetCheck, error) {
+	return call[TargetCheck](ctx, c, http.MethodPost, path("targets", name, "check"), nil, in)
+}
+
+// A Bootstrap is a shell script that makes a target trust the server. It bears a
+// token that is worth something until ExpiresAt, or until it has been used.
+type Bootstrap struct {
+	Target    string    `json:"target"`
+	Script    string    `json:"script"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// BootstrapTarget makes the script of a target. The one before is worth nothing
+// any more.
+func (c *Client) BootstrapTarget(ctx context.Context, name string) (Bootstrap, error) {
+	return call[Bootstrap](ctx, c, http.MethodPost, path("targets", name, "bootstrap"), nil, nil)
+}
+
+// A BootstrapUse is what the script of a target sends.
+type BootstrapUse struct {
+	Token    string   `json:"token"`
+	HostKeys []string `json:"host_keys"`
+}
