@@ -71,6 +71,13 @@ func AuthorizeAny(rules access.SessionRules, d access.Direction, folder string) 
 	return authorizeBlind(rules, d, path.Join(folder, "\x01"))
 }
 
+// AuthorizeBelow says whether anything below a folder may be changed, by rules
+// with or without a limit: for a program that removes what it does not name.
+func AuthorizeBelow(rules access.SessionRules, d access.Direction, folder string) error {
+	_, err := AuthorizeFile(rules, d, path.Join(folder, somewhere))
+	return err
+}
+
 func authorizeBlind(rules access.SessionRules, d access.Direction, file string) error {
 	rule, err := AuthorizeFile(rules, d, file)
 	if err == nil && (rule.Keep || rule.MaxBytes != math.MaxInt64) {

@@ -450,8 +450,9 @@ func TestFileKept(t *testing.T) {
 	}
 }
 
-// rsync and git have an event each, with their paths and bytes. They are let in
-// only where a rule holds for everything below, without a limit.
+// git, and rsync with what cannot be read file by file, have an event each, with
+// their paths and bytes. They are let in only where a rule holds for everything
+// below, without a limit.
 func TestRsyncAndGit(t *testing.T) {
 	x := newShare(t, "upload BOTH/**", "download BOTH/**", "upload UP/** max 1MiB", "download DOWN/*")
 	src := filepath.Join(x.local, "src")
@@ -469,18 +470,19 @@ func TestRsyncAndGit(t *testing.T) {
 		args []string
 		ok   bool
 	}{
-		{[]string{"rsync", "-a", src + "/", there(t, x.both+"/copy")}, true},
-		{[]string{"rsync", "-az", "--delete", there(t, x.both+"/copy/"), x.local + "/back"}, true},
-		{[]string{"rsync", src + "/folder/1", there(t, x.both)}, true},
-		{[]string{"rsync", there(t, x.down+"/one"), x.local + "/one"}, true},
+		{[]string{"rsync", "-aX", src + "/", there(t, x.both+"/copy")}, true},
+		{[]string{"rsync", "-aXz", "--delete", there(t, x.both+"/copy/"), x.local + "/back"}, true},
+		{[]string{"rsync", "-b", src + "/folder/1", there(t, x.both)}, true},
+		{[]string{"rsync", "-A", there(t, x.down+"/one"), x.local + "/one"}, true},
 		{[]string{"git", "clone", "-q", there(t, repository), work}, true},
 		{append([]string{"git"}, commit...), true},
 		{[]string{"git", "-C", work, "push", "-q", "origin", "HEAD"}, true},
 
-		{[]string{"rsync", "-a", src + "/", there(t, x.out+"/copy")}, false},
-		{[]string{"rsync", "-a", src + "/", there(t, x.both+"/../out/copy")}, false},
-		{[]string{"rsync", "-a", src + "/", there(t, x.up+"/copy")}, false}, // a limit
-		{[]string{"rsync", "-a", there(t, x.down+"/"), x.local + "/back"}, false},
+		{[]string{"rsync", "-aX", src + "/", there(t, x.out+"/copy")}, false},
+		{[]string{"rsync", "-aX", src + "/", there(t, x.both+"/../out/copy")}, false},
+		{[]string{"rsync", "-aX", src + "/", there(t, x.up+"/copy")}, false}, // a limit
+		{[]string{"rsync", "-aX", there(t, x.down+"/"), x.local + "/back"}, false},
+		{[]string{"rsync", "-a", "--append", src + "/", there(t, x.up+"/copy")}, false},
 		{[]string{"rsync", "-a", "--backup-dir=" + x.out, src + "/", there(t, x.both+"/copy")}, false},
 		{[]string{"rsync", "-aL", there(t, x.both+"/copy/"), x.local + "/back"}, false},
 		{[]string{"rsync", "-s", "-a", src + "/", there(t, x.both+"/copy")}, false},

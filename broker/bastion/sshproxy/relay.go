@@ -68,7 +68,7 @@ func (c *channel) relay(s *bastion.Session, b *back) (*int, error) {
 	outputs.Wait()
 	exit := <-b.exit
 	if b.carried != nil {
-		b.carried.ended(exit)
+		b.carried.ended(s, exit)
 	}
 	if !stop() {
 		<-cut
