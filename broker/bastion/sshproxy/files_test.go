@@ -422,15 +422,16 @@ func TestFileKept(t *testing.T) {
 	for name, cmd := range map[string]*exec.Cmd{
 		"scp up": x.tool("scp", from, there(t, x.up+"/scp")), "scp down": x.tool("scp", there(t, x.down+"/file"), x.local+"/got"),
 		"scp -O up": x.tool("scp", "-O", from, there(t, x.up+"/scpO")), "scp -O down": x.tool("scp", "-O", there(t, x.down+"/file"), x.local+"/gotO"),
+		"rsync up": x.over("rsync", from, there(t, x.up+"/rsync")), "rsync down": x.over("rsync", "-z", there(t, x.down+"/file"), x.local+"/gotR"),
 	} {
 		if _, errs, code := play(t, cmd); code != 0 {
 			t.Fatalf("%s: exit %d, %s", name, code, errs)
 		}
 	}
-	list := x.closed(4)
+	list := x.closed(6)
 	for _, s := range list {
 		events := x.events(s)
-		e := events[len(events)-1]
+		e := events[slices.IndexFunc(events, func(e cast.FileEvent) bool { return e.What == "close" })]
 		f := must(x.sealed.Open(context.Background(), e.Kept))(t)
 		sealed := must(io.ReadAll(io.NewSectionReader(f, 0, f.Size())))(t)
 		f.Close()

@@ -2,7 +2,6 @@ package sshproxy
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -397,6 +396,7 @@ func (p *rsync) decide(entries []*rsyncwire.Entry) error {
 
 var (
 	errHard   = &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Text: "it is a hard link of a file that the role allows to download and one that it does not", Rule: "session.files"}
+	errFolder = &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Text: "the role does not allow to change this folder, which -r alone leaves as it is", Rule: "session.files"}
 	errDevice = &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Text: "a device is made only by a role that may upload every file", Rule: "session.files"}
 )
 
@@ -409,13 +409,17 @@ func (p *rsync) makes(e *rsyncwire.Entry, file string) error {
 		if err == nil {
 			return nil
 		}
-		// A folder needs a rule of its own only where it takes the place of
-		// something else: what is in it is asked about file by file.
-		if _, below := bastion.AuthorizeFile(rules, access.Upload, path.Join(file, "\x01")); below != nil {
+		// A folder needs a rule of its own only where it is made or changed and
+		// nothing in it is allowed: what is in it is asked about file by file.
+		there, other, unknown := p.look(file)
+		_, below := bastion.AuthorizeFile(rules, access.Upload, path.Join(file, "\x01"))
+		switch {
+		case unknown != nil:
+			return unknown
+		case other, below != nil && !there:
 			return err
-		}
-		if other, unknown := p.isOther(file); other || unknown != nil {
-			return cmp.Or(unknown, err)
+		case below != nil && o.attributes:
+			return errFolder
 		}
 		return nil
 	case e.IsLink() && o.Links:
@@ -437,16 +441,16 @@ func (p *rsync) makes(e *rsyncwire.Entry, file string) error {
 	}
 }
 
-// isOther reports whether something is at a path that is no folder.
-func (p *rsync) isOther(file string) (bool, error) {
+// look reports whether there is a folder at a path, or something other.
+func (p *rsync) look(file string) (folder, other bool, err error) {
 	if p.a.where == nil {
-		return false, nil
+		return false, false, nil
 	}
 	reply, err := p.a.where.attrs(sftpwire.LStat, file)
 	if isMissing(err) {
-		return false, nil
+		return false, false, nil
 	}
-	return !reply.IsDir(), p.lost(err)
+	return reply.IsDir(), !reply.IsDir(), p.lost(err)
 }
 
 // sent takes a file that comes.

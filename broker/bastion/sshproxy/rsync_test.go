@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
 // rsync runs rsync(1) and wants it to end with a status.
@@ -98,5 +100,144 @@ func TestRsyncCarries(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What the rules do not allow does not pass, and one line says which file it was.
+// A file that is too large, or may not be downloaded, is left out; the others go on.
+func TestRsyncRefused(t *testing.T) {
+	x := newShare(t, "upload UP/**", "upload BOTH/*.txt max 10", "download DOWN/**", "download BOTH/*.txt max 10")
+	from := write(t, filepath.Join(x.local, "from"), "evil")
+	secret := write(t, filepath.Join(x.out, "secret"), "secret")
+	same := write(t, filepath.Join(x.local, "same"), "secret")
+	info := must(os.Stat(secret))(t)
+	check(t, os.Chtimes(same, info.ModTime(), info.ModTime()))
+	tree, texts, links := filepath.Join(x.local, "tree"), filepath.Join(x.local, "texts"), filepath.Join(x.local, "links")
+	write(t, filepath.Join(tree, "link", "new"), "evil")
+	write(t, filepath.Join(tree, "fine"), "fine")
+	write(t, filepath.Join(texts, "new.txt"), "more than ten")
+	write(t, filepath.Join(texts, "fine.txt"), "fine")
+	check(t, os.Mkdir(links, 0o700))
+	check(t, os.Symlink("../out/secret", filepath.Join(links, "new")))
+	check(t, os.MkdirAll(filepath.Join(x.up, "tree"), 0o700))
+	check(t, os.Symlink(x.out, filepath.Join(x.up, "tree", "link")))
+	write(t, filepath.Join(x.both, "big.txt"), "more than ten")
+	write(t, filepath.Join(x.both, "small.txt"), "small")
+	write(t, filepath.Join(x.both, "other"), "other")
+	write(t, filepath.Join(x.up, "precious"), "precious")
+	for name, c := range map[string]struct {
+		code int // 0: any but success
+		args []string
+		said string
+	}{
+		"upload elsewhere":             {0, []string{from, there(t, x.out+"/new")}, x.out + "/new: the role does not allow to upload"},
+		"upload by ..":                 {0, []string{from, there(t, x.up+"/../out/new")}, x.out + "/new: the role does not allow to upload"},
+		"upload through a link":        {0, []string{from, there(t, x.up+"/tree/link/new")}, x.out + "/new: the role does not allow to upload"},
+		"upload a tree with one":       {0, []string{"-r", tree, there(t, x.up)}, x.out + "/new: the role does not allow to upload"},
+		"upload a name with folders":   {0, []string{"-R", x.local + "/./tree/link/new", there(t, x.up)}, "does not allow to upload"},
+		"upload another kind":          {0, []string{from, there(t, x.both+"/new")}, x.both + "/new: the role does not allow to upload"},
+		"upload a link that leads out": {0, []string{"-a", links + "/", there(t, x.up+"/")}, x.up + "/new: the role does not allow to upload"},
+		"upload too much":              {23, []string{"-r", texts + "/", there(t, x.both+"/")}, x.both + "/new.txt: the role does not allow files of this size"},
+		"upload too much, compressed":  {23, []string{"-rz", texts + "/", there(t, x.both+"/")}, x.both + "/new.txt: the role does not allow files of this size"},
+		"upload too much, perhaps":     {23, []string{"-rn", texts + "/", there(t, x.both+"/")}, x.both + "/new.txt: the role does not allow files of this size"},
+		"change a folder":              {0, []string{"-a", texts + "/", there(t, x.both+"/")}, x.both + ": the role does not allow to change this folder"},
+		"remove what is not allowed":   {0, []string{"-r", "--delete", texts + "/", there(t, x.both+"/")}, "does not allow to upload"},
+		"remove by force":              {0, []string{"-r", "--force", texts + "/", there(t, x.both+"/")}, "does not allow to upload"},
+		"download elsewhere":           {23, []string{there(t, secret), x.local + "/got"}, secret + ": the role does not allow to download"},
+		"download with the path":       {23, []string{"-R", there(t, secret), x.local + "/got"}, secret + ": the role does not allow to download"},
+		"download through a link":      {23, []string{there(t, x.up+"/tree/link/secret"), x.local + "/got"}, secret + ": the role does not allow to download"},
+		"download too much":            {23, []string{"-r", there(t, x.both+"/"), x.local + "/got"}, x.both + "/big.txt: the role does not allow files of this size"},
+		"guess by a checksum":          {23, []string{"-c", there(t, secret), same}, secret + ": the role does not allow to download"},
+		"filters from a file":          {0, []string{"-r", "--filter=: secret", there(t, x.out+"/"), x.local + "/got"}, "may read files of the target"},
+		"append":                       {0, []string{"--append", same, there(t, x.both+"/big.txt")}, "the option --append of rsync is carried only where"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer os.RemoveAll(filepath.Join(x.local, "got"))
+			_, errs, code := play(t, x.over("rsync", c.args...))
+			if code == 0 || c.code != 0 && code != c.code || !strings.Contains(errs, c.said) {
+				t.Errorf("exit %d: %s", code, errs)
+			}
+			for _, name := range []string{filepath.Join(x.out, "new"), filepath.Join(x.both, "new"), filepath.Join(x.both, "new.txt"), filepath.Join(x.up, "new"), filepath.Join(x.local, "got", "big.txt"), filepath.Join(x.local, "got", "other"), filepath.Join(x.local, "got", "secret")} {
+				absent(t, name)
+			}
+			if contents(t, secret) != "secret" || contents(t, filepath.Join(x.up, "precious")) != "precious" || contents(t, filepath.Join(x.both, "other")) != "other" || contents(t, filepath.Join(x.both, "big.txt")) != "more than ten" {
+				t.Error("something was changed")
+			}
+			switch name {
+			case "upload too much", "upload too much, compressed":
+				if contents(t, filepath.Join(x.both, "fine.txt")) != "fine" {
+					t.Error("the rest was not carried")
+				}
+				check(t, os.Remove(filepath.Join(x.both, "fine.txt")))
+			case "download too much":
+				if contents(t, filepath.Join(x.local, "got", "small.txt")) != "small" {
+					t.Error("the rest was not carried")
+				}
+			}
+			x.closed(len(x.sessions()))
+			why := c.said[strings.LastIndex(c.said, ": ")+1:]
+			if e := x.carried(); len(e) == 0 || !slices.ContainsFunc(e, func(e audit.Event) bool {
+				return e.Outcome == audit.Refused && e.Details["protocol"] == "rsync" && strings.Contains(e.Reason, strings.TrimSpace(why))
+			}) {
+				t.Errorf("no refusal in the audit log: %+v", e)
+			}
+		})
+	}
+}
+
+// What rsync removes, makes and changes at the target besides files is on record,
+// and how it ended; with -n nothing happens and nothing is.
+func TestRsyncChanges(t *testing.T) {
+	x := newShare(t, "upload UP/** max 1MiB", "download UP/** max 1MiB")
+	src := filepath.Join(x.local, "src")
+	write(t, filepath.Join(src, "folder", "file"), "content")
+	check(t, os.Symlink("folder/file", filepath.Join(src, "link")))
+	write(t, filepath.Join(x.up, "old", "file"), "old")
+	events := func() (list []string) {
+		for _, e := range x.events(x.closed(len(x.sessions()))[0]) {
+			if e.Result != "" {
+				list = append(list, fmt.Sprintf("%s %s %s", e.What, strings.TrimPrefix(e.Path, x.up), e.Result))
+			}
+		}
+		slices.Sort(list)
+		return list
+	}
+	x.rsync(0, "-an", "--delete", src+"/", there(t, x.up+"/"))
+	if got := events(); !slices.Equal(got, []string{"delete /old ok", "delete /old/file ok", "rsync upload  ok"}) && !slices.Equal(got, []string{"rsync upload  ok"}) {
+		t.Errorf("with -n: %q", got)
+	}
+	if contents(t, filepath.Join(x.up, "old", "file")) != "old" {
+		t.Error("it was removed with -n")
+	}
+	x.rsync(0, "-a", "--delete", src+"/", there(t, x.up+"/"))
+	want := []string{"close /folder/file ok", "delete /old ok", "delete /old/file ok", "mkdir /folder ok", "rsync upload  ok", "symlink /link ok"}
+	got := slices.DeleteFunc(events(), func(s string) bool { return strings.HasPrefix(s, "setstat") })
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	absent(t, filepath.Join(x.up, "old"))
+	x.rsync(23, "-a", there(t, x.up+"/nothing"), x.local+"/got")
+	if got := events(); !slices.Equal(got, []string{"rsync download /nothing failed"}) {
+		t.Errorf("of what is not there: %q", got)
+	}
+}
+
+// A changed file passes whole, also where both sides have most of it; its hash is
+// of the file.
+func TestRsyncWhole(t *testing.T) {
+	x := newShare(t)
+	from := write(t, filepath.Join(x.local, "file"), large())
+	up, down := there(t, x.both+"/file"), filepath.Join(x.local, "got")
+	for _, content := range []string{large(), large() + "end", "begin" + large()} {
+		write(t, from, content)
+		for _, step := range []struct{ direction, from, to string }{{"upload", from, up}, {"download", up, down}} {
+			x.rsync(0, "-I", "--no-whole-file", step.from, step.to)
+			if got, want := x.last(), fmt.Sprintf("%s %s/file %d %s ok", step.direction, x.both, len(content), sum(content)); !slices.Equal(got, []string{want}) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		if contents(t, down) != content {
+			t.Error("the content is another")
+		}
 	}
 }

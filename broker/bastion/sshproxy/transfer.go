@@ -26,8 +26,10 @@ type rsyncCommand struct {
 	filters  bool // the list is preceded by rules about what is left alone
 	removes  bool // what is not in the list is removed
 	deflated bool
-	base     string // of a download: the folder in which the list begins
-	unread   string // why the files cannot be looked at one by one; empty: they can
+	// attributes says that those of folders that are there are changed.
+	attributes bool
+	base       string // of a download: the folder in which the list begins
+	unread     string // why the files cannot be looked at one by one; empty: they can
 }
 
 // parseTransfer recognises the commands with which stock clients of scp, rsync
@@ -138,7 +140,6 @@ var (
 // the paths.
 func parseRsync(args []string) (transfer, bool) {
 	t := transfer{program: "rsync", direction: access.Upload}
-	relative := false
 	for i, arg := range args {
 		switch name, value, valued := strings.Cut(arg, "="); {
 		case arg == ".":
@@ -147,7 +148,7 @@ func parseRsync(args []string) (transfer, bool) {
 				return t, false
 			}
 			if t.direction == access.Download {
-				t.rsync.begins(paths, relative)
+				t.rsync.begins(paths)
 			}
 			return t, true
 		case arg == "--sender" && i == 0:
@@ -164,7 +165,6 @@ func parseRsync(args []string) (transfer, bool) {
 				return t, false
 			}
 			t.tree = t.tree || strings.ContainsAny(letters, "rd")
-			relative = relative || strings.Contains(letters, "R")
 			for _, letter := range letters {
 				t.rsync.letter(letter)
 			}
@@ -178,10 +178,14 @@ func parseRsync(args []string) (transfer, bool) {
 // letter notes what an option of one letter means for what is sent.
 func (r *rsyncCommand) letter(letter rune) {
 	switch letter {
+	case 'R':
+		r.Relative = true
 	case 'o':
-		r.Owners = true
+		r.Owners, r.attributes = true, true
 	case 'g':
-		r.Groups = true
+		r.Groups, r.attributes = true, true
+	case 'p', 't':
+		r.attributes = true
 	case 'D':
 		r.Devices = true
 	case 'l':
@@ -222,13 +226,13 @@ func (r *rsyncCommand) option(name, value string) {
 }
 
 // begins notes in which folder the list of a download begins.
-func (r *rsyncCommand) begins(paths []string, relative bool) {
+func (r *rsyncCommand) begins(paths []string) {
 	for i, name := range paths {
-		base := listBase(name, relative)
+		base := listBase(name, r.Relative)
 		if i > 0 && base != r.base {
 			r.unread = "a list that begins in several folders"
 		}
-		if relative && slices.Contains(strings.Split(name, "/"), "..") {
+		if r.Relative && slices.Contains(strings.Split(name, "/"), "..") {
 			r.unread = "-R with .."
 		}
 		r.base = base

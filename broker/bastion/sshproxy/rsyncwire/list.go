@@ -9,6 +9,7 @@ import (
 // Options are those of the two programs that change what their lists hold.
 type Options struct {
 	Owners, Groups, Devices, Links, HardLinks, Checksums, NumericIDs bool
+	Relative                                                         bool // names may begin with a slash, which counts for nothing
 }
 
 // The bits that stand before an entry. Some have another meaning for folders, or
@@ -78,6 +79,7 @@ type List struct {
 	count    int
 	names    int
 	checksum bool // the last entry ended with one
+	rooted   bool // its name began with a slash
 }
 
 // NewList returns a List that reads r.
@@ -207,10 +209,16 @@ func (l *List) name(flags int) (string, error) {
 		return "", bad("names of more than %d bytes", MaxNames)
 	}
 	l.last = l.last[:same] + rest
-	if name := l.last; name == "" || name[0] == '/' || path.Clean(name) != name || name == ".." || strings.HasPrefix(name, "../") {
+	name, rooted := strings.CutPrefix(l.last, "/")
+	if name == "" || name[0] == '/' || path.Clean(name) != name || name == ".." || strings.HasPrefix(name, "../") || rooted && !l.o.Relative {
 		return "", bad("the name %q leads elsewhere", clip(l.last))
 	}
-	return l.last, nil
+	// The order of a list is that of the names as they are sent.
+	if l.count > 1 && rooted != l.rooted {
+		return "", bad("some names begin with a slash and some do not")
+	}
+	l.rooted = rooted
+	return name, nil
 }
 
 // clip shortens what is shown of a name.
