@@ -2,6 +2,7 @@ package sshproxy
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -238,6 +239,44 @@ func TestRsyncWhole(t *testing.T) {
 		}
 		if contents(t, down) != content {
 			t.Error("the content is another")
+		}
+	}
+}
+
+// Both sides number the files in an order of their own making, which is the one
+// that is taken here: each hash is that of the file of its name.
+func TestRsyncOrder(t *testing.T) {
+	x := newShare(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	src := filepath.Join(x.local, "src")
+	pieces := []string{"a", "b", "-", ".", "!", "0", "~", " ", "é", "A", "\xff", "\x01", "ab", "a.", "a-"}
+	folders := []string{src}
+	check(t, os.Mkdir(src, 0o700))
+	files := map[string]string{}
+	for i := range 400 {
+		name := pieces[random.IntN(len(pieces))] + pieces[random.IntN(len(pieces))]
+		at := filepath.Join(folders[random.IntN(len(folders))], name)
+		if _, err := os.Lstat(at); err == nil || name == ".." {
+			continue
+		}
+		if random.IntN(3) == 0 {
+			check(t, os.Mkdir(at, 0o700))
+			folders = append(folders, at)
+			continue
+		}
+		content := fmt.Sprint(i)
+		write(t, at, content)
+		files[strings.TrimPrefix(at, src)] = content
+	}
+	for _, step := range [][]string{{"upload", src + "/", there(t, x.both+"/")}, {"download", there(t, x.both+"/"), x.local + "/back/"}} {
+		x.rsync(0, "-a", step[1], step[2])
+		var want []string
+		for name, content := range files {
+			want = append(want, fmt.Sprintf("%s %s%s %d %s ok", step[0], x.both, name, len(content), sum(content)))
+		}
+		slices.Sort(want)
+		if got := x.last(); !slices.Equal(got, want) {
+			t.Errorf("%s: %d files are on record, want %d: %q, %q", step[0], len(got), len(want), got, want)
 		}
 	}
 }

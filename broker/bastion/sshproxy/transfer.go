@@ -232,8 +232,8 @@ func (r *rsyncCommand) begins(paths []string) {
 		if i > 0 && base != r.base {
 			r.unread = "a list that begins in several folders"
 		}
-		if r.Relative && slices.Contains(strings.Split(name, "/"), "..") {
-			r.unread = "-R with .."
+		if r.Relative && (slices.Contains(strings.Split(name, "/"), "..") || strings.Count(name, "/./") > 1) {
+			r.unread = "the option -R with such a path"
 		}
 		r.base = base
 	}

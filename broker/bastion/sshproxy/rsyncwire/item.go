@@ -138,8 +138,6 @@ type Content struct {
 	deflated bool
 
 	left int // bytes of the part that is being read
-	some bool
-	over bool
 
 	z    io.ReadCloser
 	src  tokens
