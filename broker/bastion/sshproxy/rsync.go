@@ -207,16 +207,20 @@ func (p *rsync) greet(f *flow, from io.Reader, more int) error {
 
 // message takes what the target says between the data.
 func (p *rsync) message(k rsyncwire.Kind, text []byte) error {
-	if k == rsyncwire.Deleted {
-		name := strings.TrimRight(string(text), "/\x00")
+	switch {
+	case k != rsyncwire.Deleted:
+		if err := p.s.Mark("rsync at the target says: %s", clean(strings.TrimSpace(string(text)))); err != nil {
+			return err
+		}
+	case p.a.direction == access.Download:
+		return fmt.Errorf("%w: something was removed", rsyncwire.ErrStream)
+	case !p.a.rsync.dry:
 		p.paths.Lock()
-		file := path.Join(p.base, name)
+		file := path.Join(p.base, strings.TrimRight(string(text), "/\x00"))
 		p.paths.Unlock()
 		if err := p.s.Answered("delete", file, "", ""); err != nil {
 			return err
 		}
-	} else if err := p.s.Mark("rsync at the target says: %s", clean(strings.TrimSpace(string(text)))); err != nil {
-		return err
 	}
 	return p.down.say(k, text)
 }
