@@ -502,7 +502,7 @@ func TestRsyncAndGit(t *testing.T) {
 	x.closed(len(x.sessions()))
 	done := map[string]int{}
 	for _, e := range x.carried() {
-		if e.Details["result"] == "ok" {
+		if e.Details["result"] == "ok" && e.Details["what"] == "" {
 			done[e.Details["protocol"]+" "+e.Details["direction"]]++
 			if e.Details["bytes"] == "0" || e.Details["partial"] != "true" || !strings.HasPrefix(e.Details["path"], "/") {
 				t.Errorf("got %+v", e)

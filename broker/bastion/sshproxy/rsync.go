@@ -178,7 +178,7 @@ func (p *rsync) output() error {
 // over writes what may still pass of a flow that has ended. A program that ends in
 // the middle says by its exit status what that was.
 func (p *rsync) over(f *flow, err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if isEnd(err) {
 		return f.flush()
 	}
 	if refused, ok := errors.AsType[*access.Error](err); ok {

@@ -205,6 +205,7 @@ type admitted struct {
 	where *where          // nil: the target has no SFTP to ask, and the rules allow every path
 	roots []string        // the true paths
 	files []*bastion.File // of what is not looked into
+	git   *git            // reads which references are meant; nil: it is not git
 }
 
 // isRead reports whether the files are looked at one by one.
@@ -369,6 +370,9 @@ func (a *admitted) ended(s *bastion.Session, e exit) {
 		}
 		f.Close() // an error has ended the session
 	}
+	if a.git != nil {
+		a.git.over(why) // an error has ended the session
+	}
 	if a.program == "rsync" && a.isRead() {
 		for _, root := range a.roots {
 			s.Answered("rsync "+string(a.direction), root, "", why)
@@ -410,6 +414,9 @@ func (c *channel) streams(s *bastion.Session, b *back) (input, output func() err
 	case b.carried != nil && b.carried.isRead():
 		p := newRsync(c, s, b)
 		input, output = p.input, p.output
+	case b.carried != nil && b.carried.program == "git":
+		b.carried.git = newGit(c, s, b)
+		input, output = b.carried.git.input, b.carried.git.output
 	case b.carried != nil && b.carried.direction == access.Upload:
 		to := tally{b.ch, b.carried.files}
 		return func() error { return s.Pump(recorder.Input, to, c.ch) }, func() error { return s.Pump(recorder.Output, c.ch, b.ch) }
