@@ -86,16 +86,20 @@ var room [rsyncwire.HeaderLength]byte
 func (f *flow) keep(p []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(p) == 0 {
-		return nil
+	for len(p) > 0 {
+		if f.framed && len(f.out) == 0 {
+			f.out = append(f.out, room[:]...)
+		}
+		n := min(len(p), enough)
+		f.out = append(f.out, p[:n]...)
+		if p = p[n:]; len(f.out) < enough {
+			continue
+		}
+		if err := f.write(); err != nil {
+			return err
+		}
 	}
-	if f.framed && len(f.out) == 0 {
-		f.out = append(f.out, room[:]...)
-	}
-	if f.out = append(f.out, p...); len(f.out) < enough {
-		return nil
-	}
-	return f.write()
+	return nil
 }
 
 // pass lets pass what was read last.
@@ -208,7 +212,8 @@ func (p *rsync) greet(f *flow, from io.Reader, more int) error {
 // message takes what the target says between the data.
 func (p *rsync) message(k rsyncwire.Kind, text []byte) error {
 	switch {
-	case k != rsyncwire.Deleted:
+	case k == rsyncwire.Alive:
+	case k.IsText():
 		if err := p.s.Mark("rsync at the target says: %s", clean(strings.TrimSpace(string(text)))); err != nil {
 			return err
 		}
@@ -337,6 +342,9 @@ func (p *rsync) names(f *flow) error {
 	if err := list.Tail(); err != nil {
 		return err
 	}
+	if err := links(entries); err != nil {
+		return err
+	}
 	if p.a.direction == access.Upload {
 		if err := p.decide(entries); err != nil {
 			return err
@@ -349,18 +357,15 @@ func (p *rsync) names(f *flow) error {
 	return f.pass()
 }
 
-// decide asks about everything that a list would make at the target.
-func (p *rsync) decide(entries []*rsyncwire.Entry) error {
-	if err := p.settle(entries); err != nil {
-		return err
-	}
+// links refuses a list with a link and something below it, which would come to
+// where the link leads.
+func links(entries []*rsyncwire.Entry) error {
 	links, seen := map[string]bool{}, map[string]bool{}
 	for _, e := range entries {
 		if e.IsLink() {
 			links[e.Name] = true
 		}
 	}
-	linked := map[[2]int64]bool{}
 	for _, e := range entries {
 		if e.IsDir() && links[e.Name] {
 			return fmt.Errorf("%w: %q is a link and a folder", rsyncwire.ErrStream, clean(e.Name))
@@ -373,6 +378,17 @@ func (p *rsync) decide(entries []*rsyncwire.Entry) error {
 				return fmt.Errorf("%w: more than %d folders", rsyncwire.ErrStream, maxFolders)
 			}
 		}
+	}
+	return nil
+}
+
+// decide asks about everything that a list would make at the target.
+func (p *rsync) decide(entries []*rsyncwire.Entry) error {
+	if err := p.settle(entries); err != nil {
+		return err
+	}
+	linked := map[[2]int64]bool{}
+	for _, e := range entries {
 		file, err := p.find(e)
 		if err == nil {
 			err = p.makes(e, file)

@@ -190,6 +190,7 @@ func TestRsyncHostileTarget(t *testing.T) {
 		"a name that leads elsewhere":   join(hello, framed(listing(file("../one", 3)))),
 		"a block of another file":       join(hello, framed(join(one, item(0, transfer), words(1, 700, 2, 0, -1)))),
 		"something that was removed":    join(hello, words(108<<24|3), []byte("one")),
+		"a link and a file below it":    join(hello, framed(listing(listed("one", 0o120777, 0, x.out), file("one/x", 3)))),
 		"a message of no kind":          join(hello, words(9<<24+33<<24)),
 		"a message without end":         join(hello, words(8<<24|0xffffff)),
 		"a list without end":            join(hello, framed(bytes.Repeat(file("one", 3), 2)), framed([]byte{0x04, 0xff})),
@@ -200,7 +201,7 @@ func TestRsyncHostileTarget(t *testing.T) {
 			check(t, os.WriteFile(said, say, 0o600))
 			got := filepath.Join(x.local, "got")
 			check(t, os.MkdirAll(got, 0o700))
-			_, errs, code := play(t, x.over("rsync", me(t)+"@db02:"+x.down+"/one", got+"/"))
+			_, errs, code := play(t, x.over("rsync", "-rl", me(t)+"@db02:"+x.down+"/one", got+"/"))
 			if code == 0 || !strings.Contains(errs, "DB-5432") {
 				t.Errorf("exit %d, %s", code, errs)
 			}

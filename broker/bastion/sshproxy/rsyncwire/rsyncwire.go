@@ -219,9 +219,10 @@ func (r *Reader) Stats() error {
 type Kind byte
 
 // The kinds of messages that version 29 has: text for people from Transfer to
-// UTF8, and the name of something that was removed.
+// UTF8, the name of something that was removed, and data of no bytes, which says
+// that the side is there.
 const (
-	data     Kind = 0
+	Alive    Kind = 0
 	Transfer Kind = 1 // an error because of which the end is no success
 	UTF8     Kind = 8
 	Deleted  Kind = 101
@@ -242,7 +243,7 @@ func PutHeader(b []byte, k Kind, n int) {
 }
 
 // PutDataHeader writes the header of n bytes of data.
-func PutDataHeader(b []byte, n int) { PutHeader(b, data, n) }
+func PutDataHeader(b []byte, n int) { PutHeader(b, Alive, n) }
 
 // A Demux gives the data of a side that puts messages between them.
 type Demux struct {
@@ -283,9 +284,11 @@ func (d *Demux) next() error {
 	}
 	k := Kind(head>>24 - muxBase)
 	switch {
-	case k == data:
+	case k == Alive && n > 0:
 		d.left = n
 		return nil
+	case k == Alive:
+		return d.message(k, nil)
 	case !k.IsText() && k != Deleted:
 		return bad("a message of kind %d", k)
 	case n > MaxMessage:

@@ -438,7 +438,7 @@ func FuzzDemux(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var messages, sent []byte
 		d := NewDemux(bytes.NewReader(b), func(k Kind, text []byte) error {
-			if len(text) > MaxMessage || !k.IsText() && k != Deleted {
+			if len(text) > MaxMessage || !k.IsText() && k != Deleted && k != Alive {
 				t.Errorf("a message of kind %d with %d bytes", k, len(text))
 			}
 			messages = append(messages, text...)
@@ -450,11 +450,11 @@ func FuzzDemux(f *testing.F) {
 			n := int(rest[0]) | int(rest[1])<<8 | int(rest[2])<<16
 			k := Kind(rest[3] - muxBase)
 			rest = rest[HeaderLength:]
-			if len(rest) < n && k != data {
+			if len(rest) < n && k != Alive {
 				break
 			}
 			part := rest[:min(n, len(rest))]
-			if rest = rest[len(part):]; k == data {
+			if rest = rest[len(part):]; k == Alive {
 				wantData = append(wantData, part...)
 			} else {
 				wantText = append(wantText, part...)
@@ -468,4 +468,41 @@ func FuzzDemux(f *testing.F) {
 			t.Errorf("%d of %d bytes", len(got)+len(messages), len(sent))
 		}
 	})
+}
+
+// A list that does not end is an error before it fills the memory, and so is
+// everything else of which a side says how much it is.
+func TestLimits(t *testing.T) {
+	entry := func(name string) []byte {
+		b := append([]byte{longName, byte(len(name)), byte(len(name) >> 8), 0, 0}, name...)
+		return append(b, 0, 0, 0, 0, 0, 0, 0, 0, 0xa4, 0x81, 0, 0)
+	}
+	list := func(b []byte, n int) error {
+		r := NewReader(bytes.NewReader(bytes.Repeat(b, n)), func() error { return nil })
+		for l := NewList(r, Options{}); ; r.Reset() {
+			if e, err := l.Next(); err != nil || e == nil {
+				return err
+			}
+		}
+	}
+	reader := func(b ...byte) *Reader { return NewReader(bytes.NewReader(b), func() error { return nil }) }
+	for name, err := range map[string]error{
+		"files":           list(entry("x"), MaxEntries+1),
+		"bytes of names":  list(entry(strings.Repeat("x", MaxPath)), MaxNames/MaxPath+1),
+		"a name":          list(entry(strings.Repeat("x", MaxPath+1)), 1),
+		"a rule":          func() error { _, err := reader(1, 0x20, 0, 0).Rule(); return err }(),
+		"a negative rule": func() error { _, err := reader(0xff, 0xff, 0xff, 0xff).Rule(); return err }(),
+		"blocks":          reader(1, 0, 0, 4, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0).Blocks(),
+		"negative blocks": reader(0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0).Blocks(),
+		"sums":            reader(1, 0, 0, 0, 8, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0).Blocks(),
+		"the last block":  reader(1, 0, 0, 0, 8, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0).Blocks(),
+		"users":           NewList(reader(bytes.Repeat([]byte{1, 0, 0, 0, 0}, maxIDs+1)...), Options{Owners: true}).Tail(),
+	} {
+		if !errors.Is(err, ErrStream) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := list(entry("x"), 1000); err != io.EOF {
+		t.Errorf("a list within the limits: %v", err)
+	}
 }
