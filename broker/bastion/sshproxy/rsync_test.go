@@ -1,6 +1,7 @@
 package sshproxy
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
@@ -120,6 +122,10 @@ func TestRsyncRefused(t *testing.T) {
 	write(t, filepath.Join(texts, "fine.txt"), "fine")
 	check(t, os.Mkdir(links, 0o700))
 	check(t, os.Symlink("../out/secret", filepath.Join(links, "new")))
+	hard := filepath.Join(x.local, "hard")
+	write(t, filepath.Join(hard, "up", "new"), "evil")
+	check(t, os.Mkdir(filepath.Join(hard, "both"), 0o700))
+	check(t, os.Link(filepath.Join(hard, "up", "new"), filepath.Join(hard, "both", "new.txt")))
 	check(t, os.MkdirAll(filepath.Join(x.up, "tree"), 0o700))
 	check(t, os.Symlink(x.out, filepath.Join(x.up, "tree", "link")))
 	write(t, filepath.Join(x.both, "big.txt"), "more than ten")
@@ -131,26 +137,27 @@ func TestRsyncRefused(t *testing.T) {
 		args []string
 		said string
 	}{
-		"upload elsewhere":             {0, []string{from, there(t, x.out+"/new")}, x.out + "/new: the role does not allow to upload"},
-		"upload by ..":                 {0, []string{from, there(t, x.up+"/../out/new")}, x.out + "/new: the role does not allow to upload"},
-		"upload through a link":        {0, []string{from, there(t, x.up+"/tree/link/new")}, x.out + "/new: the role does not allow to upload"},
-		"upload a tree with one":       {0, []string{"-r", tree, there(t, x.up)}, x.out + "/new: the role does not allow to upload"},
-		"upload a name with folders":   {0, []string{"-R", x.local + "/./tree/link/new", there(t, x.up)}, "does not allow to upload"},
-		"upload another kind":          {0, []string{from, there(t, x.both+"/new")}, x.both + "/new: the role does not allow to upload"},
-		"upload a link that leads out": {0, []string{"-a", links + "/", there(t, x.up+"/")}, x.up + "/new: the role does not allow to upload"},
-		"upload too much":              {23, []string{"-r", texts + "/", there(t, x.both+"/")}, x.both + "/new.txt: the role does not allow files of this size"},
-		"upload too much, compressed":  {23, []string{"-rz", texts + "/", there(t, x.both+"/")}, x.both + "/new.txt: the role does not allow files of this size"},
-		"upload too much, perhaps":     {23, []string{"-rn", texts + "/", there(t, x.both+"/")}, x.both + "/new.txt: the role does not allow files of this size"},
-		"change a folder":              {0, []string{"-a", texts + "/", there(t, x.both+"/")}, x.both + ": the role does not allow to change this folder"},
-		"remove what is not allowed":   {0, []string{"-r", "--delete", texts + "/", there(t, x.both+"/")}, "does not allow to upload"},
-		"remove by force":              {0, []string{"-r", "--force", texts + "/", there(t, x.both+"/")}, "does not allow to upload"},
-		"download elsewhere":           {23, []string{there(t, secret), x.local + "/got"}, secret + ": the role does not allow to download"},
-		"download with the path":       {23, []string{"-R", there(t, secret), x.local + "/got"}, secret + ": the role does not allow to download"},
-		"download through a link":      {23, []string{there(t, x.up+"/tree/link/secret"), x.local + "/got"}, secret + ": the role does not allow to download"},
-		"download too much":            {23, []string{"-r", there(t, x.both+"/"), x.local + "/got"}, x.both + "/big.txt: the role does not allow files of this size"},
-		"guess by a checksum":          {23, []string{"-c", there(t, secret), same}, secret + ": the role does not allow to download"},
-		"filters from a file":          {0, []string{"-r", "--filter=: secret", there(t, x.out+"/"), x.local + "/got"}, "may read files of the target"},
-		"append":                       {0, []string{"--append", same, there(t, x.both+"/big.txt")}, "the option --append of rsync is carried only where"},
+		"upload elsewhere":                  {0, []string{from, there(t, x.out+"/new")}, x.out + "/new: the role does not allow to upload"},
+		"upload by ..":                      {0, []string{from, there(t, x.up+"/../out/new")}, x.out + "/new: the role does not allow to upload"},
+		"upload through a link":             {0, []string{from, there(t, x.up+"/tree/link/new")}, x.out + "/new: the role does not allow to upload"},
+		"upload a tree with one":            {0, []string{"-r", tree, there(t, x.up)}, x.out + "/new: the role does not allow to upload"},
+		"upload a name with folders":        {0, []string{"-R", x.local + "/./tree/link/new", there(t, x.up)}, "does not allow to upload"},
+		"upload another kind":               {0, []string{from, there(t, x.both+"/new")}, x.both + "/new: the role does not allow to upload"},
+		"upload a link that leads out":      {0, []string{"-a", links + "/", there(t, x.up+"/")}, x.up + "/new: the role does not allow to upload"},
+		"upload too much":                   {23, []string{"-r", texts + "/", there(t, x.both+"/")}, x.both + "/new.txt: the role does not allow files of this size"},
+		"upload too much, compressed":       {23, []string{"-rz", texts + "/", there(t, x.both+"/")}, x.both + "/new.txt: the role does not allow files of this size"},
+		"upload too much, perhaps":          {23, []string{"-rn", texts + "/", there(t, x.both+"/")}, x.both + "/new.txt: the role does not allow files of this size"},
+		"change a folder":                   {0, []string{"-a", texts + "/", there(t, x.both+"/")}, x.both + ": the role does not allow to change this folder"},
+		"remove what is not allowed":        {0, []string{"-r", "--delete", texts + "/", there(t, x.both+"/")}, "does not allow to upload"},
+		"remove by force":                   {0, []string{"-r", "--force", texts + "/", there(t, x.both+"/")}, "does not allow to upload"},
+		"hard links to where it can be had": {0, []string{"-rH", hard + "/", there(t, filepath.Dir(x.up)+"/")}, "it is a hard link of a file that the role allows to download and one that it does not"},
+		"download elsewhere":                {23, []string{there(t, secret), x.local + "/got"}, secret + ": the role does not allow to download"},
+		"download with the path":            {23, []string{"-R", there(t, secret), x.local + "/got"}, secret + ": the role does not allow to download"},
+		"download through a link":           {23, []string{there(t, x.up+"/tree/link/secret"), x.local + "/got"}, secret + ": the role does not allow to download"},
+		"download too much":                 {23, []string{"-r", there(t, x.both+"/"), x.local + "/got"}, x.both + "/big.txt: the role does not allow files of this size"},
+		"guess by a checksum":               {23, []string{"-c", there(t, secret), same}, secret + ": the role does not allow to download"},
+		"filters from a file":               {0, []string{"-r", "--filter=: secret", there(t, x.out+"/"), x.local + "/got"}, "may read files of the target"},
+		"append":                            {0, []string{"--append", same, there(t, x.both+"/big.txt")}, "the option --append of rsync is carried only where"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer os.RemoveAll(filepath.Join(x.local, "got"))
@@ -278,5 +285,64 @@ func TestRsyncOrder(t *testing.T) {
 		if got := x.last(); !slices.Equal(got, want) {
 			t.Errorf("%s: %d files are on record, want %d: %q, %q", step[0], len(got), len(want), got, want)
 		}
+	}
+}
+
+// Who may carry everything may do what cannot be held to a path, and has each file
+// on record; also at a target without SFTP, where no path is looked up.
+func TestRsyncEverything(t *testing.T) {
+	x := newShare(t, "upload *", "download *")
+	script := write(t, filepath.Join(x.out, "script"), "case $SSH_ORIGINAL_COMMAND in rsync*) exec $SSH_ORIGINAL_COMMAND;; *) exit 1;; esac\n")
+	s := x.startSSHD("db02", noProfile, "ForceCommand sh "+script)
+	x.addTarget("db02", s.addr, s.key)
+	x.grant("alice", "db02", time.Hour)
+	src := filepath.Join(x.local, "src")
+	write(t, filepath.Join(src, "file"), "content")
+	write(t, filepath.Join(src, "left"), "out")
+	write(t, filepath.Join(src, ".rsync-filter"), "- left\n")
+	check(t, os.Symlink("/etc/passwd", filepath.Join(src, "link")))
+	for i, target := range []string{"db01", "db02"} {
+		at := func(path string) string { return me(t) + "@" + target + ":" + path }
+		copied, back := filepath.Join(x.out, target), filepath.Join(x.local, target)
+		x.rsync(0, "-aF", "--delete", "--exclude=.rsync-filter", src+"/", at(copied))
+		if got, want := x.last(), "upload "+copied+"/file 7 "+sum("content")+" ok"; !slices.Equal(got, []string{want}) {
+			t.Errorf("%d: got %q, want %q", i, got, want)
+		}
+		write(t, filepath.Join(copied, ".rsync-filter"), "- file\n")
+		write(t, filepath.Join(copied, "other"), "other")
+		x.rsync(0, "-aF", at(copied)+"/", back)
+		absent(t, filepath.Join(back, "file"))
+		if got := x.last(); !slices.Contains(got, "download "+copied+"/other 5 "+sum("other")+" ok") {
+			t.Errorf("%d: got %q", i, got)
+		}
+		if link := must(os.Readlink(filepath.Join(back, "link")))(t); link != "/etc/passwd" {
+			t.Errorf("the link leads to %s", link)
+		}
+	}
+}
+
+// A file whose session is cut is on record as cut, with what has passed.
+func TestRsyncCut(t *testing.T) {
+	x := newShare(t)
+	request := x.sessionsOf("alice")
+	cmd := x.over("rsync", "--bwlimit=500", "--inplace", write(t, filepath.Join(x.local, "from"), large()), there(t, x.up+"/slow"))
+	_, wait := background(t, cmd)
+	eventually(t, "some bytes", func() bool {
+		info, err := os.Stat(filepath.Join(x.up, "slow"))
+		return err == nil && info.Size() > 100<<10
+	})
+	must(x.broker.Revoke(context.Background(), x.people["bob"].caller, request, "over"))(t)
+	if wait() == nil {
+		t.Error("the client ended well")
+	}
+	got := x.last()
+	if len(got) != 1 || !strings.HasPrefix(got[0], "upload "+x.up+"/slow ") || !strings.HasSuffix(got[0], " cut") {
+		t.Fatalf("got %q", got)
+	}
+	var passed int
+	var hash string
+	fmt.Sscanf(strings.TrimPrefix(got[0], "upload "+x.up+"/slow "), "%d %s", &passed, &hash)
+	if size := must(os.Stat(filepath.Join(x.up, "slow")))(t).Size(); int64(passed) < size || passed >= len(large()) || hash != sum(large()[:passed]) {
+		t.Errorf("%d bytes are at the target, on record are %q", size, got)
 	}
 }
