@@ -479,7 +479,10 @@ func (p *rsync) sent(f *flow, it rsyncwire.Item, content *rsyncwire.Content) err
 	w, ok := p.asked[it.Index]
 	delete(p.asked, it.Index)
 	p.mu.Unlock()
-	if !ok || it.Basis() {
+	if it.Basis() {
+		return fmt.Errorf("%w: another file to begin with", rsyncwire.ErrStream)
+	}
+	if !ok {
 		return fmt.Errorf("%w: a file that was not asked for", rsyncwire.ErrStream)
 	}
 	if p.a.rsync.dry {

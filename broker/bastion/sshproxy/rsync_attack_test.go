@@ -100,7 +100,7 @@ func TestRsyncHostileClient(t *testing.T) {
 		"larger than it said":        {"-lr", join(hello, small, item(0, transfer), content("more than ten")), "new: the role does not allow files of more than 10 bytes"},
 		"a block of another file":    {"-lr", join(hello, small, item(0, transfer), words(0, 0, 0, 0, -1)), "a block of another file"},
 		"blocks of another file":     {"-lr", join(hello, small, item(0, transfer), words(1, 700, 2, 0)), "blocks of another file"},
-		"another file to begin with": {"-lr", join(hello, small, item(0, transfer|0x0800|0x1000), []byte{0x83, 13}, []byte("../out/secret"), content("12345")), "not asked for"},
+		"another file to begin with": {"-lr", join(hello, small, item(0, transfer|0x0800|0x1000), []byte{0x83, 13}, []byte("../out/secret"), content("12345")), "another file to begin with"},
 		"no compression in it":       {"-lrz", join(hello, small, item(0, transfer), words(0, 0, 0, 0), []byte{0x40, 3, 1, 2, 3, 0}, make([]byte, 16)), "compressed bytes that are none"},
 		"a token in it":              {"-lrz", join(hello, small, item(0, transfer), words(0, 0, 0, 0), []byte{0x80}), "a block of another file"},
 		"too much in few bytes":      {"-lrz", join(hello, small, item(0, transfer), words(0, 0, 0, 0), deflated(strings.Repeat("x", 100000)), []byte{0}, make([]byte, 16)), "new: the role does not allow files of more than 10 bytes"},
