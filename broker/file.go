@@ -11,7 +11,7 @@ import (
 // session; or of many, when Files is set.
 type Transfer struct {
 	Via       string // "sftp", "scp", "rsync", "git"
-	What      string // of a refusal: what was asked for, such as "open", "rename"
+	What      string // when it is no file: what was refused, such as "open", "rename", or "push" and "fetch" of a reference
 	Direction string // "upload" or "download"; empty when neither
 	Path, To  string // as the target understands them
 	Bytes     int64  // that passed
@@ -46,7 +46,7 @@ func (b *Broker) Transferred(ctx context.Context, l *Live, t Transfer) error {
 	detail(&e, "to", t.To)
 	detail(&e, "bytes", fmt.Sprint(t.Bytes))
 	detail(&e, "sha256", t.SHA256)
-	if t.SHA256 == "" && t.Result != "refused" && t.Files == 0 {
+	if t.SHA256 == "" && t.Result != "refused" && t.What == "" && t.Files == 0 {
 		detail(&e, "partial", "true")
 	}
 	detail(&e, "result", t.Result)

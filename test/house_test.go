@@ -32,16 +32,17 @@ import (
 // a line without a package. Imports of tests do not count.
 var table = map[string]string{
 	// Leaves know nothing of the house.
-	"broker/access":                    "",
-	"broker/identity/mfa":              "",
-	"broker/bastion/commandline":       "",
-	"policy":                           "",
-	"rego":                             "",
-	"vault":                            "",
-	"recorder/audit":                   "",
-	"recorder/cast":                    "",
-	"broker/bastion/sshproxy/sftpwire": "",
-	"web/api":                          "",
+	"broker/access":                     "",
+	"broker/identity/mfa":               "",
+	"broker/bastion/commandline":        "",
+	"policy":                            "",
+	"rego":                              "",
+	"vault":                             "",
+	"recorder/audit":                    "",
+	"recorder/cast":                     "",
+	"broker/bastion/sshproxy/sftpwire":  "",
+	"broker/bastion/sshproxy/rsyncwire": "",
+	"web/api":                           "",
 
 	"recorder":              "recorder/cast",
 	"vault/keeper":          "vault",
@@ -61,7 +62,7 @@ var table = map[string]string{
 	"broker/bastion": "broker broker/access broker/bastion/commandline recorder vault",
 
 	// Protocols translate and decide nothing.
-	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
+	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
 	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/cast web/api web/ui",
 

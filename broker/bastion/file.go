@@ -71,6 +71,13 @@ func AuthorizeAny(rules access.SessionRules, d access.Direction, folder string) 
 	return authorizeBlind(rules, d, path.Join(folder, "\x01"))
 }
 
+// AuthorizeBelow says whether anything below a folder may be changed, by rules
+// with or without a limit: for a program that removes what it does not name.
+func AuthorizeBelow(rules access.SessionRules, d access.Direction, folder string) error {
+	_, err := AuthorizeFile(rules, d, path.Join(folder, somewhere))
+	return err
+}
+
 func authorizeBlind(rules access.SessionRules, d access.Direction, file string) error {
 	rule, err := AuthorizeFile(rules, d, file)
 	if err == nil && (rule.Keep || rule.MaxBytes != math.MaxInt64) {
@@ -380,6 +387,16 @@ func (s *Session) RefusedFile(via, what string, d access.Direction, file, to str
 	return s.account(via, recorder.FileEvent{What: "refuse " + what, Direction: string(d), Path: file, To: to, Result: resultRefused, Why: why.Error()})
 }
 
+// Reference puts on record, in the recording and in the audit log, what became of
+// a reference of a repository that was wanted or changed.
+func (s *Session) Reference(via, what string, d access.Direction, repository, reference, why string) error {
+	e := recorder.FileEvent{What: what, Direction: string(d), Path: repository, To: reference, Result: resultOK}
+	if why != "" {
+		e.Result, e.Why = resultFailed, why
+	}
+	return s.account(via, e)
+}
+
 // account records the end of a file and has it audited.
 func (s *Session) account(via string, e recorder.FileEvent) error {
 	if err := s.recorded(s.recording.File(e)); err != nil {
@@ -387,7 +404,7 @@ func (s *Session) account(via string, e recorder.FileEvent) error {
 	}
 	t := broker.Transfer{Via: via, Direction: e.Direction, Path: e.Path, To: e.To, Bytes: e.Size, SHA256: e.SHA256,
 		Result: e.Result, Why: e.Why, Kept: e.Kept, KeptHash: e.KeptSHA256}
-	if what, ok := strings.CutPrefix(e.What, "refuse "); ok {
+	if what := strings.TrimPrefix(e.What, "refuse "); what != "close" {
 		t.What = what
 	}
 	if !s.files.single(t) {

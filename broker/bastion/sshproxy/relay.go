@@ -68,13 +68,17 @@ func (c *channel) relay(s *bastion.Session, b *back) (*int, error) {
 	outputs.Wait()
 	exit := <-b.exit
 	if b.carried != nil {
-		b.carried.ended(exit)
+		b.carried.ended(s, exit)
 	}
-	if !stop() {
+	switch {
+	case !stop():
 		<-cut
-		return exit.status, context.Cause(s.Context())
+	case s.Context().Err() == nil:
+		return exit.status, c.finish(s, exit)
+	default: // it ends at this very moment
+		c.cut(s, b)
 	}
-	return exit.status, c.finish(s, exit)
+	return exit.status, context.Cause(s.Context())
 }
 
 // output notes how one stream of output ended. When the user cannot be written

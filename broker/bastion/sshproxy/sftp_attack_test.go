@@ -398,6 +398,36 @@ func TestParseTransfer(t *testing.T) {
 	}
 }
 
+// What the options of rsync mean for what its two ends say, and where the list of a
+// download begins.
+func TestRsyncCommand(t *testing.T) {
+	for command, want := range map[string]string{
+		"rsync --server -vlogDtprze.iLsfxCIvu . /srv":                "{{true true true true false false false false} false false false true true  }",
+		"rsync --server -ncHmr --delete . /srv":                      "{{false false false false true true false false} true true true false false  }",
+		"rsync --server --sender -logDtpr --numeric-ids . /srv/www/": "{{true true true true false false true false} false false false false true /srv/www/ }",
+		"rsync --server --sender -r . /srv/a /srv/b":                 "{{false false false false false false false false} false false false false false /srv/ }",
+		"rsync --server --sender -r . a":                             "{{false false false false false false false false} false false false false false . }",
+		"rsync --server --sender -r . a/..":                          "{{false false false false false false false false} false false false false false a/.. }",
+		"rsync --server --sender -rR . /srv/a":                       "{{false false false false false false false true} false false false false false / }",
+		"rsync --server --sender -rR . srv/./a":                      "{{false false false false false false false true} false false false false false srv }",
+		"rsync --server --sender -r --new-compress . a":              "{{false false false false false false false false} false false false true false . }",
+		"rsync --server -r --force . a":                              "{{false false false false false false false false} false false true false false  }",
+	} {
+		if got, ok := parseTransfer(command); !ok || fmt.Sprint(got.rsync) != want {
+			t.Errorf("%q: got %v, want %s", command, got.rsync, want)
+		}
+	}
+	for _, command := range []string{
+		"rsync --server -rX . /a", "rsync --server -rA . /a", "rsync --server -rb . /a", "rsync --server -r --append . /a", "rsync --server -r --append-verify . /a",
+		"rsync --server -r --compress-choice=zstd . /a", "rsync --server -r --checksum-choice=xxh64 . /a", "rsync --server --sender -r . /a/b /c/d", "rsync --server --sender -r . /a/ /b/",
+		"rsync --server --sender -rR . /a/../b", "rsync --server --sender -rR . /a/./b/./c", "rsync --server --sender -rR . /a /b/./c",
+	} {
+		if got, ok := parseTransfer(command); !ok || got.rsync.unread == "" {
+			t.Errorf("%q can be read file by file: %v", command, got.rsync)
+		}
+	}
+}
+
 // FuzzTransfer: what is recognised is read by a shell as the words that were read
 // here.
 func FuzzTransfer(f *testing.F) {

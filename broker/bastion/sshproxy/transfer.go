@@ -1,11 +1,13 @@
 package sshproxy
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy/rsyncwire"
 )
 
 // A transfer is a command that is known to carry files.
@@ -14,6 +16,20 @@ type transfer struct {
 	direction access.Direction
 	paths     []string // as the command names them; one but for rsync's downloads
 	tree      bool     // folders with all that is in them may be carried
+	rsync     rsyncCommand
+}
+
+// An rsyncCommand is what the options of rsync's server say.
+type rsyncCommand struct {
+	rsyncwire.Options
+	dry      bool // nothing is carried, only compared
+	filters  bool // the list is preceded by rules about what is left alone
+	removes  bool // what is not in the list is removed
+	deflated bool
+	// attributes says that those of folders that are there are changed.
+	attributes bool
+	base       string // of a download: the folder in which the list begins
+	unread     string // why the files cannot be looked at one by one; empty: they can
 }
 
 // parseTransfer recognises the commands with which stock clients of scp, rsync
@@ -103,8 +119,13 @@ func parseGit(words []string) (transfer, bool) {
 // Options of rsync(1)'s server. What could read or write elsewhere than under the
 // paths is not among them: other folders for parts, backups or comparison, log
 // files, arguments that come later (s), links that are followed (L, k, K),
-// devices that are written to.
-const rsyncLetters = "vlogDtpHAXSzucnWxOJRdmhiqIrEb"
+// devices that are written to. With some the files cannot be looked at one by
+// one: they carry more than files (A, X), make other names (b), or need what the
+// receiving side has already.
+const (
+	rsyncLetters       = "vlogDtpHAXSzucnWxOJRdmhiqIrEb"
+	rsyncUnreadLetters = "AXb"
+)
 
 // rsyncOptions are those without a value, rsyncValues those with one.
 var (
@@ -120,16 +141,23 @@ var (
 func parseRsync(args []string) (transfer, bool) {
 	t := transfer{program: "rsync", direction: access.Upload}
 	for i, arg := range args {
-		switch name, _, valued := strings.Cut(arg, "="); {
+		switch name, value, valued := strings.Cut(arg, "="); {
 		case arg == ".":
 			paths := args[i+1:]
-			return t, t.named(paths) && (len(paths) == 1 || t.direction == access.Download) && !slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p, "-") })
+			if !t.named(paths) || len(paths) > 1 && t.direction == access.Upload || slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p, "-") }) {
+				return t, false
+			}
+			if t.direction == access.Download {
+				t.rsync.begins(paths)
+			}
+			return t, true
 		case arg == "--sender" && i == 0:
 			t.direction = access.Download
 		case strings.HasPrefix(arg, "--"):
 			if !slices.Contains(rsyncOptions, arg) && !(valued && slices.Contains(rsyncValues, name)) {
 				return t, false
 			}
+			t.rsync.option(name, value)
 		case strings.HasPrefix(arg, "-") && len(arg) > 1:
 			// What stands behind e tells what the client can do.
 			letters, _, _ := strings.Cut(arg[1:], "e")
@@ -137,11 +165,99 @@ func parseRsync(args []string) (transfer, bool) {
 				return t, false
 			}
 			t.tree = t.tree || strings.ContainsAny(letters, "rd")
+			for _, letter := range letters {
+				t.rsync.letter(letter)
+			}
 		default:
 			return t, false
 		}
 	}
 	return t, false
+}
+
+// letter notes what an option of one letter means for what is sent.
+func (r *rsyncCommand) letter(letter rune) {
+	switch letter {
+	case 'R':
+		r.Relative = true
+	case 'o':
+		r.Owners, r.attributes = true, true
+	case 'g':
+		r.Groups, r.attributes = true, true
+	case 'p', 't':
+		r.attributes = true
+	case 'D':
+		r.Devices = true
+	case 'l':
+		r.Links = true
+	case 'H':
+		r.HardLinks = true
+	case 'c':
+		r.Checksums = true
+	case 'n':
+		r.dry = true
+	case 'z':
+		r.deflated = true
+	case 'm':
+		r.filters = true
+	}
+	if strings.ContainsRune(rsyncUnreadLetters, letter) {
+		r.unread = "the option -" + string(letter)
+	}
+}
+
+// option is letter for one with a name.
+func (r *rsyncCommand) option(name, value string) {
+	switch {
+	case strings.HasPrefix(name, "--delete"):
+		r.removes, r.filters = true, true
+	case name == "--force":
+		r.removes = true
+	case name == "--numeric-ids":
+		r.NumericIDs = true
+	case name == "--old-compress", name == "--new-compress", name == "--compress-choice" && (value == "zlib" || value == "zlibx"):
+		r.deflated = true
+	case name == "--compress-choice" && value == "none":
+		r.deflated = false
+	case name == "--checksum-choice" && (value == "md4" || value == "md5"):
+	case name == "--append", name == "--append-verify", name == "--no-r", name == "--no-relative", name == "--checksum-choice", name == "--compress-choice":
+		r.unread = "the option " + name
+	}
+}
+
+// begins notes in which folder the list of a download begins.
+func (r *rsyncCommand) begins(paths []string) {
+	for i, name := range paths {
+		base := listBase(name, r.Relative)
+		if i > 0 && base != r.base {
+			r.unread = "a list that begins in several folders"
+		}
+		if r.Relative && (slices.Contains(strings.Split(name, "/"), "..") || strings.Count(name, "/./") > 1) {
+			r.unread = "the option -R with such a path"
+		}
+		r.base = base
+	}
+}
+
+// listBase is the folder relative to which rsync names what it sends of a path.
+func listBase(name string, relative bool) string {
+	if relative {
+		if base, _, ok := strings.Cut(name, "/./"); ok {
+			return cmp.Or(base, "/")
+		}
+		if strings.HasPrefix(name, "/") {
+			return "/"
+		}
+		return "."
+	}
+	folder, last := path.Split(name)
+	switch {
+	case last == "", last == ".", last == "..":
+		return name
+	case folder == "":
+		return "."
+	}
+	return folder
 }
 
 // absolute returns a path of a command as the target starts from it.

@@ -204,7 +204,13 @@ type admitted struct {
 	transfer
 	where *where          // nil: the target has no SFTP to ask, and the rules allow every path
 	roots []string        // the true paths
-	files []*bastion.File // of rsync and git, which are not looked into
+	files []*bastion.File // of what is not looked into
+	git   *git            // reads which references are meant; nil: it is not git
+}
+
+// isRead reports whether the files are looked at one by one.
+func (a *admitted) isRead() bool {
+	return a.program == "scp" || a.program == "rsync" && a.rsync.unread == ""
 }
 
 // admit decides about a command that carries files before it is started.
@@ -266,8 +272,8 @@ func (c *channel) look(ctx context.Context, b *back, a *admitted) error {
 	return nil
 }
 
-// decide asks the rules about a transfer. The files of scp are asked about one by
-// one, when they come.
+// decide asks the rules about a transfer, as far as the command says what it is.
+// Files that are looked at one by one are asked about when they come.
 func (a *admitted) decide(s *bastion.Session) error {
 	rules := *s.Live.Allowed()
 	if a.where == nil {
@@ -275,11 +281,18 @@ func (a *admitted) decide(s *bastion.Session) error {
 			return &access.Error{Kind: access.ErrUnavailable, Code: "DB-5433", Text: "the target has no SFTP with which the path could be looked up, and the role does not allow every path"}
 		}
 	}
-	if a.program == "scp" {
-		return nil
+	if a.isRead() {
+		if a.program != "rsync" {
+			return nil
+		}
+		return a.decideRsync(s, rules)
 	}
 	for i, root := range a.roots {
 		if err := a.decideRoot(rules, root, strings.HasSuffix(a.paths[i], "/")); err != nil {
+			if a.rsync.unread != "" {
+				err = &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Rule: "session.files",
+					Text: a.rsync.unread + " of rsync is carried only where the role allows everything below the path, without limit or copy"}
+			}
 			return err
 		}
 	}
@@ -289,6 +302,24 @@ func (a *admitted) decide(s *bastion.Session) error {
 			return err
 		}
 		a.files = append(a.files, f)
+	}
+	return nil
+}
+
+// decideRsync asks about what rsync does without saying which files it is about.
+func (a *admitted) decideRsync(s *bastion.Session, rules access.SessionRules) error {
+	for _, root := range a.roots {
+		if a.rsync.removes && a.direction == access.Upload {
+			if err := bastion.AuthorizeBelow(rules, a.direction, root); err != nil {
+				return err
+			}
+			if err := s.Asked("delete below", root, ""); err != nil {
+				return err
+			}
+		}
+		if err := s.Asked("rsync "+string(a.direction), root, ""); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -324,17 +355,28 @@ func (a *admitted) decideRoot(rules access.SessionRules, root string, slash bool
 	}
 }
 
-// ended accounts for a transfer that is not looked into, when its program has
-// said how it ended.
-func (a *admitted) ended(e exit) {
+// ended accounts for a transfer when its program has said how it ended.
+func (a *admitted) ended(s *bastion.Session, e exit) {
+	if e.status == nil {
+		return // cut; the session accounts for it
+	}
+	why := ""
+	if *e.status != 0 {
+		why = fmt.Sprintf("%s ended with %d", a.program, *e.status)
+	}
 	for _, f := range a.files {
-		switch {
-		case e.status == nil:
-			return // cut; the session accounts for it
-		case *e.status != 0:
-			f.Fail(fmt.Sprintf("%s ended with %d", a.program, *e.status))
+		if why != "" {
+			f.Fail(why)
 		}
 		f.Close() // an error has ended the session
+	}
+	if a.git != nil {
+		a.git.over(why) // an error has ended the session
+	}
+	if a.program == "rsync" && a.isRead() {
+		for _, root := range a.roots {
+			s.Answered("rsync "+string(a.direction), root, "", why)
+		}
 	}
 }
 
@@ -369,6 +411,12 @@ func (c *channel) streams(s *bastion.Session, b *back) (input, output func() err
 		input, output = p.input, p.output
 	case b.carried != nil && b.carried.program == "scp":
 		input, output = newSCP(c, s, b).streams()
+	case b.carried != nil && b.carried.isRead():
+		p := newRsync(c, s, b)
+		input, output = p.input, p.output
+	case b.carried != nil && b.carried.program == "git":
+		b.carried.git = newGit(c, s, b)
+		input, output = b.carried.git.input, b.carried.git.output
 	case b.carried != nil && b.carried.direction == access.Upload:
 		to := tally{b.ch, b.carried.files}
 		return func() error { return s.Pump(recorder.Input, to, c.ch) }, func() error { return s.Pump(recorder.Output, c.ch, b.ch) }
