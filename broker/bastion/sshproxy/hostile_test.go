@@ -2,6 +2,7 @@ package sshproxy
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -290,6 +291,43 @@ func TestRekeyFlood(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			h.works()
+		})
+	}
+}
+
+// New keys on the outer connection, on the nested one, and on both at once stop
+// nothing, however much is under way both ways: nobody waits for a peer that
+// waits for the same.
+func TestNewKeysWhileBusy(t *testing.T) {
+	const size = 8 << 20
+	for _, test := range []struct {
+		name         string
+		outer, inner uint64
+	}{{"outer", 100_000, 0}, {"inner", 0, 100_000}, {"both", 100_000, 100_000}, {"both at times of their own", 90_000, 210_000}} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newHouse(t, func(o *options) { o.limits.Rekeys = 1000 })
+			h.realTarget("db01")
+			h.grant("alice", "db01", time.Hour)
+			outer := h.config("alice", "alice")
+			outer.RekeyThreshold = test.outer
+			gate := must(gossh.Dial("tcp", h.addr, outer))(t)
+			defer gate.Close()
+			hop := must(gate.Dial("tcp", "db01:22"))(t)
+			inner := h.targetConfig("alice")
+			inner.RekeyThreshold = test.inner
+			conn, chans, reqs, err := gossh.NewClientConn(hop, "db01:22", inner)
+			check(t, err)
+			session := must(gossh.NewClient(conn, chans, reqs).NewSession())(t)
+			stuck := time.AfterFunc(60*time.Second, func() { gate.Close() })
+			defer stuck.Stop()
+			sent := make([]byte, size)
+			rand.Read(sent)
+			session.Stdin = bytes.NewReader(sent)
+			got, err := session.Output("cat")
+			check(t, err)
+			if !bytes.Equal(got, sent) {
+				t.Errorf("%d bytes came back of %d, and they differ", len(got), size)
+			}
 		})
 	}
 }
