@@ -152,6 +152,10 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		if hops, err = hopsOf(ctx, tx.Target, t); err != nil {
 			return e, err
 		}
+		if err := b.room(ctx, tx, caller, t); err != nil {
+			fill(&e, err)
+			return e, err
+		}
 		if err := g.Activate(tx.Now()); err != nil {
 			return e, err
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 )
@@ -112,7 +113,7 @@ var sessions = newTable("sessions", "id", func(s *access.Session) []column {
 })
 
 func statements() []string {
-	return slices.Concat([]string{readHead, moveHead, insertLeaf},
+	return slices.Concat([]string{readHead, moveHead, insertLeaf, runningOf, runningOn},
 		users.statements(), targets.statements(), roles.statements(), requests.statements(), approvals.statements(),
 		grants.statements(), provisions.statements(), sessions.statements(), certificates.statements(), logins.statements())
 }
@@ -268,6 +269,28 @@ type SessionFilter struct {
 	Node                         string
 	Before                       string
 	Limit                        int
+}
+
+// Running is how many sessions are open.
+type Running struct{ OfUser, OnTarget, OfUserOnTarget int }
+
+const (
+	running   = " FROM sessions s JOIN grants g ON g.id = s.grant_id WHERE s.state <> 'closed' AND g.ended_at = 0 AND g.end_at > ?"
+	runningOf = "SELECT COUNT(*), COUNT(CASE WHEN s.target_id = ? THEN 1 END)" + running + " AND s.user_id = ?"
+	runningOn = "SELECT COUNT(*)" + running + " AND s.target_id = ?"
+)
+
+// Running counts the open sessions whose grants hold at now. One whose grant is
+// over does not run any more, even if its server is gone and will not close it.
+func (q queryer) Running(ctx context.Context, userID, targetID string, now time.Time) (n Running, err error) {
+	err = q.row(ctx, runningOf, targetID, toMicros(now), userID).Scan(&n.OfUser, &n.OfUserOnTarget)
+	if err == nil {
+		err = q.row(ctx, runningOn, toMicros(now), targetID).Scan(&n.OnTarget)
+	}
+	if err != nil {
+		return n, q.failed("count sessions", err)
+	}
+	return n, nil
 }
 
 // Sessions returns one page of sessions.
