@@ -266,6 +266,7 @@ func (q queryer) Session(ctx context.Context, id string) (access.Session, error)
 type SessionFilter struct {
 	Live                         bool
 	User, Target, Account, Grant string // user and target by id
+	Batch                        string // of the requests
 	Node                         string
 	Before                       string
 	Limit                        int
@@ -305,6 +306,9 @@ func (q queryer) Sessions(ctx context.Context, f SessionFilter) ([]access.Sessio
 		if c.value != "" {
 			clause, args = clause+" AND "+c.column+" = ?", append(args, c.value)
 		}
+	}
+	if f.Batch != "" {
+		clause, args = clause+" AND request_id IN (SELECT id FROM requests WHERE batch = ?)", append(args, f.Batch)
 	}
 	if f.Before != "" {
 		clause += " AND (opened_at, id) < (SELECT opened_at, id FROM sessions WHERE id = ?)"
