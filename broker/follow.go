@@ -94,7 +94,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 			targets[e.Object] = true
 		case strings.HasPrefix(e.Action, "authority."):
 			rotated = true
-		case strings.HasPrefix(e.Action, "role."):
+		case strings.HasPrefix(e.Action, "role."), e.Action == "certificate.revoke":
 			everything = true
 		}
 	}
@@ -154,6 +154,11 @@ func (b *Broker) recheck(ctx context.Context, l *Live) error {
 	}
 	if u.Locked {
 		return l.finish(&access.Error{Kind: ErrLocked, Code: "DB-2206", Text: fmt.Sprintf("%s is locked: %q", u.Name, u.LockReason)})
+	}
+	if err := b.stillProven(ctx, l.Caller); errors.Is(err, access.ErrDenied) {
+		return l.finish(refusedNow(err))
+	} else if err != nil {
+		return err
 	}
 	r, err := b.c.Store.Request(ctx, g.RequestID)
 	if err != nil {

@@ -19,13 +19,22 @@ var shellOpening = broker.Opening{Kind: "shell", Client: "SSH-2.0-test"}
 // refusedWith wants the refusal with this code, and it on record.
 func (h *house) refusedWith(err error, kind error, code string) {
 	h.t.Helper()
-	e, ok := errors.AsType[*access.Error](err)
-	if !ok || !errors.Is(err, kind) || e.Code != code {
+	if e, ok := errors.AsType[*access.Error](err); !ok || !errors.Is(err, kind) || e.Code != code {
 		h.t.Errorf("got %v, want %s", err, code)
+	}
+	h.refusedBy(err, "session.limit")
+}
+
+// refusedBy wants a session to have been refused by a rule, and it on record.
+func (h *house) refusedBy(err error, rule string) {
+	h.t.Helper()
+	e, ok := errors.AsType[*access.Error](err)
+	if !ok || e.Rule != rule {
+		h.t.Errorf("got %v, want %s", err, rule)
 		return
 	}
 	events := h.events()
-	if last := events[len(events)-1]; last.Action != "session.open" || last.Outcome != audit.Refused || last.Rule != "session.limit" || last.Reason != e.Text {
+	if last := events[len(events)-1]; last.Action != "session.open" || last.Outcome != audit.Refused || last.Rule != rule || last.Reason != e.Text {
 		h.t.Errorf("on record: %+v", last)
 	}
 }

@@ -40,7 +40,7 @@ import (
 var told = []string{
 	"agent", "approve-cli", "approve-web", "ask", "audit-tampered", "break-glass", "burst", "ca-rotate", "codes", "completion", "deny",
 	"disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "host-key", "hostile-input", "import", "key-offered", "limits",
-	"lock", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy", "recording-tampered",
+	"lock", "lost-key", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy", "recording-tampered",
 	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "run", "schedule-extend",
 	"target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
 }
