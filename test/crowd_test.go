@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -214,5 +216,104 @@ func TestManyRevoked(t *testing.T) {
 	must(t, err)
 	if ends != all || len(sealed) != all {
 		t.Errorf("%d sessions have an event of their end and %d a recording, of %d", ends, len(sealed), all)
+	}
+}
+
+// TestExpiryUnderLoad lets the time of many grants run out while their sessions
+// type and echo as fast as they can and every connection opens more: no byte
+// comes later than a second after the end, and no session is opened after it.
+func TestExpiryUnderLoad(t *testing.T) {
+	const grants, each = 10, 5
+	x := newSite(t, "", "", grants)
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	ends := map[string]time.Time{} // by grant
+	var mu sync.Mutex
+	begun := map[string][]time.Time{} // sessions, by grant: when the answer to the start came
+	for _, account := range accounts(grants) {
+		r, err := grant(ctx, x.alice, x.bob, account, "db01", 6*time.Second)
+		must(t, err)
+		client, err := x.dial(x.alice, account+"+db01", "")
+		must(t, err)
+		defer client.Close()
+		start := func() (*ssh.Session, io.WriteCloser, error) {
+			s, err := client.NewSession()
+			if err != nil {
+				return nil, nil, err
+			}
+			in, _ := s.StdinPipe()
+			s.Stdout = io.Discard
+			if err := s.Shell(); err != nil {
+				return nil, nil, err
+			}
+			mu.Lock()
+			begun[r.Grant.ID] = append(begun[r.Grant.ID], time.Now())
+			mu.Unlock()
+			return s, in, nil
+		}
+		for range each {
+			_, in, err := start()
+			must(t, err)
+			work.Go(func() {
+				for ctx.Err() == nil {
+					if _, err := in.Write([]byte("as fast as it goes\r")); err != nil {
+						return
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			})
+		}
+		work.Go(func() {
+			for ctx.Err() == nil {
+				if s, _, err := start(); err == nil {
+					s.Close()
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		})
+		r, err = x.alice.FindRequest(ctx, r.ID)
+		must(t, err)
+		ends[r.Grant.ID] = r.Grant.End
+	}
+	last := time.Now()
+	for _, end := range ends {
+		if end.After(last) {
+			last = end
+		}
+	}
+	time.Sleep(time.Until(last) + 2*time.Second)
+	var late []time.Duration
+	more := 0
+	for _, h := range x.target.sessions() {
+		end := ends[strings.Fields(h.keyID)[2]]
+		_, at := h.get()
+		if end.IsZero() || h.at.After(end) {
+			t.Errorf("a login at the target at %v, for %s, whose time was over at %v", h.at, h.keyID, end)
+		}
+		if !at.IsZero() {
+			late = append(late, at.Sub(end))
+		} else {
+			more++
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for id, list := range begun {
+		for _, at := range list {
+			if at.After(ends[id].Add(50 * time.Millisecond)) { // the answer may be on its way
+				t.Errorf("a session was opened %v after the end", at.Sub(ends[id]))
+			}
+		}
+	}
+	slices.Sort(late)
+	if len(late) < grants*each || more < 10*grants {
+		t.Fatalf("only %d sessions typed and %d more were opened: there was no load", len(late), more)
+	}
+	t.Logf("%d sessions typed, %d more were opened; bytes stop after the end: p50 %v, p99 %v, at most %v",
+		len(late), more, late[len(late)/2], late[len(late)*99/100], late[len(late)-1])
+	if late[len(late)-1] > time.Second {
+		t.Errorf("the last byte came %v after the end", late[len(late)-1])
 	}
 }
