@@ -262,6 +262,64 @@ func TestThousandsRefused(t *testing.T) {
 	h.works()
 }
 
+// Thousands of channels that are opened and closed in one connection leave
+// nothing: no place is lost, and no memory.
+func TestThousandsOpened(t *testing.T) {
+	const places = 100
+	h := newHouse(t, func(o *options) { o.limits.Channels, o.limits.Refusals = places, 10_000 })
+	h.realTarget("db01")
+	h.grant("alice", "db01", time.Hour)
+	c := h.client("alice", "db01")
+	open := func() (gossh.Channel, <-chan *gossh.Request, error) { return c.OpenChannel("session", nil) }
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	const at, each = 4, 2500
+	var wg sync.WaitGroup
+	for range at {
+		wg.Go(func() {
+			for range each {
+				ch, reqs, err := open()
+				for n := 0; err != nil && n < 1000; n++ { // those before are not quite over yet
+					time.Sleep(time.Millisecond)
+					ch, reqs, err = open()
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ch.Close()
+				gossh.DiscardRequests(reqs) // until the other side has closed it too
+			}
+		})
+	}
+	wg.Wait()
+	var all []gossh.Channel
+	eventually(t, "all places to be free again", func() bool {
+		for len(all) < places {
+			ch, reqs, err := open()
+			if err != nil {
+				return false
+			}
+			go gossh.DiscardRequests(reqs)
+			all = append(all, ch)
+		}
+		return true
+	})
+	if _, _, err := open(); err == nil {
+		t.Error("one more than may be")
+	}
+	for _, ch := range all {
+		ch.Close()
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 32<<20 {
+		t.Errorf("%d channels that are closed hold %d MiB", at*each, grown>>20)
+	}
+	h.works()
+}
+
 // A client that exchanges keys without end loses its connection.
 func TestRekeyFlood(t *testing.T) {
 	for name, test := range map[string]struct {
