@@ -61,6 +61,7 @@ type Config struct {
 	StuckAfter       time.Duration // a removal of an account that has failed for so long is a finding; default 10m
 	StaleAfter       time.Duration // sessions end when revocations could not be read for so long; default 60s
 	PendingPerUser   int           // default 50
+	Sessions         SessionLimits
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
@@ -97,6 +98,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	if c.PendingPerUser == 0 {
 		c.PendingPerUser = 50
 	}
+	c.Sessions = c.Sessions.withDefaults()
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -172,7 +172,34 @@ func (b *Broker) Recognize(ctx context.Context, source netip.Addr, key ssh.Publi
 	}
 	by.User = u
 	if cert != nil {
-		by.MFAAt = cert.MFAAt
+		by.MFAAt, by.Serial = cert.MFAAt, cert.Serial
+	} else {
+		by.Key = ssh.FingerprintSHA256(key)
 	}
 	return by, nil
+}
+
+// stillProven refuses who has proven a key that was removed since, or a
+// certificate that was revoked: a connection that is open is no way around
+// either. That a certificate has expired ends nothing, as the grant has an end.
+func (b *Broker) stillProven(ctx context.Context, by access.Caller) error {
+	gone := false
+	if by.Key != "" {
+		k, err := b.c.Store.PublicKey(ctx, by.Key)
+		if err != nil && !errors.Is(err, access.ErrNotFound) {
+			return err
+		}
+		gone = err != nil || k.UserID != by.User.ID
+	}
+	if by.Serial != 0 {
+		revoked, err := b.c.Store.Revoked(ctx, by.Serial)
+		if err != nil {
+			return err
+		}
+		gone = gone || revoked
+	}
+	if gone {
+		return &access.Error{Kind: access.ErrDenied, Code: "DB-2210", Rule: "session.key", Text: "the key with which you logged in was removed, or its certificate revoked", Next: "drawbolt login"}
+	}
+	return nil
 }

@@ -94,7 +94,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 			targets[e.Object] = true
 		case strings.HasPrefix(e.Action, "authority."):
 			rotated = true
-		case strings.HasPrefix(e.Action, "role."):
+		case strings.HasPrefix(e.Action, "role."), e.Action == "certificate.revoke":
 			everything = true
 		}
 	}
@@ -205,6 +205,11 @@ func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Err
 	}
 	if u.Locked {
 		return &access.Error{Kind: ErrLocked, Code: "DB-2206", Text: fmt.Sprintf("%s is locked: %q", u.Name, u.LockReason)}, nil
+	}
+	if err := b.stillProven(ctx, l.Caller); errors.Is(err, access.ErrDenied) {
+		return refusedNow(err), nil
+	} else if err != nil {
+		return nil, err
 	}
 	t, err := facts.target(ctx, g.TargetID)
 	if errors.Is(err, access.ErrNotFound) {

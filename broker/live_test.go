@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -505,4 +508,94 @@ decision := {
 		ok(t, with(only("activate")))
 		want(t, with(only("connect")), access.ErrDenied)
 	})
+}
+
+// Who has lost the key that they proved is out: their sessions end, here and on
+// another server, and a connection that is still open opens no more. What was
+// proven by another key goes on.
+func TestLostKey(t *testing.T) {
+	type lost struct {
+		key ssh.PublicKey
+		do  func(h *house) error
+	}
+	ways := map[string]func(t *testing.T, h *house) lost{
+		"key removed by its holder": func(t *testing.T, h *house) lost {
+			key := newKey(t)
+			_, err := h.AddKey(t.Context(), h.as("alice"), "", keyText(key), "stolen laptop")
+			ok(t, err)
+			return lost{key, func(h *house) error {
+				return h.RemoveKey(t.Context(), h.as("alice"), "", ssh.FingerprintSHA256(key))
+			}}
+		},
+		"key removed, and somebody else's now": func(t *testing.T, h *house) lost {
+			key := newKey(t)
+			_, err := h.AddKey(t.Context(), h.as("alice"), "", keyText(key), "")
+			ok(t, err)
+			return lost{key, func(h *house) error {
+				if err := h.RemoveKey(t.Context(), h.as("root"), "alice", ssh.FingerprintSHA256(key)); err != nil {
+					return err
+				}
+				_, err := h.AddKey(t.Context(), h.as("erin"), "", keyText(key), "")
+				return err
+			}}
+		},
+		"certificate revoked": func(t *testing.T, h *house) lost {
+			cert := h.certificate("alice")
+			return lost{cert, func(h *house) error {
+				_, err := h.RevokeCertificate(t.Context(), h.as("root"), strconv.FormatUint(cert.Serial, 10), "INC-7 stolen laptop")
+				return err
+			}}
+		},
+	}
+	for name, prepare := range ways {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, h *house) {
+				h.start()
+				c := h.granted()
+				kept := newKey(t)
+				_, err := h.AddKey(t.Context(), h.as("alice"), "", keyText(kept), "")
+				ok(t, err)
+				l := prepare(t, h)
+				proven := func(key ssh.PublicKey) access.Caller {
+					by, err := h.Recognize(t.Context(), h.as("alice").Source, key)
+					ok(t, err)
+					return by
+				}
+				open := func(by access.Caller) (*broker.Live, error) {
+					s, err := h.Open(t.Context(), by, c.Grant.ID, shellOpening)
+					if err == nil {
+						t.Cleanup(func() { _ = h.Close(t.Context(), s, broker.Closing{Reason: "exited"}) })
+					}
+					return s, err
+				}
+				by, other := proven(l.key), proven(kept)
+				session, err := open(by)
+				ok(t, err)
+				besides, err := open(other)
+				ok(t, err)
+				goesOn(t, session)
+				ok(t, l.do(h))
+				ends(t, session, here, broker.ErrRefused)
+				_, err = open(by)
+				h.refusedBy(err, "session.key")
+				goesOn(t, besides)
+				_, err = open(other)
+				ok(t, err)
+			})
+			t.Run("by another server", func(t *testing.T) {
+				a := newHouse(t, engines[1].url(t))
+				b := a.another("node2")
+				a.start()
+				b.start()
+				c, l := a.granted(), prepare(t, a)
+				by, err := b.Recognize(t.Context(), a.as("alice").Source, l.key)
+				ok(t, err)
+				session, err := b.Open(t.Context(), by, c.Grant.ID, shellOpening)
+				ok(t, err)
+				t.Cleanup(func() { _ = b.Close(t.Context(), session, broker.Closing{Reason: "exited"}) })
+				ok(t, l.do(a))
+				ends(t, session, there, broker.ErrRefused)
+			})
+		})
+	}
 }

@@ -122,6 +122,9 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 	if !slices.Contains([]string{"shell", "exec", "forward"}, o.Kind) || len(o.Command) > MaxCommand {
 		return nil, b.refused(ctx, e, access.Invalid("a session is a shell, tunnels, or a command of at most %d bytes", MaxCommand))
 	}
+	if err := b.stillProven(ctx, by); err != nil {
+		return nil, b.refused(ctx, e, err)
+	}
 	var s access.Session
 	var g *access.Grant
 	var t *access.Target
@@ -150,6 +153,10 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 			return e, err
 		}
 		if hops, err = hopsOf(ctx, tx.Target, t); err != nil {
+			return e, err
+		}
+		if err := b.room(ctx, tx, caller, t); err != nil {
+			fill(&e, err)
 			return e, err
 		}
 		if err := g.Activate(tx.Now()); err != nil {

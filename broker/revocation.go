@@ -47,9 +47,10 @@ func (b *Broker) KRL(ctx context.Context) ([]byte, error) {
 }
 
 // RevokeCertificate revokes the certificate of that serial, in decimal, or those
-// of that session, and returns how many were valid until now. It keeps nobody
-// who is in from going on: Terminate does, or LockUser. At targets it counts
-// when they have fetched the list; an identity certificate ends at once.
+// of that session, and returns how many were valid until now. At targets
+// it counts when they have fetched the list, and keeps nobody who is in from going
+// on: Terminate does, or LockUser. An identity certificate ends at once, with the
+// sessions of the connections that it has opened.
 func (b *Broker) RevokeCertificate(ctx context.Context, by access.Caller, what, reason string) (int, error) {
 	e := event(by, "certificate.revoke", what)
 	if err := access.CheckReason(reason); err != nil {

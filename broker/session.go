@@ -14,6 +14,7 @@ import (
 type SessionFilter struct {
 	Live         bool
 	Target, User string // names
+	Batch        string // of the requests
 	Before       string // id of the last session of the page before
 	Limit        int    // default 50, at most 200
 }
@@ -28,7 +29,7 @@ func (b *Broker) Sessions(ctx context.Context, by access.Caller, f SessionFilter
 		f.Limit = 50
 	}
 	f.Limit = min(f.Limit, 200)
-	sf := store.SessionFilter{Live: f.Live, Before: f.Before, Limit: f.Limit}
+	sf := store.SessionFilter{Live: f.Live, Batch: f.Batch, Before: f.Before, Limit: f.Limit}
 	if f.Target != "" {
 		t, err := b.c.Store.Target(ctx, f.Target)
 		if err != nil {

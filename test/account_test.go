@@ -80,6 +80,45 @@ func TestMadeAccount(t *testing.T) {
 	}
 }
 
+// TestMadeAccountBehindHop is the same where the target is behind a hop and an
+// account with sudo is the provisioner; and the target is away when the account
+// is to go.
+func TestMadeAccountBehindHop(t *testing.T) {
+	s := install(t, "", "")
+	alice, bob := s.person("alice", "engineers"), s.person("bob", "approvers")
+	m := servers.NewMachine(t, "16m", []ssh.PublicKey{s.userAuthority()})
+	m.Do("useradd --system --create-home --home-dir /var/lib/maker --shell /bin/sh --password '*' maker; echo maker@db01 >/etc/ssh/principals/maker; echo 'maker ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/maker; chmod 440 /etc/sudoers.d/maker")
+	hop := servers.NewMachine(t, "16m", []ssh.PublicKey{s.userAuthority()})
+	hop.Do("useradd --system --password '*' pass; echo pass@jump01 >/etc/ssh/principals/pass")
+	for _, in := range []api.TargetInput{
+		{Name: "jump01", Address: hop.Addr, Labels: api.Labels{Tier: "1"}, HostKeys: []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(hop.HostKey)))}, HopAccount: "pass"},
+		{Name: "db01", Address: m.Addr, Labels: api.Labels{Tier: "1"}, HostKeys: []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(m.HostKey)))},
+			Via: []string{"jump01"}, Provisioner: "maker", PrincipalsFolder: m.Principals, Accounts: []api.AccountInput{{Name: "dba", Made: &api.AccountTemplate{
+				Prefix: "jit-", Sudo: []string{"ALL=(ALL) NOPASSWD: /usr/bin/id"}}}}},
+	} {
+		_, err := s.people["admin"].AddTarget(t.Context(), in)
+		must(t, err)
+	}
+	r, err := grant(t.Context(), alice, bob, "dba", "db01", 10*time.Minute)
+	must(t, err)
+	out, err := s.on(alice, "id -un; sudo -n id -un; sudo -n cat /etc/shadow")
+	if err == nil || !strings.HasPrefix(out, "jit-alice\nroot\nsudo: ") {
+		t.Fatalf("%q, %v", out, err)
+	}
+	m.Leave()
+	_, err = alice.End(t.Context(), r.ID)
+	must(t, err)
+	eventually(t, time.Minute, "a try to remove it", func() bool {
+		list, err := alice.MadeAccounts(context.Background())
+		return err == nil && len(list.Items) == 1 && list.Items[0].Over && list.Items[0].Tries > 0
+	})
+	m.Return()
+	s.gone(m, alice)
+	if log := hop.Log(); !strings.Contains(log, "Accepted publickey for pass ") || strings.Contains(log, "Starting session") {
+		t.Errorf("on the way:\n%s", log)
+	}
+}
+
 // gone waits until nothing is left of the account, there and here.
 func (s *server) gone(m *servers.Machine, p *person) {
 	s.t.Helper()

@@ -46,6 +46,9 @@ type client struct {
 	typed bool
 	// rekeyed is what it says, asked to talk, when it has changed keys.
 	rekeyed string
+	// rekeyMore is how much is sent meanwhile, where what is known to be wrong
+	// does not happen each time.
+	rekeyMore int
 }
 
 // The features, which are the rows.
@@ -64,7 +67,7 @@ const (
 	signalling  = "A signal for the program"
 	environment = "Environment (`LC_*`)"
 	aliveness   = "Keep-alive"
-	rekeying    = "New keys in the middle"
+	rekeying    = "New keys in the middle, of each connection"
 	postQuantum = "Post-quantum key exchange"
 	bySFTP      = "sftp, up and down"
 	bySCP       = "scp, up and down"
@@ -242,7 +245,11 @@ func random(file string, n int) ([]byte, error) {
 // echoes sends much and wants it back, byte for byte.
 func (c client) echoes(s *stand, w want) error {
 	in, out := filepath.Join(s.dir, "input"), filepath.Join(s.dir, "output")
-	sent, err := random(in, 8<<20)
+	size := 8 << 20
+	if w.rekey && s.jump {
+		size = max(size, c.rekeyMore)
+	}
+	sent, err := random(in, size)
 	if err != nil {
 		return err
 	}
@@ -530,7 +537,7 @@ func putty() client {
 			saved += "PingInterval=0\nPingIntervalSecs=1\n"
 		}
 		if w.rekey {
-			saved += "RekeyBytes=1M\n"
+			saved, hop = saved+"RekeyBytes=1M\n", hop+"RekeyBytes=1M\n"
 		}
 		if w.quantum {
 			saved += "KEX=ntru-curve25519,WARN,ecdh,dh-gex-sha1,dh-group18-sha512,dh-group17-sha512,dh-group16-sha512,dh-group15-sha512,dh-group14-sha1,rsa,dh-group1-sha1\n"
@@ -560,9 +567,11 @@ func putty() client {
 		return s.login() + "@" + s.host
 	}
 	return client{
-		name: "PuTTY", typed: true, rekeyed: "nitiali",
+		name: "PuTTY", typed: true, rekeyed: "nitiali", rekeyMore: 64 << 20,
 		lacks: map[string]string{signalling: "Only its windowed program sends signals.", byBanner: "The client keeps what it is told until the login goes on."},
-		gaps:  map[string]string{postQuantum: openSSH().gaps[postQuantum]},
+		gaps: map[string]string{postQuantum: openSSH().gaps[postQuantum], rekeying: "With much under way both ways, two plink of which one is the other's proxy can wait for each other " +
+			"for ever when both exchange keys: the inner one writes to the pipe between them without reading, and the outer one, whose pipe is full too, stops reading the network. " +
+			"Between two stock sshd they do the same. They exchange keys after 1 GiB or an hour unless told otherwise; the direct way has one plink only."},
 		command: func(s *stand, w want, remote ...string) (*exec.Cmd, error) {
 			line, err := base(s, "plink", w)
 			line = append(line, "-no-antispoof")

@@ -38,10 +38,10 @@ import (
 // told are the stories that must be there: one that is lost, renamed or emptied
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
-	"approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap-fails", "bootstrap", "break-glass", "burst", "ca-rotate", "codes", "completion", "deny",
-	"disk-full", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "host-key", "hostile-input", "import", "key-offered", "limits",
-	"lock", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy", "recording-tampered",
-	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend",
+	"agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate", "codes",
+	"completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "host-key", "hostile-input",
+	"import", "key-offered", "limits", "lock", "lost-key", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy",
+	"recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend",
 	"target-check", "target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
 }
 
@@ -125,6 +125,7 @@ type story struct {
 	jobs      map[string]*job
 	browsers  map[string]*browser
 	targets   map[string]*lab
+	display   []string // of a screen, in the environment of ssh
 }
 
 func (s *story) close() {
@@ -229,6 +230,11 @@ func storyVerbs() map[string]command {
 		"disk": (*story).disk,
 		// count N PATTERN: N lines of stdout contain it.
 		"count": (*story).count,
+		// agent: an ssh-agent at $AGENT, which has the key of the file mine,
+		// with the comment "a key of alice".
+		"agent": (*story).agent,
+		// screen: an X server without a monitor, at $DISPLAY.
+		"screen": (*story).screen,
 		// port VAR: a free port of this machine.
 		"port": (*story).port,
 		// now VAR [DURATION]: the time, RFC 3339.
@@ -428,7 +434,7 @@ func (s *story) program(ts *testscript.TestScript, what string, args []string) (
 		}
 		return exec.Command(filepath.Join(s.bin, "drawbolt"), args[1:]...), s.environ(args[0])
 	case "ssh", "sftp", "scp":
-		return exec.Command("/usr/bin/"+what, append([]string{"-F", s.sshConfig()}, args...)...), s.environ("")
+		return exec.Command("/usr/bin/"+what, append([]string{"-F", s.sshConfig()}, args...)...), append(s.environ(""), s.display...)
 	case "enrol":
 		l := s.targets[args[0]]
 		env := append(s.environ(""), "DRAWBOLT_SSHD_CONFIG="+l.dir+"/sshd_config", "DRAWBOLT_FOLDER="+l.dir+"/drawbolt", "DRAWBOLT_WAIT=30",
@@ -558,7 +564,7 @@ func (s *story) lab(ts *testscript.TestScript, args []string) {
 	ts.Check(os.WriteFile(l.dir+"/sshd_config", []byte(strings.Join(append(trusts,
 		"ListenAddress "+host, "Port "+port, "HostKey "+l.dir+"/host_key", "PidFile none", "LogLevel DEBUG",
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password", "UsePAM no", "StrictModes no",
-		"AcceptEnv *", "PrintMotd no", "PrintLastLog no", "Subsystem sftp internal-sftp", "",
+		"AcceptEnv *", "X11Forwarding yes", "SetEnv XAUTHORITY="+l.dir+"/xauthority", "PrintMotd no", "PrintLastLog no", "Subsystem sftp internal-sftp", "",
 	), "\n")), 0o600))
 	if os.Getuid() == 0 {
 		ts.Check(os.MkdirAll("/run/sshd", 0o755))
@@ -767,6 +773,43 @@ func (s *story) count(ts *testscript.TestScript, args []string) {
 	if got != want {
 		ts.Fatalf("%d lines contain %q, not %d", got, args[1], want)
 	}
+}
+
+func (s *story) agent(ts *testscript.TestScript, _ []string) {
+	socket, key := filepath.Join(s.work, "agent"), filepath.Join(s.work, "mine")
+	s.beside(ts, "ssh-agent", "-D", "-a", socket)
+	ts.Check(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a key of alice", "-f", key).Run())
+	ts.Setenv("AGENT", socket)
+	ts.Check(eventuallyErr(10*time.Second, func() error {
+		add := exec.Command("ssh-add", "-q", key)
+		add.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
+		return add.Run()
+	}))
+}
+
+func (s *story) screen(ts *testscript.TestScript, _ []string) {
+	address, err := storyPort()
+	ts.Check(err)
+	_, number, err := net.SplitHostPort(address)
+	ts.Check(err)
+	cookies := filepath.Join(s.work, "cookies")
+	ts.Check(exec.Command("xauth", "-q", "-f", cookies, "add", ":"+number, ".", "00112233445566778899aabbccddeeff").Run())
+	s.beside(ts, "Xvfb", ":"+number, "-auth", cookies, "-nolisten", "tcp", "-noreset")
+	s.display = []string{"DISPLAY=:" + number, "XAUTHORITY=" + cookies}
+	ts.Setenv("DISPLAY", ":"+number)
+	ts.Setenv("XAUTHORITY", cookies)
+	ts.Check(eventuallyErr(20*time.Second, func() error {
+		info := exec.Command("xdpyinfo")
+		info.Env = append(os.Environ(), s.display...)
+		return info.Run()
+	}))
+}
+
+// beside starts a program that runs until the end of the story.
+func (s *story) beside(ts *testscript.TestScript, name string, args ...string) {
+	j, err := startJob(exec.Command(name, args...), s.environ(""), jobFiles{}, false)
+	ts.Check(err)
+	s.ended = append(s.ended, j.kill)
 }
 
 func (s *story) port(ts *testscript.TestScript, args []string) {

@@ -19,10 +19,11 @@ func (s *Server) sessions(ctx context.Context, by access.Caller, in *struct {
 	Live   bool   `query:"live"`
 	Target string `query:"target" maxLength:"64"`
 	User   string `query:"user" maxLength:"64"`
+	Batch  string `query:"batch" maxLength:"32"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 	Before string `query:"before" maxLength:"32"`
 }) (api.List[api.Session], error) {
-	list, err := s.c.Broker.Sessions(ctx, by, broker.SessionFilter{Live: in.Live, Target: in.Target, User: in.User, Limit: in.Limit, Before: in.Before})
+	list, err := s.c.Broker.Sessions(ctx, by, broker.SessionFilter{Live: in.Live, Target: in.Target, User: in.User, Batch: in.Batch, Limit: in.Limit, Before: in.Before})
 	return page(list, in.Limit, apiSession, func(x access.Session) string { return x.ID }), err
 }
 

@@ -62,6 +62,10 @@ type Caller struct {
 	Via    string     // "cli", "web", "ssh", "system"
 	Login  string     // the login session's id, where there is one
 	MFAAt  time.Time  // zero: no second factor in this login
+	// Key and Serial say what was proven in ssh: the fingerprint of a registered
+	// key, or the serial of an identity certificate.
+	Key    string
+	Serial uint64
 }
 
 // System is the caller for what the broker does by itself (expiry, recovery).

@@ -23,7 +23,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -66,15 +66,9 @@ type Config struct {
 	// Idle ends a session after so long without a byte of its data in either
 	// direction; keep-alives do not count. Default: 15 minutes.
 	Idle time.Duration
-	// Sessions is how many may be live at once. Default: 2000.
+	// Sessions is how many may be live here at once; how many of them are whose,
+	// and where, the Broker limits. Default: 2000.
 	Sessions int
-	// PerPerson is how many of them one person may have. Default: 200.
-	PerPerson int
-	// PerTarget is how many of them one target may have. Default: 1000.
-	PerTarget int
-	// PerPersonAndTarget is how many one person may have at one target.
-	// Default: 100.
-	PerPersonAndTarget int
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Log is for operators; what counts as evidence goes through the Broker.
@@ -86,8 +80,7 @@ type Config struct {
 type Bastion struct {
 	cfg Config
 
-	mu   sync.Mutex
-	live counts
+	live atomic.Int64
 }
 
 // New checks the Config. It starts nothing.
@@ -98,13 +91,8 @@ func New(cfg Config) (*Bastion, error) {
 	if cfg.Idle <= 0 {
 		cfg.Idle = 15 * time.Minute
 	}
-	for _, limit := range []struct {
-		of    *int
-		value int
-	}{{&cfg.Sessions, 2000}, {&cfg.PerPerson, 200}, {&cfg.PerTarget, 1000}, {&cfg.PerPersonAndTarget, 100}} {
-		if *limit.of <= 0 {
-			*limit.of = limit.value
-		}
+	if cfg.Sessions <= 0 {
+		cfg.Sessions = 2000
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -112,22 +100,26 @@ func New(cfg Config) (*Bastion, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Bastion{cfg: cfg, live: newCounts()}, nil
+	return &Bastion{cfg: cfg}, nil
 }
 
 // An Order is what a session is opened with.
 type Order struct {
 	By      access.Caller
 	GrantID string
-	// Target is the name of the target, for the limits before anything is
-	// opened; the grant says which it is.
-	Target  string
 	Opening broker.Opening
 
 	// Of the terminal, when there is one.
 	Terminal      string
 	Width, Height int
 }
+
+// ErrFull is the kind of refusal when as many sessions run as may. It is
+// access.ErrUnavailable.
+var ErrFull = fmt.Errorf("no session is free: %w", access.ErrUnavailable)
+
+// Live returns how many sessions are being carried.
+func (b *Bastion) Live() int { return int(b.live.Load()) }
 
 // Run opens a session, calls carry to carry it, and ends it. It returns when
 // the session is over and accounted for. An error means that there was no
@@ -137,11 +129,10 @@ type Order struct {
 // carry owns the two halves of the connection: it returns the exit status of
 // what ran, if any, when both are closed or closing.
 func (b *Bastion) Run(ctx context.Context, o Order, carry func(*Session) (*int, error)) (Ending, error) {
-	who := pair{o.By.User.ID, o.Target}
-	if err := b.enter(who); err != nil {
-		return Ending{}, err
+	defer b.live.Add(-1)
+	if n := b.live.Add(1); n > int64(b.cfg.Sessions) {
+		return Ending{}, &access.Error{Kind: ErrFull, Code: "DB-5401", Text: "the bastion carries as many sessions as it may; try again later", Rule: "session.limit"}
 	}
-	defer b.leave(who)
 	live, err := Apart(func() (*broker.Live, error) { return b.cfg.Broker.Open(ctx, o.By, o.GrantID, o.Opening) })
 	if err != nil {
 		return Ending{}, fmt.Errorf("open session: %w", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"sync"
 	"testing"
 
 	"github.com/drawbolt/drawbolt/broker"
@@ -151,39 +152,43 @@ func TestRefusedOpening(t *testing.T) {
 	}
 }
 
-func TestSessionLimits(t *testing.T) {
-	b, err := New(Config{Broker: refusing{}, Recorder: unused{}, Sessions: 7, PerPerson: 4, PerTarget: 5, PerPersonAndTarget: 3})
+// A Broker whose sessions wait to be opened.
+type waiting struct {
+	refusing
+	entered, leave chan struct{}
+}
+
+func (w waiting) Open(context.Context, access.Caller, string, broker.Opening) (*broker.Live, error) {
+	w.entered <- struct{}{}
+	<-w.leave
+	return nil, access.ErrDenied
+}
+
+func TestSessionLimit(t *testing.T) {
+	w := waiting{entered: make(chan struct{}), leave: make(chan struct{})}
+	b, err := New(Config{Broker: w, Recorder: unused{}, Sessions: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := []struct {
-		person, target string
-		want           error
-		code           string
-	}{
-		{"a", "db", nil, ""}, {"a", "db", nil, ""}, {"a", "db", nil, ""},
-		{"a", "db", ErrLimit, "DB-2405"},
-		{"a", "web", nil, ""}, {"a", "web", ErrLimit, "DB-2401"},
-		{"b", "db", nil, ""}, {"b", "db", nil, ""},
-		{"b", "db", ErrFull, "DB-5405"},
-		{"b", "web", nil, ""}, {"c", "app", ErrFull, "DB-5401"},
+	run := func() error {
+		_, err := b.Run(t.Context(), Order{}, func(*Session) (*int, error) { t.Error("carried"); return nil, nil })
+		return err
 	}
-	for i, step := range steps {
-		err := b.enter(pair{step.person, step.target})
-		var e *access.Error
-		if !errors.Is(err, step.want) || step.want != nil && (!errors.As(err, &e) || e.Code != step.code) {
-			t.Errorf("step %d: got %v, want %v with %s", i, err, step.want, step.code)
-		}
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() { run() })
+		<-w.entered
 	}
-	if !errors.Is(ErrLimit, access.ErrDenied) || !errors.Is(ErrFull, access.ErrUnavailable) {
-		t.Error("the kinds of refusal are not what callers look for")
+	var e *access.Error
+	if err := run(); !errors.Is(err, ErrFull) || !errors.Is(err, access.ErrUnavailable) || !errors.As(err, &e) || e.Code != "DB-5401" {
+		t.Errorf("the third of two: %v", err)
 	}
-	for _, step := range steps {
-		if step.want == nil {
-			b.leave(pair{step.person, step.target})
-		}
+	if b.Live() != 2 {
+		t.Errorf("%d live", b.Live())
 	}
-	if c := b.live; c.all != 0 || len(c.perPerson)+len(c.perTarget)+len(c.perPair) != 0 {
-		t.Errorf("left: %+v", c)
+	close(w.leave)
+	all.Wait()
+	if b.Live() != 0 {
+		t.Errorf("%d are left", b.Live())
 	}
 }

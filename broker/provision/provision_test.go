@@ -43,13 +43,58 @@ type house struct {
 	db      *store.DB
 	config  broker.Config
 	machine *servers.Machine
+	hop     *servers.Machine // on the way to it, or nil
 	made    *provision.Provisioner
 	users   map[string]access.User
 }
 
 const sudoers = "ALL=(ALL) NOPASSWD: /usr/bin/id"
 
+// A way is how the target is reached and who makes the accounts there. It returns
+// what stands before the target.
+type way func(h *house, target *access.Target) []access.Target
+
+// ways are all of them: root, an account with sudo, and the same behind a hop.
+var ways = []struct {
+	name string
+	way
+}{{"root", byRoot}, {"sudo", bySudo("ALL")}, {"sudo for a shell", bySudo("/usr/bin/sh -s -- *")}, {"behind a hop", behindHop}}
+
+func byRoot(*house, *access.Target) []access.Target { return nil }
+
+// bySudo has an account make the accounts that may run the commands as root.
+func bySudo(commands string) way {
+	return func(h *house, target *access.Target) []access.Target {
+		target.Provisioner = "maker"
+		h.machine.Do("useradd --system --create-home --home-dir /var/lib/maker --shell /bin/sh --password '*' maker; echo maker@db01 >/etc/ssh/principals/maker; rm /etc/ssh/principals/root")
+		h.mayBySudo(commands)
+		return nil
+	}
+}
+
+// mayBySudo sets what the provisioner may run as root.
+func (h *house) mayBySudo(commands string) {
+	h.t.Helper()
+	h.machine.Do("umask 227; rm -f /etc/sudoers.d/maker; echo 'maker ALL=(root) NOPASSWD: " + commands + "' >/etc/sudoers.d/maker; visudo -c -q")
+}
+
+// behindHop is bySudo with a machine before the target, which is passed by an
+// account of its own.
+func behindHop(h *house, target *access.Target) []access.Target {
+	bySudo("ALL")(h, target)
+	h.hop = servers.NewMachine(h.t, "12m", []ssh.PublicKey{h.config.UserCA.PublicKey()}, "nobody@jump01")
+	h.hop.Do("useradd --system --password '*' pass; echo pass@jump01 >/etc/ssh/principals/pass")
+	target.Via = []string{"jump01"}
+	return []access.Target{{ID: access.NewID(access.TargetPrefix), Name: "jump01", Address: h.hop.Addr, Version: 1, HopAccount: "pass",
+		HostKeys: []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(h.hop.HostKey)))}}}
+}
+
 func newHouse(t *testing.T, change func(*access.Target)) *house {
+	t.Helper()
+	return newHouseBy(t, byRoot, change)
+}
+
+func newHouseBy(t *testing.T, by way, change func(*access.Target)) *house {
 	t.Helper()
 	ctx := t.Context()
 	h := &house{t: t, users: map[string]access.User{}}
@@ -90,6 +135,7 @@ func newHouse(t *testing.T, change func(*access.Target)) *house {
 	if change != nil {
 		change(&target)
 	}
+	before := by(h, &target)
 	ok(t, target.Validate())
 	ok(t, h.db.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		for _, name := range []string{"alice", "bob"} {
@@ -100,6 +146,9 @@ func newHouse(t *testing.T, change func(*access.Target)) *house {
 		role := access.Role{Name: "engineers", Users: []string{h.users["alice"].ID, h.users["bob"].ID}, Version: 1, Rules: []access.Rule{{ID: "dba", Actions: []string{"request", "extend"},
 			Targets: access.Selector{Names: []string{"*"}}, Accounts: []string{"*"}, MaxDuration: time.Hour, Session: access.SessionRules{Shell: true, Exec: true}}}}
 		ok(t, tx.AddRole(ctx, &role))
+		for i := range before {
+			ok(t, tx.AddTarget(ctx, &before[i]))
+		}
 		return audit.Event{Actor: "system", Action: "house.furnish"}, tx.AddTarget(ctx, &target)
 	}))
 	h.Broker, h.made = h.server("one")
@@ -267,7 +316,17 @@ func ok(t testing.TB, err error) {
 // The whole life: there is no account, there is one that may do what its
 // template says and nothing else, and there is none.
 func TestLife(t *testing.T) {
-	h := newHouse(t, nil)
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			newHouseBy(t, w.way, nil).life()
+		})
+	}
+}
+
+func (h *house) life() {
+	t := h.t
+	t.Helper()
 	l, c := h.open("alice")
 	if _, err := h.run(l, "id"); !errors.Is(err, access.ErrUnavailable) {
 		t.Errorf("a credential before there is an account: %v", err)
@@ -293,9 +352,63 @@ func TestLife(t *testing.T) {
 	if got := h.actions(); !slices.Equal(got, []string{"account.plan done", "account.create done", "account.present done", "account.remove done", "account.gone done"}) {
 		t.Errorf("events %q", got)
 	}
-	if got := h.machine.Do("cat /etc/ssh/principals/root"); got != "root@db01\n" {
+	provisioner := l.Target.Provisioner
+	if got := h.machine.Do("cat /etc/ssh/principals/" + provisioner); got != provisioner+"@db01\n" {
 		t.Errorf("the provisioner's principals: %q", got)
 	}
+	log := h.machine.Log()
+	if !strings.Contains(log, "Accepted publickey for "+provisioner+" ") || provisioner != "root" && strings.Contains(log, "Accepted publickey for root ") {
+		t.Errorf("who has logged in at the machine:\n%s", log)
+	}
+	if h.hop != nil {
+		if log := h.hop.Log(); strings.Count(log, "Accepted publickey for pass ") != 2 || strings.Contains(log, "Starting session") {
+			t.Errorf("the hop was not passed twice, and nothing else:\n%s", log)
+		}
+	}
+}
+
+// A provisioner who may not, or must be asked for a password, makes nothing; one
+// who may no longer when the account is to go keeps nobody from seeing it, and is
+// waited for.
+func TestProvisionerMayNot(t *testing.T) {
+	h := newHouseBy(t, bySudo("/usr/bin/id"), nil)
+	refuse := func(why string) {
+		t.Helper()
+		l, c := h.open("alice")
+		if err := h.made.Ensure(t.Context(), l); !errors.Is(err, access.ErrUnavailable) {
+			t.Errorf("%s: %v", why, err)
+		}
+		if _, err := h.run(l, "id"); err == nil {
+			t.Errorf("%s: there is a session", why)
+		}
+		h.end("alice", c)
+		h.clean("jit-alice")
+		h.mayBySudo("ALL")
+		h.hurry(c, 0)
+		h.becomes(c, access.Gone)
+	}
+	refuse("another command")
+	h.machine.Do("echo 'maker ALL=(root) ALL' >/etc/sudoers.d/maker")
+	refuse("a password")
+	h.machine.Do("rm /etc/sudoers.d/maker")
+	refuse("no rule")
+	h.machine.Do("echo 'Defaults:maker requiretty' >>/etc/sudoers.d/maker")
+	refuse("a terminal")
+
+	l, c := h.present("alice")
+	h.mayBySudo("/usr/bin/id")
+	h.end("alice", c)
+	p := h.failed(c)
+	if p.Problem == "" || h.machine.Do("getent passwd jit-alice | wc -l") != "1\n" {
+		t.Errorf("%+v", p)
+	}
+	if _, err := h.run(l, "id"); err == nil {
+		t.Error("a session after the end")
+	}
+	h.mayBySudo("ALL")
+	h.hurry(c, 0)
+	h.becomes(c, access.Gone)
+	h.clean("jit-alice")
 }
 
 // Every way in which a grant ends is one in which its account does.
@@ -355,22 +468,34 @@ func TestStillLoggedIn(t *testing.T) {
 // An account, a group or a home of that name that we did not make is not touched,
 // neither at the beginning nor at the end.
 func TestNotOurs(t *testing.T) {
-	for name, before := range map[string]string{
-		"account":        "useradd --create-home --groups tty --comment 'Alice,,,' jit-alice",
-		"account marked": "useradd --create-home --comment 'drawbolt GRA-0000000000000000' jit-alice",
-		"system account": "useradd --system --create-home --comment 'drawbolt GRA-0000000000000000' jit-alice",
-		"group":          "groupadd jit-alice",
-		"home":           "cd /home && mkdir jit-alice",
+	for name, before := range map[string]struct {
+		way
+		what string
+	}{
+		"account":           {byRoot, "useradd --create-home --groups tty --comment 'Alice,,,' jit-alice"},
+		"account marked":    {byRoot, "useradd --create-home --comment 'drawbolt GRA-0000000000000000' jit-alice"},
+		"system account":    {byRoot, "useradd --system --create-home --comment 'drawbolt GRA-0000000000000000' jit-alice"},
+		"group":             {byRoot, "groupadd jit-alice"},
+		"home":              {byRoot, "cd /home && mkdir jit-alice"},
+		"link as home":      {byRoot, "cd /home && ln -s /etc jit-alice"},
+		"account by sudo":   {bySudo("ALL"), "useradd --create-home --groups tty --comment 'Alice,,,' jit-alice"},
+		"account by hop":    {behindHop, "useradd --create-home --comment 'drawbolt GRA-0000000000000000' jit-alice"},
+		"home by hop":       {behindHop, "cd /home && mkdir jit-alice"},
+		"dangling home too": {behindHop, "cd /home && ln -s /nowhere jit-alice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t, nil)
-			h.machine.Do(before + "; echo theirs >/etc/ssh/principals/jit-alice")
+			h := newHouseBy(t, before.way, nil)
+			h.machine.Do(before.what + "; echo theirs >/etc/ssh/principals/jit-alice")
 			const look = "getent passwd jit-alice; getent shadow jit-alice; getent group | grep jit-alice; ls -lan /home /etc/sudoers.d; cat /etc/ssh/principals/jit-alice"
 			was := h.machine.Do(look)
 			l, c := h.open("alice")
 			err := h.made.Ensure(t.Context(), l)
-			if err == nil || name != "home" && !errors.Is(err, access.ErrConflict) {
+			kind := access.ErrConflict
+			if strings.Contains(name, "home") {
+				kind = access.ErrUnavailable
+			}
+			if !errors.Is(err, kind) {
 				t.Errorf("made: %v", err)
 			}
 			if _, err := h.run(l, "id"); err == nil {
@@ -405,9 +530,29 @@ func TestDisguised(t *testing.T) {
 // The target is away when the account should go, for longer than is quiet; and
 // comes back.
 func TestAway(t *testing.T) {
-	h := newHouse(t, nil)
+	for _, test := range []struct {
+		name string
+		way
+		away func(*house) *servers.Machine
+	}{
+		{"target", byRoot, func(h *house) *servers.Machine { return h.machine }},
+		{"target by sudo", bySudo("ALL"), func(h *house) *servers.Machine { return h.machine }},
+		{"target behind a hop", behindHop, func(h *house) *servers.Machine { return h.machine }},
+		{"hop", behindHop, func(h *house) *servers.Machine { return h.hop }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouseBy(t, test.way, nil)
+			h.comesBack(test.away(h))
+		})
+	}
+}
+
+func (h *house) comesBack(away *servers.Machine) {
+	t := h.t
+	t.Helper()
 	l, c := h.present("alice")
-	h.machine.Leave()
+	away.Leave()
 	h.end("alice", c)
 	ok(t, h.Close(t.Context(), l, broker.Closing{Reason: "released"}))
 	p := h.failed(c)
@@ -425,7 +570,10 @@ func TestAway(t *testing.T) {
 	if err != nil || len(list) != 1 || !list[0].Over || !list[0].Stuck || list[0].Problem == "" {
 		t.Errorf("%+v, %v", list, err)
 	}
-	h.machine.Return()
+	if got := h.machine.Do("getent passwd jit-alice | wc -l"); got != "1\n" {
+		t.Errorf("the account went while nobody could come there: %q", got)
+	}
+	away.Return()
 	h.hurry(c, 0)
 	h.becomes(c, access.Gone)
 	h.clean("jit-alice")
@@ -521,12 +669,23 @@ func TestFullDisk(t *testing.T) {
 // Lines of sudo that pass our grammar and not visudo's give no account with
 // half of its rights, and leave sudo as it was.
 func TestBadSudoers(t *testing.T) {
-	h := newHouse(t, func(t *access.Target) { t.Accounts[0].Made.Sudo = []string{sudoers, "ALL=(ALL NOPASSWD: )("} })
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			newHouseBy(t, w.way, func(t *access.Target) { t.Accounts[0].Made.Sudo = []string{sudoers, "ALL=(ALL NOPASSWD: )("} }).refusesSudoers()
+		})
+	}
+}
+
+func (h *house) refusesSudoers() {
+	t := h.t
+	t.Helper()
+	was := h.machine.Do("ls -A /etc/sudoers.d")
 	l, c := h.open("alice")
 	if err := h.made.Ensure(t.Context(), l); !errors.Is(err, access.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
-	if got := h.machine.Do("ls -A /etc/sudoers.d; visudo -c -q && echo good"); got != "README\ngood\n" {
+	if got := h.machine.Do("ls -A /etc/sudoers.d; visudo -c -q && echo good"); got != was+"good\n" {
 		t.Errorf("sudoers: %q", got)
 	}
 	h.end("alice", c)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 )
@@ -263,9 +264,32 @@ func (q queryer) Session(ctx context.Context, id string) (access.Session, error)
 type SessionFilter struct {
 	Live                         bool
 	User, Target, Account, Grant string // user and target by id
+	Batch                        string // of the requests
 	Node                         string
 	Before                       string
 	Limit                        int
+}
+
+// Running is how many sessions are open.
+type Running struct{ OfUser, OnTarget, OfUserOnTarget int }
+
+const (
+	running   = " FROM sessions s JOIN grants g ON g.id = s.grant_id WHERE s.state <> 'closed' AND g.ended_at = 0 AND g.end_at > ?"
+	runningOf = "SELECT COUNT(*), COUNT(CASE WHEN s.target_id = ? THEN 1 END)" + running + " AND s.user_id = ?"
+	runningOn = "SELECT COUNT(*)" + running + " AND s.target_id = ?"
+)
+
+// Running counts the open sessions whose grants hold at now. One whose grant is
+// over does not run any more, even if its server is gone and will not close it.
+func (q queryer) Running(ctx context.Context, userID, targetID string, now time.Time) (n Running, err error) {
+	err = q.row(ctx, runningOf, targetID, toMicros(now), userID).Scan(&n.OfUser, &n.OfUserOnTarget)
+	if err == nil {
+		err = q.row(ctx, runningOn, toMicros(now), targetID).Scan(&n.OnTarget)
+	}
+	if err != nil {
+		return n, q.failed("count sessions", err)
+	}
+	return n, nil
 }
 
 // Sessions returns one page of sessions.
@@ -280,6 +304,9 @@ func (q queryer) Sessions(ctx context.Context, f SessionFilter) ([]access.Sessio
 		if c.value != "" {
 			clause, args = clause+" AND "+c.column+" = ?", append(args, c.value)
 		}
+	}
+	if f.Batch != "" {
+		clause, args = clause+" AND request_id IN (SELECT id FROM requests WHERE batch = ?)", append(args, f.Batch)
 	}
 	if f.Before != "" {
 		clause += " AND (opened_at, id) < (SELECT opened_at, id FROM sessions WHERE id = ?)"

@@ -212,13 +212,14 @@ func TestFiltersAndPages(t *testing.T) {
 				r.CreatedAt = at.Add(time.Duration(i/2) * time.Second) // two of each time
 				r.Account = []string{"root", "postgres"}[i%2]
 				r.TargetID = []string{"TGT-1", "TGT-2"}[i/5]
+				r.Batch = []string{"BAT-1", ""}[i%2]
 				if i%5 == 0 {
 					r.State = access.Denied
 				}
 				ok(t, tx.AddRequest(ctx, &r))
 				g := access.Grant{ID: access.NewID(access.GrantPrefix), RequestID: r.ID, UserID: u.ID, Duration: time.Hour, End: at.Add(time.Duration(i) * time.Minute)}
 				ok(t, tx.AddGrant(ctx, &g))
-				s := access.Session{ID: access.NewID(access.SessionPrefix), GrantID: g.ID, UserID: u.ID, Account: r.Account, TargetID: r.TargetID, Node: "n1",
+				s := access.Session{ID: access.NewID(access.SessionPrefix), GrantID: g.ID, RequestID: r.ID, UserID: u.ID, Account: r.Account, TargetID: r.TargetID, Node: "n1",
 					State: []access.SessionState{access.Open, access.Closed}[i%2], OpenedAt: r.CreatedAt}
 				ok(t, tx.AddSession(ctx, &s))
 			}
@@ -274,6 +275,8 @@ func TestFiltersAndPages(t *testing.T) {
 			{"account of the closed", store.SessionFilter{Live: true, Account: "postgres"}, 0},
 			{"target", store.SessionFilter{Target: "TGT-2"}, 5},
 			{"node", store.SessionFilter{Node: "n2"}, 0},
+			{"batch", store.SessionFilter{Batch: "BAT-1"}, 5},
+			{"another batch", store.SessionFilter{Batch: "BAT-2"}, 0},
 			{"limit", store.SessionFilter{Limit: 4}, 4},
 		} {
 			if list, err := db.Sessions(ctx, tt.filter); err != nil || len(list) != tt.want {

@@ -211,17 +211,24 @@ func (c *cli) showAskedAll(p *profile, in api.RequestInput, asked []api.Request)
 	}
 	slices.Sort(who)
 	who = slices.Compact(who)
-	c.say("%s  %s on %s  %s", first(in.Batch, asked[0].ID), in.Account, countTargets(len(asked)), in.Reason)
+	batch := in.Batch
+	if batch != "" && !slices.ContainsFunc(asked, func(r api.Request) bool { return r.Batch == batch }) {
+		batch = asked[0].Batch // there were requests already
+	}
+	c.say("%s  %s on %s  %s", first(batch, asked[0].ID), in.Account, countTargets(len(asked)), in.Reason)
 	if pending == 0 {
 		return
 	}
 	c.say("  pending  %d of %d", pending, len(asked))
 	c.say("  asked    %s", first(strings.Join(who, ", "), "nobody who may approve it is known"))
 	switch {
-	case in.Batch != "":
-		c.say("  link     %s/batch/%s", p.Server, in.Batch)
+	case batch != "":
+		c.say("  link     %s/batch/%s", p.Server, batch)
 	case asked[0].URL != "":
 		c.say("  link     %s", asked[0].URL)
+	}
+	if batch != "" {
+		c.say("  status   drawbolt status %s", batch)
 	}
 }
 
@@ -260,7 +267,7 @@ func (c *cli) waitAll(ctx context.Context, cl *api.Client, list []api.Request, l
 		case ctx.Err() != nil:
 			stop()
 			id := first(list[waiting].Batch, list[waiting].ID)
-			return list, &failure{code: exitInterrupt, cause: ctx.Err(), text: id + " stays open", next: "drawbolt cancel " + id}
+			return list, &failure{code: exitInterrupt, cause: ctx.Err(), text: id + " stays open", next: "drawbolt status " + id + " --wait    or    drawbolt cancel " + id}
 		case err != nil:
 			// The server may be starting anew; the requests are safe there.
 			if p := api.AsProblem(err); p != nil && p.Status < 500 || api.Untrusted(err) || failures >= 5 {

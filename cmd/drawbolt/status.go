@@ -13,12 +13,17 @@ import (
 func (c *cli) statusCmd() *cobra.Command {
 	var wait string
 	cmd := &cobra.Command{
-		Use:   "status [REQUEST]",
+		Use:   "status [REQUEST|BATCH]",
 		Short: "Where a request stands; without one, your open requests",
 		Long: `Show a request and its grant, or your open ones. The exit code tells where the
 request stands: 0 approved, 3 denied, 5 expired or nobody decided during --wait,
-7 the grant is over, 8 pending.`,
-		Example:           "  drawbolt status\n  drawbolt status REQ-4821 --wait=15m --json",
+7 the grant is over, 8 pending.
+
+Of a batch, which drawbolt run makes, it shows each target: pending, denied,
+approved, running while a session is open, done with the exit code of the last
+session, or ended without one. The exit code is 8 while any is pending, and then
+that of the first target for which it is not 0.`,
+		Example:           "  drawbolt status\n  drawbolt status REQ-4821 --wait=15m --json\n  drawbolt status BAT-5k2c --json=state,targets",
 		Args:              between(0, 1),
 		ValidArgsFunction: c.completeRequests(api.RequestFilter{Mine: true}),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -28,7 +33,17 @@ request stands: 0 approved, 3 denied, 5 expired or nobody decided during --wait,
 				}
 				return c.runMine(cmd.Context())
 			}
-			return c.runStatus(cmd.Context(), args[0], wait)
+			limit := time.Duration(0)
+			if wait != "" && wait != "forever" {
+				var err error
+				if limit, err = parseDuration(wait); err != nil {
+					return err
+				}
+			}
+			if isBatch(args[0]) {
+				return c.runBatchStatus(cmd.Context(), args[0], wait != "", limit)
+			}
+			return c.runStatus(cmd.Context(), args[0], wait != "", limit)
 		},
 	}
 	cmd.Flags().StringVar(&wait, "wait", "", "wait for the decision, at most this `duration` (--wait=15m)")
@@ -36,14 +51,9 @@ request stands: 0 approved, 3 denied, 5 expired or nobody decided during --wait,
 	return cmd
 }
 
-func (c *cli) runStatus(ctx context.Context, id, wait string) error {
-	limit := time.Duration(0)
-	if wait != "" && wait != "forever" {
-		var err error
-		if limit, err = parseDuration(wait); err != nil {
-			return err
-		}
-	}
+// runStatus shows a request, after its decision when wait is said; limit (0:
+// none) is for how long.
+func (c *cli) runStatus(ctx context.Context, id string, wait bool, limit time.Duration) error {
 	cl, _, err := c.client(api.Request{})
 	if err != nil {
 		return err
@@ -52,7 +62,7 @@ func (c *cli) runStatus(ctx context.Context, id, wait string) error {
 	if err != nil {
 		return err
 	}
-	if wait != "" && r.State == api.Pending {
+	if wait && r.State == api.Pending {
 		if r, err = c.wait(ctx, cl, r, limit); err != nil {
 			return err
 		}
@@ -60,7 +70,7 @@ func (c *cli) runStatus(ctx context.Context, id, wait string) error {
 	if c.json == "" {
 		c.describe(&r)
 	}
-	return c.concludeRequest(&r, wait != "")
+	return c.concludeRequest(&r, wait)
 }
 
 // describe prints a request as an approver or its requester wants to see it.

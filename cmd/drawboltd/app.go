@@ -133,7 +133,10 @@ func (a *App) openBroker(ctx context.Context) error {
 		CertificateTTL:   time.Duration(a.config.SSH.UserCertTTL),
 		IdentityTTL:      time.Duration(a.config.Auth.SessionTTL),
 		CheckpointEvery:  time.Duration(a.config.Audit.CheckpointEvery),
-		Log:              a.log,
+		Sessions: broker.SessionLimits{
+			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
+		},
+		Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -195,8 +198,7 @@ func (a *App) openFronts() error {
 	}
 	if a.bastion, err = bastion.New(bastion.Config{
 		Broker: a.broker, Recorder: a.recorder, Accounts: a.accounts, Idle: time.Duration(a.config.SSH.IdleTimeout), Log: a.log,
-		Sessions: a.config.SSH.Sessions.Total, PerPerson: a.config.SSH.Sessions.PerPerson,
-		PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
+		Sessions: a.config.SSH.Sessions.Total,
 	}); err != nil {
 		return err
 	}

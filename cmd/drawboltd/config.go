@@ -62,9 +62,9 @@ type Config struct {
 		IdleTimeout     Duration `yaml:"idle_timeout" doc:"a session without a byte of data ends after so long"`
 		Sessions        struct {
 			Total              int `yaml:"total" doc:"sessions on this server at once"`
-			PerPerson          int `yaml:"per_person" doc:"of them, those of one person"`
-			PerTarget          int `yaml:"per_target" doc:"of them, those on one target"`
-			PerPersonAndTarget int `yaml:"per_person_and_target" doc:"of them, those of one person on one target"`
+			PerPerson          int `yaml:"per_person" doc:"sessions of one person at once, on all servers of the database"`
+			PerTarget          int `yaml:"per_target" doc:"sessions on one target at once, on all servers of the database"`
+			PerPersonAndTarget int `yaml:"per_person_and_target" doc:"sessions of one person on one target at once, on all servers of the database"`
 		} `yaml:"sessions"`
 		UserCertTTL Duration `yaml:"user_cert_ttl" doc:"life of the certificates for targets, at most 10m"`
 	} `yaml:"ssh"`

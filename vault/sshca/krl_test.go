@@ -2,6 +2,7 @@ package sshca
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -121,11 +122,39 @@ func TestKRLInSSHD(t *testing.T) {
 	if login(12) == nil {
 		t.Error("a revoked key id was let in")
 	}
-	if err := os.Remove(krl); err != nil {
+	set(Revocation{Authority: all[User].PublicKey(), Serials: []uint64{11}})
+	// A list that cannot be read lets nobody in, and one that can lets in again.
+	whole, err := os.ReadFile(krl)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if login(13) == nil {
-		t.Error("sshd lets people in without the list, which the documentation denies")
+	for name, spoil := range map[string]func() error{
+		"missing":     func() error { return os.Remove(krl) },
+		"cut":         func() error { return os.WriteFile(krl, whole[:len(whole)-3], 0o644) },
+		"cut shorter": func() error { return os.WriteFile(krl, whole[:20], 0o644) },
+		"cut to four": func() error { return os.WriteFile(krl, whole[:4], 0o644) },
+		"garbage":     func() error { return os.WriteFile(krl, append([]byte("SSHKRL\n\x00"), whole[20:]...), 0o644) },
+		"a folder":    func() error { return errors.Join(os.Remove(krl), os.Mkdir(krl, 0o755)) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		if login(13) == nil {
+			t.Errorf("%s: sshd lets people in, which the documentation denies", name)
+		}
+		if err := os.RemoveAll(krl); err != nil {
+			t.Fatal(err)
+		}
+		write(t, krl, string(whole))
+		if err := login(13); err != nil {
+			t.Errorf("%s, and whole again: %v\n%s", name, err, target.log())
+		}
+	}
+	// An empty file it takes for a list of nobody, which is why what is fetched is
+	// looked at before it takes the place of the list (docs/operating.md).
+	write(t, krl, "")
+	if err := login(11); err != nil {
+		t.Errorf("this sshd does not take an empty file for an empty list: %v", err)
 	}
 }
 

@@ -43,6 +43,7 @@ type SessionFilter struct {
 	Live   bool
 	Target string
 	User   string
+	Batch  string // those under requests that were made together
 	Limit  int
 	Before string // id; older ones only
 }
@@ -53,6 +54,7 @@ func (c *Client) Sessions(ctx context.Context, f SessionFilter) (List[Session], 
 	setTrue(q, "live", f.Live)
 	set(q, "target", f.Target)
 	set(q, "user", f.User)
+	set(q, "batch", f.Batch)
 	setInt(q, "limit", int64(f.Limit))
 	set(q, "before", f.Before)
 	return call[List[Session]](ctx, c, http.MethodGet, "/v1/sessions", q, nil)

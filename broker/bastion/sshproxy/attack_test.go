@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	gossh "golang.org/x/crypto/ssh"
 
@@ -54,6 +55,152 @@ func TestOfferedKeyIsNoIdentity(t *testing.T) {
 	}
 	if n := len(h.sessions()); n != 0 {
 		t.Errorf("%d sessions", n)
+	}
+}
+
+// A turncoat is offered as one key and proven as another, and in between the
+// login name becomes another too.
+type turncoat struct {
+	gossh.PublicKey // offered
+	proves          gossh.Signer
+	turn            func()
+	marshalled      int
+}
+
+func (k *turncoat) Marshal() []byte {
+	// x/crypto writes the key down for the question and for the answer to it,
+	// then for the signature.
+	if k.marshalled++; k.marshalled <= 2 {
+		return k.PublicKey.Marshal()
+	}
+	k.turn()
+	return k.proves.PublicKey().Marshal()
+}
+
+type turncoatSigner struct{ *turncoat }
+
+func (k turncoatSigner) PublicKey() gossh.PublicKey { return k.turncoat }
+func (k turncoatSigner) Sign(r io.Reader, data []byte) (*gossh.Signature, error) {
+	return k.proves.Sign(r, data)
+}
+
+// Whatever key is offered and whatever login name is said first: who comes in is
+// who was proven, where it was proven, or nobody. Alice has a grant on db01, and
+// mallory on db02.
+func TestIdentityIsWhatWasProven(t *testing.T) {
+	h := newHouse(t)
+	for _, name := range []string{"db01", "db02"} {
+		h.realTarget(name)
+	}
+	h.grant("alice", "db01", time.Hour)
+	h.grant("mallory", "db02", time.Hour)
+	alice, mallory := h.people["alice"].key, h.people["mallory"].key
+	db01, db02 := me(t)+"+db01", me(t)+"+db02"
+	const none, key, answer = "nothing", "her key", "her key and an answer"
+	for _, test := range []struct {
+		name        string
+		offers      gossh.Signer
+		first, last string // login names
+		finish      string
+		in          bool
+	}{
+		{"her own", mallory, db02, db02, key, true},
+		{"her own, where alice may", mallory, db01, db01, key, false},
+		{"her own, first where alice may", mallory, db01, db02, key, true},
+		{"her own, then where alice may", mallory, db02, db01, key, false},
+		{"alice's", alice, db02, db02, key, true},
+		{"alice's, where alice may", alice, db01, db01, key, false},
+		{"alice's, first where alice may", alice, db01, db02, key, true},
+		{"alice's, then where alice may", alice, db02, db01, key, false},
+		{"alice's, then where alice may, and an answer", alice, db02, db01, answer, false},
+		{"alice's alone", alice, db01, db01, none, false},
+		{"alice's alone, then where alice may", alice, db02, db01, none, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			// The client says the same string again and again; its bytes change.
+			login := []byte(test.first)
+			config := h.config("mallory", unsafe.String(&login[0], len(login)))
+			k := &turncoat{PublicKey: test.offers.PublicKey(), proves: mallory, turn: func() { copy(login, test.last) }}
+			if test.finish == none {
+				k.proves = stolenKey{alice.PublicKey(), mallory} // alice's, signed by another
+			}
+			config.Auth = []gossh.AuthMethod{gossh.PublicKeys(turncoatSigner{k})}
+			asked := 0
+			if test.finish == answer {
+				config.Auth = append(config.Auth, gossh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) ([]string, error) {
+					if asked += len(questions); len(questions) == 0 {
+						return nil, nil
+					}
+					return []string{"INC-1 let me in"}, nil
+				}))
+			}
+			tcp := must(net.Dial("tcp", h.addr))(t)
+			defer tcp.Close()
+			tcp.SetDeadline(time.Now().Add(3 * time.Second))
+			before := len(h.sessions())
+			conn, chans, reqs, err := gossh.NewClientConn(tcp, h.addr, config)
+			if (err == nil) != test.in {
+				t.Fatalf("in: %v", err)
+			}
+			if k.marshalled < 3 {
+				t.Fatal("the key was only offered: this test tests nothing")
+			}
+			if test.finish == answer {
+				// What mallory said was taken as mallory's request.
+				if c := h.pending("mallory"); asked != 1 || c.Request.RequesterName != "mallory" || c.Request.TargetName != "db01" {
+					t.Errorf("asked %d questions: %+v", asked, c.Request)
+				}
+			}
+			if !test.in {
+				if n := len(h.sessions()) - before; n != 0 {
+					t.Errorf("%d sessions", n)
+				}
+				return
+			}
+			c := gossh.NewClient(conn, chans, reqs)
+			defer c.Close()
+			out, err := must(c.NewSession())(t).Output("echo in")
+			if err != nil || string(out) != "in\n" {
+				t.Errorf("got %q, %v", out, err)
+			}
+			list := h.sessions()
+			if len(list) != before+1 || list[0].UserName != "mallory" || list[0].TargetName != "db02" {
+				t.Errorf("on record: %+v", list)
+			}
+		})
+	}
+}
+
+// What a balancer may say before the connection of a client is not believed of
+// anybody: the source is that of the connection (CVE-2024-35175).
+func TestProxyHeaderIsNotBelieved(t *testing.T) {
+	h := newHouse(t)
+	h.realTarget("db01")
+	h.grant("alice", "db01", time.Hour)
+	for _, header := range []string{
+		"PROXY TCP4 203.0.113.9 203.0.113.1 40000 22\r\n",
+		"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x09\xcb\x00\x71\x01\x9c\x40\x00\x16",
+	} {
+		tcp := must(net.Dial("tcp", h.addr))(t)
+		defer tcp.Close()
+		io.WriteString(tcp, header)
+		tcp.SetDeadline(time.Now().Add(5 * time.Second))
+		conn, chans, reqs, err := gossh.NewClientConn(tcp, h.addr, h.config("alice", me(t)+"+db01"))
+		if err != nil {
+			continue // it does not even speak with who begins so
+		}
+		c := gossh.NewClient(conn, chans, reqs)
+		out, err := must(c.NewSession())(t).Output("echo in")
+		c.Close()
+		if err != nil || string(out) != "in\n" {
+			t.Errorf("%q: %q, %v", header, out, err)
+		}
+	}
+	h.works()
+	for _, s := range h.sessions() {
+		if s.Source != "127.0.0.1" {
+			t.Errorf("on record: from %s", s.Source)
+		}
 	}
 }
 

@@ -428,7 +428,7 @@ func (c *channel) started(s *bastion.Session, b *back, sent windowChange) {
 func (c *channel) run(ctx context.Context, st start) {
 	l := c.link
 	o := bastion.Order{
-		By: c.who.by, GrantID: c.who.grantID, Target: c.who.to.target,
+		By: c.who.by, GrantID: c.who.grantID,
 		Opening: broker.Opening{Kind: st.kind, Command: st.command, Client: clean(l.version)},
 	}
 	if c.term != nil {
@@ -437,8 +437,10 @@ func (c *channel) run(ctx context.Context, st start) {
 		c.mu.Unlock()
 	}
 	ending, err := l.cfg.Bastion.Run(ctx, o, func(s *bastion.Session) (*int, error) { return c.carry(s, st) })
-	if errors.Is(err, bastion.ErrLimit) || errors.Is(err, bastion.ErrFull) {
+	if errors.Is(err, bastion.ErrFull) {
 		l.refused(c.who, nil, "session", err)
+	} else if err != nil {
+		l.countRefusal() // the broker has it on record
 	}
 	if err != nil {
 		l.log.WarnContext(ctx, "no session", "user", c.who.by.User.Name, "target", c.who.to.target, "error", err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -307,6 +308,65 @@ func TestUnaskedChannels(t *testing.T) {
 	refused(tunnels, "tunnels after the end of listening", kinds...)
 	if got.Load() != 2 {
 		t.Errorf("%d channels came to the user", got.Load())
+	}
+}
+
+// An agent is offered by one session, and by none beside or after it: not on the
+// same connection of the user, and not by the target on the one that it had.
+func TestAgentOfOneSession(t *testing.T) {
+	h := newHouse(t, func(o *options) { o.rules.Agent = true })
+	p := h.puppet("db01")
+	h.grant("alice", "db01", time.Hour)
+	c := h.client("alice", "db01")
+	const kind = "auth-agent@openssh.com"
+	opened := c.HandleChannelOpen(kind)
+	var reached atomic.Int64
+	go func() {
+		for nc := range opened {
+			reached.Add(1)
+			if ch, reqs, err := nc.Accept(); err == nil {
+				go gossh.DiscardRequests(reqs)
+				go func() { io.Copy(ch, ch); ch.Close() }()
+			}
+		}
+	}()
+	asks := must(c.NewSession())(t)
+	if ok, err := asks.SendRequest("auth-agent-req@openssh.com", true, nil); !ok {
+		t.Fatalf("refused: %v", err)
+	}
+	check(t, asks.Start("sleep 60"))
+	lent := <-p.conns
+	ch, reqs, err := lent.OpenChannel(kind, nil)
+	check(t, err)
+	go gossh.DiscardRequests(reqs)
+	io.WriteString(ch, "a question")
+	answer := make([]byte, len("a question"))
+	if _, err := io.ReadFull(ch, answer); err != nil || string(answer) != "a question" {
+		t.Fatalf("got %q, %v", answer, err)
+	}
+	other := must(c.NewSession())(t) // which does not ask
+	check(t, other.Start("sleep 60"))
+	beside := <-p.conns
+	refused := func(conn gossh.Conn, when string) {
+		t.Helper()
+		if ch, _, err := conn.OpenChannel(kind, nil); err == nil {
+			ch.Close()
+			t.Errorf("%s: the target opened %s", when, kind)
+		}
+	}
+	refused(beside, "beside")
+	h.wantRefusal("target's channel " + kind + ": nobody asked the target for this channel")
+	asks.Close()
+	eventually(t, "the end of the session", func() bool {
+		return slices.ContainsFunc(h.sessions(), func(s access.Session) bool { return s.State == access.Closed })
+	})
+	if _, err := io.ReadFull(ch, answer[:1]); err == nil {
+		t.Error("the agent's channel outlives its session")
+	}
+	refused(lent, "after its end")
+	refused(beside, "beside, after the end")
+	if n := reached.Load(); n != 1 {
+		t.Errorf("the agent was reached %d times", n)
 	}
 }
 

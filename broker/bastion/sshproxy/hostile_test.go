@@ -2,6 +2,7 @@ package sshproxy
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -261,6 +262,64 @@ func TestThousandsRefused(t *testing.T) {
 	h.works()
 }
 
+// Thousands of channels that are opened and closed in one connection leave
+// nothing: no place is lost, and no memory.
+func TestThousandsOpened(t *testing.T) {
+	const places = 100
+	h := newHouse(t, func(o *options) { o.limits.Channels, o.limits.Refusals = places, 10_000 })
+	h.realTarget("db01")
+	h.grant("alice", "db01", time.Hour)
+	c := h.client("alice", "db01")
+	open := func() (gossh.Channel, <-chan *gossh.Request, error) { return c.OpenChannel("session", nil) }
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	const at, each = 4, 2500
+	var wg sync.WaitGroup
+	for range at {
+		wg.Go(func() {
+			for range each {
+				ch, reqs, err := open()
+				for n := 0; err != nil && n < 1000; n++ { // those before are not quite over yet
+					time.Sleep(time.Millisecond)
+					ch, reqs, err = open()
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ch.Close()
+				gossh.DiscardRequests(reqs) // until the other side has closed it too
+			}
+		})
+	}
+	wg.Wait()
+	var all []gossh.Channel
+	eventually(t, "all places to be free again", func() bool {
+		for len(all) < places {
+			ch, reqs, err := open()
+			if err != nil {
+				return false
+			}
+			go gossh.DiscardRequests(reqs)
+			all = append(all, ch)
+		}
+		return true
+	})
+	if _, _, err := open(); err == nil {
+		t.Error("one more than may be")
+	}
+	for _, ch := range all {
+		ch.Close()
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 32<<20 {
+		t.Errorf("%d channels that are closed hold %d MiB", at*each, grown>>20)
+	}
+	h.works()
+}
+
 // A client that exchanges keys without end loses its connection.
 func TestRekeyFlood(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -290,6 +349,43 @@ func TestRekeyFlood(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			h.works()
+		})
+	}
+}
+
+// New keys on the outer connection, on the nested one, and on both at once stop
+// nothing, however much is under way both ways: nobody waits for a peer that
+// waits for the same.
+func TestNewKeysWhileBusy(t *testing.T) {
+	const size = 8 << 20
+	for _, test := range []struct {
+		name         string
+		outer, inner uint64
+	}{{"outer", 100_000, 0}, {"inner", 0, 100_000}, {"both", 100_000, 100_000}, {"both at times of their own", 90_000, 210_000}} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newHouse(t, func(o *options) { o.limits.Rekeys = 1000 })
+			h.realTarget("db01")
+			h.grant("alice", "db01", time.Hour)
+			outer := h.config("alice", "alice")
+			outer.RekeyThreshold = test.outer
+			gate := must(gossh.Dial("tcp", h.addr, outer))(t)
+			defer gate.Close()
+			hop := must(gate.Dial("tcp", "db01:22"))(t)
+			inner := h.targetConfig("alice")
+			inner.RekeyThreshold = test.inner
+			conn, chans, reqs, err := gossh.NewClientConn(hop, "db01:22", inner)
+			check(t, err)
+			session := must(gossh.NewClient(conn, chans, reqs).NewSession())(t)
+			stuck := time.AfterFunc(60*time.Second, func() { gate.Close() })
+			defer stuck.Stop()
+			sent := make([]byte, size)
+			rand.Read(sent)
+			session.Stdin = bytes.NewReader(sent)
+			got, err := session.Output("cat")
+			check(t, err)
+			if !bytes.Equal(got, sent) {
+				t.Errorf("%d bytes came back of %d, and they differ", len(got), size)
+			}
 		})
 	}
 }

@@ -14,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	gossh "golang.org/x/crypto/ssh"
+
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder"
 )
 
@@ -217,6 +220,46 @@ func TestHoldEnds(t *testing.T) {
 		})
 		h.pending("mallory")
 	})
+}
+
+// What held at the first step of a login holds at its end: who is locked, or
+// loses the key, while the connection waits for an approval does not come in by
+// it.
+func TestHoldKeepsLimits(t *testing.T) {
+	for name, test := range map[string]struct {
+		lose func(h *house)
+		says string
+	}{
+		"key removed": {func(h *house) {
+			alice := h.people["alice"]
+			check(h.t, h.broker.RemoveKey(context.Background(), alice.caller, "", gossh.FingerprintSHA256(alice.key.PublicKey())))
+		}, "the key with which you logged in was removed"},
+		"locked": {func(h *house) {
+			h.change(func(tx *store.Tx) error {
+				u, err := tx.User(context.Background(), "alice")
+				u.Locked, u.LockReason = true, "INC-9"
+				return errors.Join(err, tx.SaveUser(context.Background(), &u))
+			})
+		}, "locked"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			h.realTarget("db01")
+			cmd := h.ssh("alice", "-o", "BatchMode=yes", me(t)+"+INC-1@db01", "echo in")
+			out := &lockedBuffer{}
+			cmd.Stdout = out
+			errs, wait := background(t, cmd)
+			c := h.pending("alice")
+			test.lose(h)
+			h.approve(c.Request.ID, "")
+			if err := wait(); err == nil || out.String() != "" || !errs.has(test.says) {
+				t.Errorf("got %v, %q, %s", err, out, errs)
+			}
+			if n := len(h.sessions()); n != 0 {
+				t.Errorf("%d sessions", n)
+			}
+		})
+	}
 }
 
 // Many connections with one reason are one request.

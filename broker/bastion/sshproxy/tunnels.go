@@ -82,7 +82,7 @@ func (t *tunnels) run() {
 	defer t.forget()
 	t.err = bastion.ErrFault // until it is known better
 	o := bastion.Order{
-		By: t.who.by, GrantID: t.who.grantID, Target: t.who.to.target,
+		By: t.who.by, GrantID: t.who.grantID,
 		Opening: broker.Opening{Kind: "forward", Client: clean(l.version)},
 	}
 	ending, err := l.cfg.Bastion.Run(l.conn.ctx, o, func(s *bastion.Session) (*int, error) { return nil, t.carry(s, begun) })
