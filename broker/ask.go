@@ -96,6 +96,8 @@ type question struct {
 	duration time.Duration
 	// groups are the groups that approvers have now, by user id.
 	groups map[string][]string
+	// at is the moment of the question; now when zero.
+	at time.Time
 }
 
 // decide asks the policy. The error is an *access.Error of kind ErrDenied when
@@ -138,7 +140,10 @@ func refusal(d policy.Decision) *access.Error {
 }
 
 func (b *Broker) input(q question) policy.Input {
-	now := b.now()
+	now := q.at
+	if now.IsZero() {
+		now = b.now()
+	}
 	in := policy.Input{
 		Action: q.action, Account: q.account,
 		User: policy.User{

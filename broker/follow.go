@@ -192,11 +192,12 @@ func once[T any](read reader[T]) reader[T] {
 // recheck looks at the facts of a session and asks the policy again. It returns
 // the reason when the session has to end, and an error when that cannot be told.
 func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Error, error) {
+	now := b.now()
 	g, err := facts.grant(ctx, l.Grant.ID)
 	if err != nil {
 		return nil, err
 	}
-	if why := over(&g, b.now()); why != nil {
+	if why := over(&g, now); why != nil {
 		return why, nil
 	}
 	u, err := facts.user(ctx, l.Session.UserID)
@@ -242,12 +243,12 @@ func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Err
 	if !by.MFAAt.IsZero() {
 		// The second factor was fresh when the session was opened; nobody is
 		// cut off because it has aged since.
-		by.MFAAt = by.MFAAt.Add(b.now().Sub(l.Session.OpenedAt))
+		by.MFAAt = by.MFAAt.Add(now.Sub(l.Session.OpenedAt))
 	}
 	if err := facts.roles(); err != nil {
 		return nil, err
 	}
-	decision, err := b.decideNow(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: groups})
+	decision, err := b.decideNow(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: groups, at: now})
 	if errors.Is(err, access.ErrUnavailable) {
 		return nil, err
 	}
