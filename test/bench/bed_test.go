@@ -85,6 +85,7 @@ server:
   external_url: https://%[2]s
   listen: {https: "%[2]s", ssh: "%s", metrics: "%s"}
 recordings: {min_free: 64MiB}
+ssh: {sessions: {per_person: 2000, per_target: 2000, per_person_and_target: 2000}}
 `, bed.data, https, sshd, metrics), 0o600))
 	out, err := bed.drawboltd("init", "--unattended").CombinedOutput()
 	if err != nil {

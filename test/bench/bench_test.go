@@ -30,7 +30,7 @@ var (
 	size     = flag.Int64("size", 256, "MiB of one transfer")
 	connects = flag.Int("connects", 20, "connections of each way")
 	keys     = flag.Int("keys", 1000, "keystrokes of each way")
-	idlers   = flag.Int("idle", 100, "idle sessions")
+	idlers   = flag.Int("idle", 300, "idle sessions; of few, what memory the runtime keeps for later shows more than what they hold")
 	settle   = flag.Duration("settle", 130*time.Second, "how long sessions are idle before their memory is looked at; the runtime collects garbage every two minutes")
 	only     = flag.String("only", "", "parts to run, such as connect,keys,bulk,idle,rates; default: all")
 	write    = flag.Bool("write", false, "put the tables into docs/performance.md")
