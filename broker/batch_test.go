@@ -161,3 +161,29 @@ func TestBatchOneTargetChanges(t *testing.T) {
 	want(t, err, access.ErrDenied)
 	goesOn(t, h.session("alice", two))
 }
+
+// What others are asked for, however much, hides nothing from an approver.
+func TestInboxIsNotCrowdedOut(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		wanted := h.ask("alice", "root@db01").Request
+		ok(t, h.db.Change(t.Context(), func(tx *store.Tx) (audit.Event, error) {
+			for i := range 600 {
+				r := wanted
+				r.ID, r.CreatedAt = access.NewID(access.RequestPrefix), wanted.CreatedAt.Add(time.Second)
+				r.Needs = []access.Need{{Count: 1, Groups: []string{"others"}}}
+				if i%2 == 0 { // or too late
+					r.Needs, r.ExpiresAt = wanted.Needs, wanted.CreatedAt
+				}
+				if err := tx.AddRequest(t.Context(), &r); err != nil {
+					return audit.Event{}, err
+				}
+			}
+			return audit.Event{Actor: "system", Action: "house.furnish"}, nil
+		}))
+		list, err := h.Requests(t.Context(), h.as("bob"), broker.Filter{Inbox: true})
+		ok(t, err)
+		if len(list) != 1 || list[0].Request.ID != wanted.ID {
+			t.Errorf("bob's inbox has %d requests, and not the one that waits for him", len(list))
+		}
+	})
+}

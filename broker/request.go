@@ -434,6 +434,13 @@ func (b *Broker) Requests(ctx context.Context, by access.Caller, f Filter) ([]Ca
 		sf.Requester = by.User.ID
 	}
 	now := b.now()
+	if f.Inbox {
+		if len(by.User.Groups) == 0 {
+			return nil, nil // is never asked
+		}
+		// What others are asked for must not crowd out what this one is.
+		sf.Waiting, sf.Asked = now, by.User.Groups
+	}
 	var list []Case
 	// Pages of the store are sieved until the caller's page is full; the
 	// number of rounds is bounded, so a caller who may see little of much gets

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -208,9 +209,15 @@ type RequestFilter struct {
 	TargetID  string
 	Account   string
 	Batch     string
-	Before    string // id of the last request of the page before
-	Limit     int
+	Waiting   time.Time // those that have not expired then
+	// Asked are groups: those requests that may want a vote of one of them.
+	// It is a coarse sieve, and none at all for more than maxAsked groups.
+	Asked  []string
+	Before string // id of the last request of the page before
+	Limit  int
 }
+
+const maxAsked = 200
 
 // Requests returns one page of requests.
 func (q queryer) Requests(ctx context.Context, f RequestFilter) ([]access.Request, error) {
@@ -220,6 +227,15 @@ func (q queryer) Requests(ctx context.Context, f RequestFilter) ([]access.Reques
 	} {
 		if c.value != "" {
 			clause, args = clause+" AND "+c.column+" = ?", append(args, c.value)
+		}
+	}
+	if !f.Waiting.IsZero() {
+		clause, args = clause+" AND expires_at > ?", append(args, toMicros(f.Waiting))
+	}
+	if n := len(f.Asked); n > 0 && n <= maxAsked {
+		clause += " AND (needs LIKE ?" + strings.Repeat(" OR needs LIKE ?", n-1) + ")"
+		for _, group := range f.Asked {
+			args = append(args, `%"`+group+`"%`) // as it stands in the JSON
 		}
 	}
 	if f.Before != "" {
