@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,14 +30,14 @@ type fetching struct {
 	sshd    *servers.SSHD
 	dir     string
 	fetcher string
-	answer  http.HandlerFunc // in the place of the list; nil: the list
+	answer  atomic.Pointer[http.HandlerFunc] // in the place of the list; nil: the list
 }
 
 func newFetching(t *testing.T) *fetching {
 	f := &fetching{dir: t.TempDir()}
 	front := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if f.answer != nil {
-			f.answer(w, r)
+		if answer := f.answer.Load(); answer != nil {
+			(*answer)(w, r)
 			return
 		}
 		f.server.Handler().ServeHTTP(w, r)
@@ -161,7 +162,7 @@ func TestRubbishForAList(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.answer = answer
+			f.answer.Store(&answer)
 			out, err := f.fetch()
 			now, rerr := os.ReadFile(f.list())
 			if err == nil || rerr != nil || string(now) != string(list) {

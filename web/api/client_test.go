@@ -76,6 +76,10 @@ var routes = []struct {
 		return discard(c.SetTarget(ctx, TargetInput{Name: "db01", Version: 3}))
 	}, `PUT /v1/targets/db01 {"name":"db01","address":"","labels":{},"accounts":null,"version":3}`},
 	{"RemoveTarget", func(ctx context.Context, c *Client) error { return c.RemoveTarget(ctx, "db01") }, `DELETE /v1/targets/db01`},
+	{"CheckTarget", func(ctx context.Context, c *Client) error {
+		return discard(c.CheckTarget(ctx, "db01", CheckInput{Account: "root"}))
+	}, `POST /v1/targets/db01/check {"account":"root"}`},
+	{"BootstrapTarget", func(ctx context.Context, c *Client) error { return discard(c.BootstrapTarget(ctx, "db01")) }, `POST /v1/targets/db01/bootstrap`},
 	{"LockTarget", func(ctx context.Context, c *Client) error { return discard(c.LockTarget(ctx, "db01", "why")) }, `POST /v1/targets/db01/lock {"reason":"why"}`},
 	{"UnlockTarget", func(ctx context.Context, c *Client) error { return discard(c.UnlockTarget(ctx, "db01", "why")) }, `POST /v1/targets/db01/unlock {"reason":"why"}`},
 	{"Request", func(ctx context.Context, c *Client) error {
