@@ -67,6 +67,18 @@ func (s *Server) setTarget(ctx context.Context, by access.Caller, in *struct {
 	return apiTarget(t), err
 }
 
+func (s *Server) setCredential(ctx context.Context, by access.Caller, in *struct {
+	ByName
+	Account string `path:"account" maxLength:"64"`
+	Body    api.CredentialInput
+}) (api.Target, error) {
+	t, err := s.c.Broker.SetCredential(ctx, by, in.Name, in.Account, in.Body.Credential, []byte(in.Body.Secret))
+	if err != nil {
+		return api.Target{}, err
+	}
+	return s.findTarget(ctx, by, &ByName{t.Name})
+}
+
 func (s *Server) removeTarget(ctx context.Context, by access.Caller, in *ByName) (api.Empty, error) {
 	return api.Empty{}, s.c.Broker.RemoveTarget(ctx, by, in.Name)
 }
