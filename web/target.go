@@ -72,7 +72,8 @@ func (s *Server) setCredential(ctx context.Context, by access.Caller, in *struct
 	Account string `path:"account" maxLength:"64"`
 	Body    api.CredentialInput
 }) (api.Target, error) {
-	t, err := s.c.Broker.SetCredential(ctx, by, in.Name, in.Account, in.Body.Credential, []byte(in.Body.Secret))
+	defer clear(in.Body.Secret)
+	t, err := s.c.Broker.SetCredential(ctx, by, in.Name, in.Account, in.Body.Credential, in.Body.Secret)
 	if err != nil {
 		return api.Target{}, err
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -256,10 +255,10 @@ func (c *cli) credentialInput(password, certificate bool, keyFile string) (in ap
 			return in, err
 		}
 	}
-	if len(secret) > maxSecret || !utf8.Valid(secret) {
-		return in, usage("a password or key is UTF-8 and has at most %d bytes", maxSecret)
+	if len(secret) > maxSecret {
+		return in, usage("a password or key has at most %d bytes", maxSecret)
 	}
-	in.Secret = string(secret)
+	in.Secret = secret
 	return in, nil
 }
 

@@ -139,8 +139,8 @@ func (c *Client) SetTarget(ctx context.Context, in TargetInput) (Target, error) 
 type CredentialInput struct {
 	Credential string `json:"credential"` // certificate, password or key
 	// Secret is the password, or the private key in the form of OpenSSH and without
-	// a passphrase. No answer has it.
-	Secret string `json:"secret,omitempty"`
+	// a passphrase. In JSON it is base64. No answer has it.
+	Secret []byte `json:"secret,omitempty"`
 }
 
 // SetCredential says what the bastion logs in with at an account of a target.
