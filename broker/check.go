@@ -78,7 +78,8 @@ func (b *Broker) beginProbe(ctx context.Context, by access.Caller, name, account
 }
 
 // administered returns a target for which the caller may do what the action
-// names, and says in the event which it is. Who may not even know of the target is told that there is none.
+// names, and says in the event which it is. Who may not even know of the target is
+// told that there is none.
 func (b *Broker) administered(ctx context.Context, tx *store.Tx, by access.Caller, action policy.Action, name string, e *audit.Event) (access.Target, error) {
 	t, err := tx.Target(ctx, name)
 	if err != nil {

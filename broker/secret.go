@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -8,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"slices"
 	"strconv"
@@ -35,31 +37,31 @@ const (
 // vault in the place of the one before. No verb gives it out to a person. It is for
 // the target as it is now: with another address or other host keys it is of no use
 // any more.
-func (b *Broker) SetCredential(ctx context.Context, by access.Caller, target, account, credential string, plain []byte) (access.Target, error) {
+func (b *Broker) SetCredential(ctx context.Context, by access.Caller, target, account, credential string, plain []byte) error {
 	secret := vault.NewSecret(plain)
 	defer secret.Wipe()
 	e := event(by, "account.set", target)
 	e.Target, e.Account = audit.Clean(target, audit.MaxName), audit.Clean(account, audit.MaxName)
 	fingerprint, err := checkCredential(credential, secret)
 	if err != nil {
-		return access.Target{}, err
+		return err
 	}
 	lent := credential != access.CredentialCertificate
 	if lent && b.c.Vault == nil {
-		return access.Target{}, noVault()
+		return noVault()
 	}
 	if err := b.refresh(ctx); err != nil {
-		return access.Target{}, b.refused(ctx, e, policyDown(err))
+		return b.refused(ctx, e, policyDown(err))
 	}
-	var t access.Target
-	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+	return b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		e.Details = cloneDetails(e.Details)
 		by, err := current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}
-		if t, err = b.administered(ctx, tx, by, policy.ActionSecretWrite, target, &e); err != nil {
+		t, err := b.administered(ctx, tx, by, policy.ActionSecretWrite, target, &e)
+		if err != nil {
 			return e, err
 		}
 		i := slices.IndexFunc(t.Accounts, func(a access.Account) bool { return a.Name == account })
@@ -83,7 +85,6 @@ func (b *Broker) SetCredential(ctx context.Context, by access.Caller, target, ac
 		}
 		return e, b.keepSecret(ctx, tx, &t, t.Accounts[i], secret)
 	})
-	return t, err
 }
 
 func noVault() error {
@@ -135,7 +136,7 @@ func checkCredential(credential string, secret vault.Secret) (fingerprint string
 		if len(b) == 0 || len(b) > maxPassword {
 			return "", access.Invalid("the password must have 1 to %d bytes", maxPassword)
 		}
-		if !utf8.Valid(b) || slices.ContainsFunc([]rune(string(b)), unicode.IsControl) {
+		if !utf8.Valid(b) || bytes.ContainsFunc(b, unicode.IsControl) {
 			return "", access.Invalid("the password must be UTF-8 without control characters")
 		}
 		return "", nil
@@ -154,8 +155,9 @@ func checkPrivateKey(b []byte) (fingerprint string, err error) {
 	if _, locked := errors.AsType[*ssh.PassphraseMissingError](err); locked {
 		return "", &access.Error{Kind: access.ErrInvalid, Code: "DB-1001", Text: "the key has a passphrase; one is needed that has none", Next: "ssh-keygen -p -N '' -f COPY-OF-THE-KEY"}
 	}
-	if err != nil {
-		return "", access.Invalid("this is no private key in the form of OpenSSH")
+	block, rest := pem.Decode(b)
+	if err != nil || block == nil || block.Type != "OPENSSH PRIVATE KEY" || len(bytes.TrimSpace(rest)) > 0 {
+		return "", access.Invalid("this is not one private key in the form of OpenSSH")
 	}
 	switch key := private.(type) {
 	case *ed25519.PrivateKey, ed25519.PrivateKey, *ecdsa.PrivateKey:

@@ -25,7 +25,7 @@ const aPassword = "Tr0ub4dor & 3 \"quoted\""
 // keep has root of the house set what root@db01 logs in with.
 func (h *house) keep(credential, secret string) {
 	h.t.Helper()
-	_, err := h.SetCredential(h.t.Context(), h.as("root"), "db01", "root", credential, []byte(secret))
+	err := h.SetCredential(h.t.Context(), h.as("root"), "db01", "root", credential, []byte(secret))
 	ok(h.t, err)
 }
 
@@ -171,7 +171,7 @@ func TestSecretRowsSwapped(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.keep(access.CredentialPassword, aPassword)
-		_, err := h.SetCredential(ctx, h.as("root"), "db02", "root", access.CredentialPassword, []byte("of db02"))
+		err := h.SetCredential(ctx, h.as("root"), "db02", "root", access.CredentialPassword, []byte("of db02"))
 		ok(t, err)
 		p, err := h.BeginCheck(ctx, h.as("root"), "db01", "root")
 		ok(t, err)
@@ -216,7 +216,7 @@ func TestSecretIsForgotten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, h *house) {
 				h.keep(access.CredentialPassword, aPassword)
-				_, err := h.SetCredential(t.Context(), h.as("root"), "db02", "root", access.CredentialPassword, []byte("of db02"))
+				err := h.SetCredential(t.Context(), h.as("root"), "db02", "root", access.CredentialPassword, []byte("of db02"))
 				ok(t, err)
 				kept := func() string {
 					for part := range strings.SplitSeq(h.dump(), "account_secrets:") {
@@ -285,8 +285,7 @@ func TestSetCredentialRefuses(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	ok(t, err)
 	set := func(credential, secret string) error {
-		_, err := h.SetCredential(ctx, h.as("root"), "db01", "root", credential, []byte(secret))
-		return err
+		return h.SetCredential(ctx, h.as("root"), "db01", "root", credential, []byte(secret))
 	}
 	for name, secret := range map[string]string{
 		"ed25519": privateKey(t, ed, ""), "ecdsa": privateKey(t, p256, ""), "rsa": privateKey(t, good, ""),
@@ -312,6 +311,7 @@ func TestSetCredentialRefuses(t *testing.T) {
 		"a weak key":         {"key", privateKey(t, weak, "")},
 		"a long key":         {"key", privateKey(t, ed, "") + strings.Repeat("xyzzy\n", 4096)},
 		"half a key":         {"key", privateKey(t, ed, "")[:200]},
+		"two keys":           {"key", privateKey(t, ed, "") + privateKey(t, p256, "")},
 		"none there is":      {"passkey", "xyzzy"},
 		"none":               {"", "xyzzy"},
 		"certificate, and a": {"certificate", "xyzzy"},
@@ -321,13 +321,13 @@ func TestSetCredentialRefuses(t *testing.T) {
 			t.Errorf("%s: the refusal says %v", name, err)
 		}
 	}
-	_, err = h.SetCredential(ctx, h.as("root"), "db01", "nobody", "password", []byte(aPassword))
+	err = h.SetCredential(ctx, h.as("root"), "db01", "nobody", "password", []byte(aPassword))
 	want(t, err, access.ErrInvalid)
-	_, err = h.SetCredential(ctx, h.as("root"), "nowhere", "root", "password", []byte(aPassword))
+	err = h.SetCredential(ctx, h.as("root"), "nowhere", "root", "password", []byte(aPassword))
 	want(t, err, access.ErrNotFound)
-	_, err = h.SetCredential(ctx, h.as("alice"), "db01", "root", "password", []byte(aPassword))
+	err = h.SetCredential(ctx, h.as("alice"), "db01", "root", "password", []byte(aPassword))
 	want(t, err, access.ErrDenied) // she knows the target
-	_, err = h.SetCredential(ctx, h.as("carol"), "db01", "root", "password", []byte(aPassword))
+	err = h.SetCredential(ctx, h.as("carol"), "db01", "root", "password", []byte(aPassword))
 	want(t, err, access.ErrNotFound)
 
 	// Not for the accounts that nobody asks for, nor for those that are made, in
@@ -345,13 +345,13 @@ func TestSetCredentialRefuses(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		_, err := h.SetCredential(ctx, h.as("root"), "db01", "guest", "password", []byte(aPassword))
+		err := h.SetCredential(ctx, h.as("root"), "db01", "guest", "password", []byte(aPassword))
 		ok(t, err)
 		refused(h.setTarget("db01", change))
-		_, err = h.SetCredential(ctx, h.as("root"), "db01", "guest", "certificate", nil)
+		err = h.SetCredential(ctx, h.as("root"), "db01", "guest", "certificate", nil)
 		ok(t, err)
 		ok(t, h.setTarget("db01", change))
-		_, err = h.SetCredential(ctx, h.as("root"), "db01", "guest", "password", []byte(aPassword))
+		err = h.SetCredential(ctx, h.as("root"), "db01", "guest", "password", []byte(aPassword))
 		refused(err)
 		h.unkept(aPassword)
 	}

@@ -168,8 +168,7 @@ var verbs = []struct {
 		return b.LockTarget(ctx, by, "db01", true, "INC-1")
 	}, false},
 	{"SetCredential", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.SetCredential(ctx, by, "db01", "root", access.CredentialPassword, []byte("correct horse"))
-		return err
+		return b.SetCredential(ctx, by, "db01", "root", access.CredentialPassword, []byte("correct horse"))
 	}, true},
 	{"BeginCheck", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.BeginCheck(ctx, by, "db01", "")

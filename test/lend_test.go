@@ -33,9 +33,9 @@ func TestPasswordTarget(t *testing.T) {
 	set := func(what string) string {
 		secret := canary("kept") + " it's"
 		secrets[what] = secret
-		target, err := admin.SetCredential(t.Context(), "switch01", "ops", api.CredentialInput{Credential: "password", Secret: []byte(secret)})
-		if must(t, err); target.Accounts[0].Credential != "password" || strings.Contains(fmt.Sprintf("%+v", target), secret) {
-			t.Errorf("%+v", target)
+		account, err := admin.SetCredential(t.Context(), "switch01", "ops", api.CredentialInput{Credential: "password", Secret: []byte(secret)})
+		if must(t, err); account.Credential != "password" || strings.Contains(fmt.Sprintf("%+v", account), secret) {
+			t.Errorf("%+v", account)
 		}
 		return secret
 	}

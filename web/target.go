@@ -71,13 +71,10 @@ func (s *Server) setCredential(ctx context.Context, by access.Caller, in *struct
 	ByName
 	Account string `path:"account" maxLength:"64"`
 	Body    api.CredentialInput
-}) (api.Target, error) {
+}) (api.AccountInput, error) {
 	defer clear(in.Body.Secret)
-	t, err := s.c.Broker.SetCredential(ctx, by, in.Name, in.Account, in.Body.Credential, in.Body.Secret)
-	if err != nil {
-		return api.Target{}, err
-	}
-	return s.findTarget(ctx, by, &ByName{t.Name})
+	err := s.c.Broker.SetCredential(ctx, by, in.Name, in.Account, in.Body.Credential, in.Body.Secret)
+	return api.AccountInput{Name: in.Account, Credential: in.Body.Credential}, err
 }
 
 func (s *Server) removeTarget(ctx context.Context, by access.Caller, in *ByName) (api.Empty, error) {

@@ -205,15 +205,15 @@ address and the host keys that the target has now; set it anew when they change.
 			if err != nil {
 				return err
 			}
-			cl, _, err := c.client(api.Target{})
+			cl, _, err := c.client(api.AccountInput{})
 			if err != nil {
 				return err
 			}
-			t, err := cl.SetCredential(cmd.Context(), target, name, in)
+			a, err := cl.SetCredential(cmd.Context(), target, name, in)
 			if err != nil {
 				return err
 			}
-			if ok, err := c.emit(t); ok {
+			if ok, err := c.emit(a); ok {
 				return err
 			}
 			c.done("%s logs in with a %s", args[0], in.Credential)

@@ -144,8 +144,8 @@ type CredentialInput struct {
 }
 
 // SetCredential says what the bastion logs in with at an account of a target.
-func (c *Client) SetCredential(ctx context.Context, target, account string, in CredentialInput) (Target, error) {
-	return call[Target](ctx, c, http.MethodPut, path("targets", target, "accounts/"+url.PathEscape(account)+"/credential"), nil, in)
+func (c *Client) SetCredential(ctx context.Context, target, account string, in CredentialInput) (AccountInput, error) {
+	return call[AccountInput](ctx, c, http.MethodPut, path("targets", target, "accounts/"+url.PathEscape(account)+"/credential"), nil, in)
 }
 
 // RemoveTarget removes a target.

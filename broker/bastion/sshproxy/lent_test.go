@@ -136,7 +136,7 @@ func (h *house) keepers() {
 
 func (h *house) keep(target, credential, secret string) {
 	h.t.Helper()
-	_, err := h.broker.SetCredential(context.Background(), h.people["bob"].caller, target, me(h.t), credential, []byte(secret))
+	err := h.broker.SetCredential(context.Background(), h.people["bob"].caller, target, me(h.t), credential, []byte(secret))
 	check(h.t, err)
 }
 
@@ -373,7 +373,7 @@ func TestTargetRepeatsTheSecret(t *testing.T) {
 				return nil, errors.Join(err, errors.New("no"))
 			}
 		},
-		"as a method": func(s *safe, c *gossh.ServerConfig) {
+		"by asking again": func(s *safe, c *gossh.ServerConfig) {
 			c.PasswordCallback = func(_ gossh.ConnMetadata, p []byte) (*gossh.Permissions, error) {
 				return nil, &gossh.PartialSuccessError{Next: gossh.ServerAuthCallbacks{PasswordCallback: func(_ gossh.ConnMetadata, p []byte) (*gossh.Permissions, error) {
 					s.note("again " + string(p))
