@@ -15,6 +15,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 )
@@ -48,7 +49,7 @@ func (b *Broker) BeginBootstrap(ctx context.Context, by access.Caller, name stri
 		if err != nil {
 			return e, err
 		}
-		t, err := b.administered(ctx, tx, by, name, &e)
+		t, err := b.administered(ctx, tx, by, policy.ActionTargetWrite, name, &e)
 		if err != nil {
 			return e, err
 		}
@@ -80,7 +81,8 @@ func lockedTarget(t *access.Target) error {
 }
 
 // loginsOf are the accounts in which we log in at the target: those that are
-// always there, and the two that nobody may ask for.
+// always there, and the two that nobody may ask for. Those in which we log in with
+// a secret have no principal.
 func loginsOf(t *access.Target) ([]Login, error) {
 	names, err := accountsToCheck(t, "")
 	if err != nil {
@@ -93,6 +95,9 @@ func loginsOf(t *access.Target) ([]Login, error) {
 			continue
 		}
 		seen[name] = true
+		if a, _ := t.Account(name); a.Lent() {
+			continue
+		}
 		principal, err := sshca.Principal(name, t.Name)
 		if err != nil {
 			return nil, access.Invalid("%v", err)
@@ -141,7 +146,7 @@ func (b *Broker) UseBootstrap(ctx context.Context, source netip.Addr, token stri
 		}
 		e := event(by, "bootstrap.use", known.TargetID)
 		// The target comes first, as in BeginBootstrap.
-		t, err := b.administered(ctx, tx, by, known.TargetID, &e)
+		t, err := b.administered(ctx, tx, by, policy.ActionTargetWrite, known.TargetID, &e)
 		if err != nil {
 			return e, err
 		}

@@ -58,7 +58,7 @@ func (b *Broker) beginProbe(ctx context.Context, by access.Caller, name, account
 		if err != nil {
 			return e, err
 		}
-		t, err := b.administered(ctx, tx, caller, name, &e)
+		t, err := b.administered(ctx, tx, caller, policy.ActionTargetWrite, name, &e)
 		if err != nil {
 			return e, err
 		}
@@ -77,15 +77,16 @@ func (b *Broker) beginProbe(ctx context.Context, by access.Caller, name, account
 	return p, err
 }
 
-// administered returns a target that the caller may change, and says in the event
-// which it is. Who may not even know of the target is told that there is none.
-func (b *Broker) administered(ctx context.Context, tx *store.Tx, by access.Caller, name string, e *audit.Event) (access.Target, error) {
+// administered returns a target for which the caller may do what the action
+// names, and says in the event which it is. Who may not even know of the target is
+// told that there is none.
+func (b *Broker) administered(ctx context.Context, tx *store.Tx, by access.Caller, action policy.Action, name string, e *audit.Event) (access.Target, error) {
 	t, err := tx.Target(ctx, name)
 	if err != nil {
 		return t, unknownTarget(err, audit.Clean(name, 64))
 	}
 	e.Object, e.Target = t.ID, t.Name
-	d, err := b.decideNow(ctx, question{action: policy.ActionTargetWrite, by: by, target: &t})
+	d, err := b.decideNow(ctx, question{action: action, by: by, target: &t})
 	if errors.Is(err, access.ErrDenied) && !b.knows(ctx, by, &t) {
 		err = unknownTarget(access.ErrNotFound, t.Name)
 	}
@@ -127,21 +128,8 @@ func (b *Broker) CheckCredential(ctx context.Context, p Probe, hop int, account 
 	if inside {
 		at = p.Hops[hop]
 	}
-	for _, was := range []access.Target{t, at} {
-		is, err := b.c.Store.Target(ctx, was.ID)
-		if err != nil {
-			return nil, err
-		}
-		if is.Version != was.Version || is.Locked || !now.Before(p.until) {
-			return nil, &access.Error{Kind: access.ErrConflict, Code: "DB-3030", Text: was.Name + " was changed while it was checked, or the check took too long", Next: "drawbolt target check " + t.Name}
-		}
-	}
-	by := p.by
-	var err error
-	if by.User, err = b.c.Store.User(ctx, by.User.ID); err != nil {
-		return nil, err
-	}
-	if _, err := b.decide(ctx, question{action: policy.ActionTargetWrite, by: by, target: &t}); err != nil {
+	by, err := b.mayGoOn(ctx, p, t, at)
+	if err != nil {
 		return nil, err
 	}
 	c := sshca.Certificate{
@@ -155,6 +143,27 @@ func (b *Broker) CheckCredential(ctx context.Context, p Probe, hop int, account 
 		return nil, access.Invalid("a check does not log in as %s", strconv.QuoteToASCII(audit.Clean(account, 64)))
 	}
 	return b.authority(sshca.User).Sign(ctx, b.serials(by, nil), c)
+}
+
+// mayGoOn returns the caller of a check that still holds: they may have it, its
+// minute is not over, and the targets are what they were when it began.
+func (b *Broker) mayGoOn(ctx context.Context, p Probe, targets ...access.Target) (access.Caller, error) {
+	by := p.by
+	for _, was := range targets {
+		is, err := b.c.Store.Target(ctx, was.ID)
+		if err != nil {
+			return by, err
+		}
+		if is.Version != was.Version || is.Locked || !b.now().Before(p.until) {
+			return by, &access.Error{Kind: access.ErrConflict, Code: "DB-3030", Text: was.Name + " was changed while it was checked, or the check took too long", Next: "drawbolt target check " + p.Target.Name}
+		}
+	}
+	var err error
+	if by.User, err = b.c.Store.User(ctx, by.User.ID); err != nil {
+		return by, err
+	}
+	_, err = b.decide(ctx, question{action: policy.ActionTargetWrite, by: by, target: &p.Target})
+	return by, err
 }
 
 // EndCheck puts on record what a check has found.

@@ -191,7 +191,7 @@ func (h *house) furnish() {
 		{Name: "approvers", Groups: []string{"approvers"}, Rules: []access.Rule{{ID: "vote", Actions: []string{"approve", "deny", "revoke"}}}},
 		{Name: "auditors", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "read", Actions: []string{"session.list", "session.replay", "audit.read", "audit.export", "request.read"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{
-			"target.read", "target.write", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "request.read", "policy.read", "revoke", "system.write",
+			"target.read", "target.write", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "request.read", "policy.read", "revoke", "secret.write", "system.write",
 		}}}},
 	}
 	accounts := []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -144,6 +145,9 @@ func (b *Broker) AddTarget(ctx context.Context, by access.Caller, t access.Targe
 	if err := checkTarget(&t); err != nil {
 		return t, err
 	}
+	if err := keepsCredentials(&t, nil); err != nil {
+		return t, err
+	}
 	e := event(by, "target.add", t.ID)
 	e.Target = t.Name
 	err := b.write(ctx, by, policy.ActionTargetWrite, e, func(tx *store.Tx, by access.Caller, e *audit.Event) error {
@@ -173,6 +177,9 @@ func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Targe
 		if was.Version != t.Version {
 			return staleVersion(t.Name)
 		}
+		if err := keepsCredentials(&t, was.Accounts); err != nil {
+			return err
+		}
 		t.ID, t.CreatedAt, t.Locked, t.LockReason = was.ID, was.CreatedAt, was.Locked, was.LockReason
 		e.Object = t.ID
 		targetDetails(e, &t)
@@ -182,6 +189,23 @@ func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Targe
 		return tx.SaveTarget(ctx, &t)
 	})
 	return t, err
+}
+
+// keepsCredentials refuses an account that would log in with something else than
+// it did; one that is new, with something else than certificates. Only
+// SetCredential changes that, together with the secret.
+func keepsCredentials(t *access.Target, was []access.Account) error {
+	for _, a := range t.Accounts {
+		before := access.CredentialCertificate
+		if j := slices.IndexFunc(was, func(w access.Account) bool { return w.Name == a.Name }); j >= 0 {
+			before = was[j].Credential
+		}
+		if a.Credential != before {
+			return &access.Error{Kind: access.ErrInvalid, Code: "DB-1006", Text: a.Name + "@" + t.Name + " logs in with its " + before + ", which is changed by itself",
+				Next: "drawbolt account set " + a.Name + "@" + t.Name}
+		}
+	}
+	return nil
 }
 
 func staleVersion(name string) error {

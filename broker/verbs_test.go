@@ -167,6 +167,9 @@ var verbs = []struct {
 	{"LockTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.LockTarget(ctx, by, "db01", true, "INC-1")
 	}, false},
+	{"SetCredential", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.SetCredential(ctx, by, "db01", "root", access.CredentialPassword, []byte("correct horse"))
+	}, true},
 	{"BeginCheck", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.BeginCheck(ctx, by, "db01", "")
 		return err
@@ -318,6 +321,7 @@ var notVerbs = map[string]string{
 	"Recognize":       "finds out who the caller is",
 	"Credential":      "for the handle that Open returned, while it holds",
 	"HopCredential":   "for the handle that Open returned, while it holds",
+	"Lend":            "for the handle that Open returned, while it holds",
 	"Started":         "for the handle that Open returned",
 	"Transferred":     "writes down what became of a file",
 	"Detected":        "writes down that a command was seen",
@@ -333,6 +337,7 @@ var notVerbs = map[string]string{
 	"BeginRemoval":    "the server's own, when a grant is over; removing takes nothing that anybody may keep",
 	"StepCredential":  "the server's own, for a step that it has begun, while it holds",
 	"CheckCredential": "for a check that BeginCheck allowed; asks once more",
+	"CheckLend":       "for a check that BeginCheck allowed; asks once more",
 	"EndCheck":        "for a check that BeginCheck allowed: what it found",
 	"UseBootstrap":    "for the bearer of a token; asks for who made it",
 	"EndBootstrap":    "for a check that UseBootstrap allowed: what it found",

@@ -35,6 +35,10 @@ func (s Secret) Expose() []byte {
 	return s.expose()
 }
 
+// Wipe overwrites the bytes, also for who holds a copy of s. Copies of the bytes
+// that the runtime or a library has made are out of its reach.
+func (s Secret) Wipe() { clear(s.Expose()) }
+
 // Format prints "[secret]" whatever the verb.
 func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 

@@ -310,11 +310,12 @@ func (v *Vault) unseal(domain, id string, version uint64, sealed []byte) (Secret
 	if version == 0 || len(sealed) > maxSealed {
 		return Secret{}, fmt.Errorf("open secret %s: %w", id, ErrTampered)
 	}
-	clear, err := v.aead().Decrypt(sealed, associatedData(domain, id, version))
+	opened, err := v.aead().Decrypt(sealed, associatedData(domain, id, version))
 	if err != nil {
 		return Secret{}, fmt.Errorf("open secret %s version %d: %w", id, version, ErrTampered)
 	}
-	return NewSecret(clear), nil
+	defer clear(opened) // a Secret has a copy
+	return NewSecret(opened), nil
 }
 
 func (st *stripe) set(id string, m mark) {

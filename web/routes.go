@@ -80,6 +80,7 @@ func (s *Server) routes() []route {
 		{method: remove, path: "/v1/targets/{name}", auth: login, summary: "Remove a target", api: call((*Server).removeTarget)},
 		{method: post, path: "/v1/targets/{name}/lock", auth: login, summary: "Deny a target to everybody and cut its sessions", api: call((*Server).lockTarget)},
 		{method: post, path: "/v1/targets/{name}/unlock", auth: login, summary: "End a lock", api: call((*Server).unlockTarget)},
+		{method: put, path: "/v1/targets/{name}/accounts/{account}/credential", auth: login, summary: "Say what the bastion logs in with at an account", api: call((*Server).setCredential)},
 		{method: post, path: "/v1/targets/{name}/check", auth: login, summary: "Try what a session at a target needs", api: call((*Server).checkTarget)},
 		{method: post, path: "/v1/targets/{name}/bootstrap", auth: login, summary: "Make the script that enrols a target", api: call((*Server).bootstrapTarget)},
 

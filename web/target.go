@@ -67,6 +67,16 @@ func (s *Server) setTarget(ctx context.Context, by access.Caller, in *struct {
 	return apiTarget(t), err
 }
 
+func (s *Server) setCredential(ctx context.Context, by access.Caller, in *struct {
+	ByName
+	Account string `path:"account" maxLength:"64"`
+	Body    api.CredentialInput
+}) (api.AccountInput, error) {
+	defer clear(in.Body.Secret)
+	err := s.c.Broker.SetCredential(ctx, by, in.Name, in.Account, in.Body.Credential, in.Body.Secret)
+	return api.AccountInput{Name: in.Account, Credential: in.Body.Credential}, err
+}
+
 func (s *Server) removeTarget(ctx context.Context, by access.Caller, in *ByName) (api.Empty, error) {
 	return api.Empty{}, s.c.Broker.RemoveTarget(ctx, by, in.Name)
 }

@@ -62,7 +62,14 @@ func TestTargetValidate(t *testing.T) {
 		{"long host", func(t *Target) { t.Address = strings.Repeat("h", 254) + ":22" }, false},
 		{"tier 3", func(t *Target) { t.Labels.Tier = "3" }, false}, {"label that acts", func(t *Target) { t.Labels.Owner = "a\nb" }, false},
 		{"account twice", func(t *Target) { t.Accounts = append(t.Accounts, t.Accounts[0]) }, false}, {"bad account", func(t *Target) { t.Accounts[0].Name = "Root" }, false},
-		{"other credential", func(t *Target) { t.Accounts[0].Credential = "password" }, false}, {"empty application", func(t *Target) { t.Applications = []string{""} }, false},
+		{"other credential", func(t *Target) { t.Accounts[0].Credential = "passkey" }, false}, {"password", func(t *Target) { t.Accounts[0].Credential = "password" }, true},
+		{"key", func(t *Target) { t.Accounts[0].Credential = "key" }, true},
+		{"hop account with a password", func(t *Target) { t.Accounts[0].Credential, t.HopAccount = "password", t.Accounts[0].Name }, false},
+		{"provisioner with a key", func(t *Target) { t.Accounts[0].Credential, t.Provisioner = "key", t.Accounts[0].Name }, false},
+		{"made with a password", func(t *Target) {
+			t.Accounts[0].Credential, t.Accounts[0].Made, t.Provisioner = "password", &AccountTemplate{Prefix: "jit-"}, "ops"
+		}, false},
+		{"empty application", func(t *Target) { t.Applications = []string{""} }, false},
 		{"too many keys", func(t *Target) { t.HostKeys = make([]string, 17) }, false}, {"too many accounts", func(t *Target) { t.Accounts = make([]Account, MaxItems+1) }, false},
 		{"bad name", func(t *Target) { t.Name = "DB01" }, false},
 	} {

@@ -55,16 +55,25 @@ type Target struct {
 // An Account is a privileged account on a target.
 type Account struct {
 	Name string
-	// Credential says how the bastion logs in: "certificate" is a certificate
-	// of our user CA that lives for minutes.
+	// Credential says how the bastion logs in: with a certificate of our user
+	// CA that lives for minutes, or with a password or a key that is sealed in the
+	// vault. What that is does not stand here.
 	Credential string
 	// Made says how the account is made for each grant; nil: it is always there.
 	Made *AccountTemplate `json:",omitempty"`
 }
 
-// CredentialCertificate is a short-lived SSH certificate for one account on
-// one target.
-const CredentialCertificate = "certificate"
+// What the bastion logs in with.
+const (
+	CredentialCertificate = "certificate" // for one account on one target, and minutes
+	CredentialPassword    = "password"
+	CredentialKey         = "key" // a private key, whose public half the target knows
+)
+
+// Lent reports whether the bastion logs in with a secret that the vault keeps.
+func (a Account) Lent() bool {
+	return a.Credential == CredentialPassword || a.Credential == CredentialKey
+}
 
 // MaxHops is how many targets may stand between the bastion and a target.
 const MaxHops = 4
@@ -120,8 +129,12 @@ func (t *Target) Validate() error {
 			return Invalid("the account %s is named twice", a.Name)
 		}
 		seen[a.Name] = true
-		if a.Credential != CredentialCertificate {
-			return Invalid("the credential of account %s must be %q", a.Name, CredentialCertificate)
+		if !a.Lent() && a.Credential != CredentialCertificate {
+			return Invalid("the credential of account %s must be certificate, password or key", a.Name)
+		}
+		if a.Lent() && (a.Made != nil || a.Name == t.HopAccount) {
+			return &Error{Kind: ErrInvalid, Code: "DB-1005", Text: a.Name + "@" + t.Name + " logs in with certificates only, because it is made for grants, or leads to other targets",
+				Next: "drawbolt account set " + a.Name + "@" + t.Name + " --certificate"}
 		}
 	}
 	if err := t.validateWay(); err != nil {

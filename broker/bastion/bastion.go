@@ -37,6 +37,7 @@ import (
 type Broker interface {
 	Open(ctx context.Context, by access.Caller, grantID string, o broker.Opening) (*broker.Live, error)
 	Credential(ctx context.Context, l *broker.Live, key ssh.PublicKey) (*ssh.Certificate, error)
+	Lend(ctx context.Context, l *broker.Live) (broker.Loan, error)
 	HopCredential(ctx context.Context, l *broker.Live, hop int, key ssh.PublicKey) (*ssh.Certificate, error)
 	Started(ctx context.Context, l *broker.Live) error
 	Transferred(ctx context.Context, l *broker.Live, t broker.Transfer) error

@@ -96,6 +96,16 @@ func (s *Session) Credential(ctx context.Context, key ssh.PublicKey) (*ssh.Certi
 	return cert, nil
 }
 
+// Lend gives the password or key with which the session logs in at its target,
+// for one login. It is to be called when the target has proven who it is.
+func (s *Session) Lend(ctx context.Context) (broker.Loan, error) {
+	loan, err := Apart(func() (broker.Loan, error) { return s.bastion.cfg.Broker.Lend(ctx, s.Live) })
+	if err != nil {
+		return broker.Loan{}, fmt.Errorf("secret for session %s: %w", s.Live.Session.ID, err)
+	}
+	return loan, nil
+}
+
 // HopCredential gives the certificate with which the session passes through
 // the hop of that index on the way to its target.
 func (s *Session) HopCredential(ctx context.Context, hop int, key ssh.PublicKey) (*ssh.Certificate, error) {

@@ -36,13 +36,20 @@ func (tx *Tx) RemovePublicKey(ctx context.Context, userID, fingerprint string) e
 // AddTarget adds a target.
 func (tx *Tx) AddTarget(ctx context.Context, t *access.Target) error { return targets.add(ctx, tx, t) }
 
-// SaveTarget saves a target.
+// SaveTarget saves a target. The secrets of accounts that it has no more, or that
+// log in with certificates now, are gone with that.
 func (tx *Tx) SaveTarget(ctx context.Context, t *access.Target) error {
-	return targets.save(ctx, tx, t, &t.Version)
+	if err := targets.save(ctx, tx, t, &t.Version); err != nil {
+		return err
+	}
+	return tx.forgetSecrets(ctx, t.ID, t.Accounts)
 }
 
-// RemoveTarget removes a target. What was done on it stays.
+// RemoveTarget removes a target with its secrets. What was done on it stays.
 func (tx *Tx) RemoveTarget(ctx context.Context, id string) error {
+	if err := tx.forgetSecrets(ctx, id, nil); err != nil {
+		return err
+	}
 	return tx.remove(ctx, "DELETE FROM targets WHERE id = ?", id)
 }
 

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -18,7 +21,7 @@ type accountJSON struct {
 }
 
 func (c *cli) accountCmd() *cobra.Command {
-	return nounCmd("account", "Accounts on targets", c.accountAddCmd(), c.accountGiveUpCmd(), &cobra.Command{
+	return nounCmd("account", "Accounts on targets", c.accountAddCmd(), c.accountShowCmd(), c.accountSetCmd(), c.accountGiveUpCmd(), &cobra.Command{
 		Use: "ls [TARGET]", Short: "List accounts", Args: between(0, 1), ValidArgsFunction: c.completeTargets,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, err := c.targetsLike(cmd.Context(), first(append(args, "*")...))
@@ -136,6 +139,127 @@ The target needs a provisioner for that: drawbolt target set TARGET --provisione
 	f.StringVar(&made.Shell, "shell", "", "`path` of the login shell; default /bin/sh")
 	f.BoolVar(&made.KeepHome, "keep-home", false, "put the home aside at the end, for root of the target")
 	return cmd
+}
+
+// findAccount reads ACCOUNT@TARGET and returns the target with that account.
+func (c *cli) findAccount(ctx context.Context, cl *api.Client, arg string) (api.Target, api.Account, error) {
+	name, target, ok := strings.Cut(arg, "@")
+	if !ok {
+		return api.Target{}, api.Account{}, usage("write it like root@db01")
+	}
+	t, err := cl.FindTarget(ctx, target)
+	if err != nil {
+		return t, api.Account{}, err
+	}
+	i := slices.IndexFunc(t.Accounts, func(a api.Account) bool { return a.Name == name })
+	if i < 0 {
+		return t, api.Account{}, &failure{code: exitNotFound, text: "no account " + arg + " that you may know of", next: "drawbolt account ls " + target}
+	}
+	return t, t.Accounts[i], nil
+}
+
+func (c *cli) accountShowCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "show ACCOUNT@TARGET", Short: "Show an account", Args: between(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, _, err := c.client()
+			if err != nil {
+				return err
+			}
+			t, a, err := c.findAccount(cmd.Context(), cl, args[0])
+			if err != nil {
+				return err
+			}
+			if ok, err := c.emit(accountJSON{t.Name, a}); ok {
+				return err
+			}
+			c.print("%s@%s", a.Name, t.Name)
+			c.print("  %-13s%s", "logs in with", first(a.Credential, "-"))
+			c.print("  %-13s%s", "state", c.accountState(t, a))
+			c.print("  %-13s%s", "longest", longest(a))
+			return nil
+		},
+	}
+}
+
+// maxSecret bounds what is read of a password or a key, in bytes; the server
+// takes less.
+const maxSecret = 32 << 10
+
+func (c *cli) accountSetCmd() *cobra.Command {
+	var password, certificate bool
+	var keyFile string
+	cmd := &cobra.Command{
+		Use: "set ACCOUNT@TARGET --password-stdin | --key-file FILE | --certificate", Short: "Say what drawbolt logs in with at an account", Args: between(1, 1),
+		Long: `Say what drawbolt logs in with at an account: a certificate for each session,
+which is how an account begins, or a password or a private key, for targets that
+know nothing else. The server seals it, and nobody gets it back. It is for the
+address and the host keys that the target has now; set it anew when they change.`,
+		Example: "  drawbolt account set root@switch01 --password-stdin <password.txt",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, target, ok := strings.Cut(args[0], "@")
+			if !ok {
+				return usage("write it like root@db01")
+			}
+			in, err := c.credentialInput(password, certificate, keyFile)
+			if err != nil {
+				return err
+			}
+			cl, _, err := c.client(api.AccountInput{})
+			if err != nil {
+				return err
+			}
+			a, err := cl.SetCredential(cmd.Context(), target, name, in)
+			if err != nil {
+				return err
+			}
+			if ok, err := c.emit(a); ok {
+				return err
+			}
+			c.done("%s logs in with a %s", args[0], in.Credential)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&password, "password-stdin", false, "with the password on stdin; one newline at its end is cut")
+	f.StringVar(&keyFile, "key-file", "", "with the private key in `file`: OpenSSH's form, no passphrase")
+	f.BoolVar(&certificate, "certificate", false, "with a certificate for each session; what was kept is removed")
+	return cmd
+}
+
+func (c *cli) credentialInput(password, certificate bool, keyFile string) (in api.CredentialInput, err error) {
+	n := 0
+	for _, given := range []bool{password, certificate, keyFile != ""} {
+		if given {
+			n++
+		}
+	}
+	if n != 1 {
+		return in, usage("give one of --password-stdin, --key-file FILE and --certificate")
+	}
+	var secret []byte
+	switch {
+	case certificate:
+		in.Credential = "certificate"
+	case password:
+		in.Credential = "password"
+		if secret, err = io.ReadAll(io.LimitReader(c.stdin, maxSecret+1)); err != nil {
+			return in, fmt.Errorf("read from stdin: %w", err)
+		}
+		if cut, ok := bytes.CutSuffix(secret, []byte("\n")); ok {
+			secret = bytes.TrimSuffix(cut, []byte("\r"))
+		}
+	default:
+		in.Credential = "key"
+		if secret, err = readFile(keyFile); err != nil {
+			return in, err
+		}
+	}
+	if len(secret) > maxSecret {
+		return in, usage("a password or key has at most %d bytes", maxSecret)
+	}
+	in.Secret = secret
+	return in, nil
 }
 
 func (c *cli) accountGiveUpCmd() *cobra.Command {

@@ -88,7 +88,11 @@ func (c *cli) showTarget(t *api.Target) error {
 		row("locked", first(t.LockReason, "yes"))
 	}
 	for _, a := range t.Accounts {
-		row("account", a.Name+": "+c.accountState(*t, a))
+		with := ""
+		if a.Credential != "" && a.Credential != "certificate" {
+			with = ", with a " + a.Credential
+		}
+		row("account", a.Name+": "+c.accountState(*t, a)+with)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func foundingRoles() []access.Role {
 			Rules: []access.Rule{{ID: "administer", Actions: actions(
 				policy.ActionTargetRead, policy.ActionTargetWrite, policy.ActionUserRead, policy.ActionUserWrite,
 				policy.ActionRoleRead, policy.ActionRoleWrite, policy.ActionPolicyRead, policy.ActionPolicyWrite,
-				policy.ActionLockRead, policy.ActionLockWrite, policy.ActionSystemRead, policy.ActionSystemWrite,
+				policy.ActionSecretWrite, policy.ActionLockRead, policy.ActionLockWrite, policy.ActionSystemRead, policy.ActionSystemWrite,
 				policy.ActionRequestRead, policy.ActionSessionList)}},
 		},
 		{

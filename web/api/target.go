@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -34,7 +35,7 @@ type TargetInput struct {
 // AccountInput is an account as an administrator writes it.
 type AccountInput struct {
 	Name       string `json:"name"`
-	Credential string `json:"credential,omitempty"` // "": certificate
+	Credential string `json:"credential,omitempty"` // "": certificate. Of an account that is there, what it has
 	// Made says how the account is made for each grant; none: it is always there.
 	Made *AccountTemplate `json:"made,omitempty"`
 }
@@ -132,6 +133,19 @@ func (c *Client) AddTarget(ctx context.Context, in TargetInput) (Target, error) 
 // SetTarget changes the target in.Name from the version in.Version.
 func (c *Client) SetTarget(ctx context.Context, in TargetInput) (Target, error) {
 	return call[Target](ctx, c, http.MethodPut, path("targets", in.Name, ""), nil, in)
+}
+
+// A CredentialInput says what the bastion logs in with at an account.
+type CredentialInput struct {
+	Credential string `json:"credential"` // certificate, password or key
+	// Secret is the password, or the private key in the form of OpenSSH and without
+	// a passphrase. In JSON it is base64. No answer has it.
+	Secret []byte `json:"secret,omitempty"`
+}
+
+// SetCredential says what the bastion logs in with at an account of a target.
+func (c *Client) SetCredential(ctx context.Context, target, account string, in CredentialInput) (AccountInput, error) {
+	return call[AccountInput](ctx, c, http.MethodPut, path("targets", target, "accounts/"+url.PathEscape(account)+"/credential"), nil, in)
 }
 
 // RemoveTarget removes a target.

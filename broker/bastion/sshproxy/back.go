@@ -13,6 +13,7 @@ import (
 
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/bastion"
 )
@@ -45,9 +46,18 @@ type leg struct {
 // given to opened, in the order in which they come. Until unlimited is called,
 // the connection is closed when Limits.Dial is over. Its errors can be shown.
 func (g leg) login(ctx context.Context, s *bastion.Session, opened func(gossh.NewChannel)) (_ *back, err error) {
-	signer, err := credential(ctx, s.Credential)
-	if err != nil {
-		return nil, err
+	account, _ := s.Live.Target.Account(s.Live.Session.Account)
+	var secret *lent // nil: with a certificate
+	var auth []gossh.AuthMethod
+	if account.Lent() {
+		secret = &lent{kind: account.Credential, lend: func() (broker.Loan, error) { return s.Lend(ctx) }}
+		auth = secret.methods()
+	} else {
+		signer, err := credential(ctx, s.Credential)
+		if err != nil {
+			return nil, err
+		}
+		auth = []gossh.AuthMethod{gossh.PublicKeys(signer)}
 	}
 	tcp, err := g.dial(ctx, s)
 	if refused, ok := errors.AsType[*access.Error](err); ok {
@@ -57,9 +67,12 @@ func (g leg) login(ctx context.Context, s *bastion.Session, opened func(gossh.Ne
 	}
 	b := &back{conn: newConn(s.Context(), tcp, g.link.limits.Dial)}
 	b.unlink = context.AfterFunc(s.Context(), func() { b.conn.Close() })
-	client, channels, requests, err := gossh.NewClientConn(b.conn, s.Live.Target.Address, g.clientConfig(s, s.Live.Target, s.Live.Login, signer))
+	client, channels, requests, err := gossh.NewClientConn(b.conn, s.Live.Target.Address, g.clientConfig(s, s.Live.Target, s.Live.Login, auth))
 	if err != nil {
 		b.Close()
+		if secret != nil {
+			err = secret.explain(account.Name+"@"+s.Live.Target.Name, err)
+		}
 		return nil, g.notLoggedIn(s, s.Live.Target, err)
 	}
 	b.client = client
@@ -98,7 +111,7 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 	}()
 	ch, reqs, err := openChannel(ctx, b.client, "session", nil)
 	if err != nil {
-		return nil, size, c.unreachable("open a session", name, err)
+		return nil, size, c.unreachable("open a session", name, unsaid(s, err))
 	}
 	b.ch = ch
 	exits := make(chan exit, 1)
@@ -112,7 +125,7 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 		return nil, size, err
 	}
 	if size, err = c.prime(s, ch, st); err != nil {
-		return nil, size, c.unreachable("start the program", name, err)
+		return nil, size, c.unreachable("start the program", name, unsaid(s, err))
 	}
 	b.conn.unlimited()
 	return b, size, nil
@@ -235,14 +248,14 @@ func credential(ctx context.Context, certify func(context.Context, gossh.PublicK
 	return gossh.NewCertSigner(cert, signer)
 }
 
-// clientConfig is how we log in: with the certificate, and only after the
-// target's host key was found to be the one that we know.
-func (g leg) clientConfig(s *bastion.Session, at access.Target, account string, signer gossh.Signer) *gossh.ClientConfig {
+// clientConfig is how we log in: only after the target's host key was found to be
+// the one that we know.
+func (g leg) clientConfig(s *bastion.Session, at access.Target, account string, auth []gossh.AuthMethod) *gossh.ClientConfig {
 	k := knownHost{target: at, authorities: g.link.broker.Authorities().Hosts, now: g.link.now}
 	return &gossh.ClientConfig{
 		Config:            targetAlgorithms(),
 		User:              account,
-		Auth:              []gossh.AuthMethod{gossh.PublicKeys(signer)},
+		Auth:              auth,
 		HostKeyAlgorithms: k.algorithms(),
 		HostKeyCallback: func(_ string, remote net.Addr, key gossh.PublicKey) error {
 			err := k.check(remote, key)

@@ -228,22 +228,20 @@ func (q *inquiry) enter(ctx context.Context, hop int, at access.Target, account 
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	signer, err := credential(ctx, func(ctx context.Context, key gossh.PublicKey) (*gossh.Certificate, error) {
-		return q.Broker.CheckCredential(ctx, q.probe, hop, account, key)
-	})
+	auth, explain, err := q.auth(ctx, hop, account)
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
 	k := knownHost{target: at, authorities: q.Broker.Authorities().Hosts, now: q.Now}
 	client, channels, requests, err := gossh.NewClientConn(nc, at.Address, &gossh.ClientConfig{
-		Config: targetAlgorithms(), User: account, Auth: []gossh.AuthMethod{gossh.PublicKeys(signer)}, ClientVersion: clientVersion,
+		Config: targetAlgorithms(), User: account, Auth: auth, ClientVersion: clientVersion,
 		HostKeyAlgorithms: k.algorithms(),
 		HostKeyCallback:   func(_ string, remote net.Addr, key gossh.PublicKey) error { return k.check(remote, key) },
 	})
 	if err != nil {
 		nc.Close()
-		return nil, err
+		return nil, explain(err)
 	}
 	go rejectAll(channels)
 	go gossh.DiscardRequests(requests)
@@ -252,6 +250,22 @@ func (q *inquiry) enter(ctx context.Context, hop int, at access.Target, account 
 		return nil, context.Cause(ctx)
 	}
 	return client, nil
+}
+
+// auth is what the account logs in with, and what makes an error of it one that
+// can be shown.
+func (q *inquiry) auth(ctx context.Context, hop int, account string) ([]gossh.AuthMethod, func(error) error, error) {
+	if a, _ := q.probe.Target.Account(account); a.Lent() && hop == len(q.probe.Hops) {
+		l := &lent{kind: a.Credential, lend: func() (broker.Loan, error) { return q.Broker.CheckLend(ctx, q.probe, account) }}
+		return l.methods(), func(err error) error { return l.explain(account+"@"+q.probe.Target.Name, err) }, nil
+	}
+	signer, err := credential(ctx, func(ctx context.Context, key gossh.PublicKey) (*gossh.Certificate, error) {
+		return q.Broker.CheckCredential(ctx, q.probe, hop, account, key)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return []gossh.AuthMethod{gossh.PublicKeys(signer)}, func(err error) error { return err }, nil
 }
 
 // loggedIn says how a login ended.
@@ -345,15 +359,21 @@ func (q *inquiry) logins(ctx context.Context, dial dialer) {
 	}
 	all.Wait()
 	machine, reported := q.machine(ctx, dial)
-	trusted := reported || slices.ContainsFunc(results, func(s access.CheckStep) bool { return s.State == access.CheckOK })
+	var certified []access.CheckStep // the logins with certificates
 	for _, s := range results {
-		if s.State == access.CheckFailed && s.Next == "" && trusted {
+		if a, _ := t.Account(s.Account); !a.Lent() {
+			certified = append(certified, s)
+		}
+	}
+	trusted := reported || slices.ContainsFunc(certified, func(s access.CheckStep) bool { return s.State == access.CheckOK })
+	for _, s := range results {
+		if a, _ := t.Account(s.Account); s.State == access.CheckFailed && s.Next == "" && trusted && !a.Lent() {
 			s.Detail += "; others are, so this account is not there, is locked, is not let in by sshd, or has no such principal"
 			s.Next = "write " + s.Account + "@" + t.Name + " into the principals of " + s.Account + ": drawbolt target bootstrap " + t.Name
 		}
 		q.note(s)
 	}
-	q.note(q.authority(trusted, results))
+	q.note(q.authority(trusted, certified))
 	for _, s := range machine {
 		q.note(s)
 	}

@@ -52,7 +52,7 @@ func (g leg) pass(ctx context.Context, s *bastion.Session, nc net.Conn, index in
 	if err != nil {
 		return nil, err
 	}
-	client, channels, requests, err := gossh.NewClientConn(nc, hop.Address, g.clientConfig(s, hop, hop.HopAccount, signer))
+	client, channels, requests, err := gossh.NewClientConn(nc, hop.Address, g.clientConfig(s, hop, hop.HopAccount, []gossh.AuthMethod{gossh.PublicKeys(signer)}))
 	if err != nil {
 		return nil, g.notLoggedIn(s, hop, err)
 	}

@@ -105,7 +105,7 @@ func newHouse(t testing.TB, opts ...option) *house {
 	check(t, err)
 	signer := must(note.NewSigner(skey))(t)
 	h.broker = must(broker.New(ctx, broker.Config{
-		Store: h.db, Policy: engine, Node: "gw-1", Log: log,
+		Store: h.db, Policy: engine, Node: "gw-1", Log: log, Vault: v,
 		UserCA: must(sshca.Create(ctx, v, sshca.User))(t), HostCA: must(sshca.Create(ctx, v, sshca.Host))(t), IdentityCA: must(sshca.Create(ctx, v, sshca.Identity))(t),
 		Signer: signer, Verifier: must(note.NewVerifier(vkey))(t),
 	}))(t)
