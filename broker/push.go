@@ -12,6 +12,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 )
@@ -55,8 +57,9 @@ func (u *unpushed) take() map[string]bool {
 	return names
 }
 
-// AwaitRevocation waits until certificates were revoked on this server, and
-// returns the targets at which they let somebody in, of those to which the list
+// AwaitRevocation waits until certificates were revoked on this server, or
+// somebody asks for it, and returns the targets at which they let somebody in, or
+// all, of those to which the list
 // can be brought: that have a provisioner. One that is locked is among them. A
 // lock is against people, and the machine must still learn whom to refuse; it is
 // shown nothing but a list that is public and a certificate for itself. It is no
@@ -81,6 +84,28 @@ func (b *Broker) AwaitRevocation(ctx context.Context) ([]access.Target, error) {
 			return all, nil
 		}
 	}
+}
+
+// PushRevocations has the list brought to every target that has a provisioner, at
+// once, and returns how many these are.
+func (b *Broker) PushRevocations(ctx context.Context, by access.Caller) (int, error) {
+	var names []string
+	err := b.write(ctx, by, policy.ActionLockWrite, event(by, "revocations.begin", ""), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
+		names = nil // this may be another attempt
+		all, err := tx.Targets(ctx)
+		for _, t := range all {
+			if t.Provisioner != "" {
+				names = append(names, t.Name)
+			}
+		}
+		detail(e, "targets", strconv.Itoa(len(names)))
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	b.unpushed.add(names)
+	return len(names), nil
 }
 
 // A Delivery is the list of revoked certificates on its way to a target. It is

@@ -94,6 +94,17 @@ func TestAwaitRevocation(t *testing.T) {
 			t.Errorf("%q learns of it, want db01, which is locked", got)
 		}
 		ok(t, h.LockTarget(ctx, h.as("root"), "db01", false, "INC-7"))
+		// Who asks for it by hand means all.
+		_, err = h.PushRevocations(ctx, h.as("alice"))
+		want(t, err, access.ErrDenied)
+		if got := h.learners(h.Broker); got != "" {
+			t.Errorf("%s learns of it, as alice wishes", got)
+		}
+		n, err := h.PushRevocations(ctx, h.as("root"))
+		ok(t, err)
+		if got := h.learners(h.Broker); n != 2 || got != "db01 db02" {
+			t.Errorf("%d are to learn of it, and %q do", n, got)
+		}
 		h.provisioned("db01", "")
 		l = session(c)
 		_, err = h.RevokeCertificate(ctx, h.as("root"), l.Session.ID, "INC-7")

@@ -167,6 +167,10 @@ var verbs = []struct {
 	{"LockTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.LockTarget(ctx, by, "db01", true, "INC-1")
 	}, false},
+	{"PushRevocations", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.PushRevocations(ctx, by)
+		return err
+	}, false},
 	{"BeginCheck", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.BeginCheck(ctx, by, "db01", "")
 		return err
