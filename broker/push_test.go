@@ -154,6 +154,32 @@ func TestDelivery(t *testing.T) {
 				t.Errorf("a certificate for hop %d of none", hop)
 			}
 		}
+		// Through a hop, as the account that passes there.
+		hop, err := h.AddTarget(ctx, h.as("root"), access.Target{Name: "jump01", Address: "192.0.2.8:22", HopAccount: "pass"})
+		ok(t, err)
+		target.Via, target.Version = []string{hop.Name}, d.Target.Version
+		_, err = h.SetTarget(ctx, h.as("root"), target)
+		ok(t, err)
+		_, err = h.DeliveryCredential(ctx, d, 0, key) // of the target as it was
+		want(t, err, access.ErrConflict)
+		d, err = h.BeginDelivery(ctx, target.ID)
+		ok(t, err)
+		for i, principal := range []string{"pass@jump01", "maker@db01"} {
+			cert, err := h.DeliveryCredential(ctx, d, i, key)
+			ok(t, err)
+			_, forwards := cert.Extensions["permit-port-forwarding"]
+			if !slices.Equal(cert.ValidPrincipals, []string{principal}) || forwards != (i == 0) {
+				t.Errorf("for hop %d: %+v", i, cert)
+			}
+		}
+		ok(t, h.LockTarget(ctx, h.as("root"), "jump01", true, "INC-7"))
+		_, err = h.DeliveryCredential(ctx, d, 0, key)
+		want(t, err, access.ErrConflict)
+		_, err = h.BeginDelivery(ctx, target.ID)
+		want(t, err, access.ErrDenied)
+		ok(t, h.LockTarget(ctx, h.as("root"), "jump01", false, "INC-7"))
+		d, err = h.BeginDelivery(ctx, target.ID)
+		ok(t, err)
 		h.clock.advance(broker.DeliveryWithin)
 		_, err = h.DeliveryCredential(ctx, d, 0, key)
 		want(t, err, access.ErrConflict)

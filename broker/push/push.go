@@ -30,13 +30,17 @@ import (
 type Config struct {
 	Broker *broker.Broker
 	// Run runs a command at the target, as its provisioner, with the input, and
-	// returns what it wrote to its standard output, bounded.
+	// returns what it wrote to its standard output, bounded. The error is an
+	// access.ErrUnauthenticated when the target does not let the provisioner in.
 	Run func(ctx context.Context, d broker.Delivery, command string, input []byte) ([]byte, error)
 	// Within is how long a try may take. Default: broker.DeliveryWithin.
 	Within time.Duration
 	// Pauses are those before each further try at a target. Default: 2, 6 and 18
 	// seconds.
 	Pauses []time.Duration
+	// Patience is how long a target waits for its turn. Default: 1 minute, in
+	// which it has fetched the list.
+	Patience time.Duration
 	// Log is for operators. Default: slog.Default.
 	Log *slog.Logger
 }
@@ -79,6 +83,9 @@ func New(cfg Config) (*Pusher, error) {
 	}
 	if cfg.Within <= 0 {
 		cfg.Within = broker.DeliveryWithin
+	}
+	if cfg.Patience <= 0 {
+		cfg.Patience = time.Minute
 	}
 	if cfg.Pauses == nil {
 		cfg.Pauses = []time.Duration{2 * time.Second, 6 * time.Second, 18 * time.Second}
@@ -157,11 +164,7 @@ func (p *Pusher) work(ctx context.Context, c *courier) {
 			return
 		}
 		err := p.try(ctx, c.target.ID)
-		p.mu.Lock()
-		if delete(p.failed, c.target.ID); err != nil {
-			p.failed[c.target.ID] = true
-		}
-		p.mu.Unlock()
+		p.note(c.target.ID, err)
 		if final(err) || tries >= len(p.cfg.Pauses) || !p.pause(ctx, c, p.cfg.Pauses[tries]) {
 			for _, r := range rounds {
 				p.settle(ctx, r, c.target.Name, err)
@@ -171,9 +174,25 @@ func (p *Pusher) work(ctx context.Context, c *courier) {
 	}
 }
 
-// final reports whether another try would change nothing.
+// final reports whether another try would change nothing, or would do harm: an
+// sshd of today shuts out an address from which logins fail, and that is this
+// server's.
 func final(err error) bool {
-	return err == nil || errors.Is(err, errForeign) || errors.Is(err, access.ErrNotFound)
+	return err == nil || errors.Is(err, errForeign) || errors.Is(err, errCrowded) || errors.Is(err, access.ErrNotFound) || errors.Is(err, access.ErrUnauthenticated)
+}
+
+var errCrowded = errors.New("too many other targets are slow")
+
+// note remembers how a target was.
+func (p *Pusher) note(targetID string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil || errors.Is(err, access.ErrNotFound):
+		delete(p.failed, targetID)
+	case !errors.Is(err, errCrowded): // it was not tried
+		p.failed[targetID] = true
+	}
 }
 
 // pause waits before the next try: until something newer is to be brought, at
@@ -203,6 +222,8 @@ func (p *Pusher) try(ctx context.Context, targetID string) (err error) {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-time.After(p.cfg.Patience):
+		return errCrowded
 	case place <- struct{}{}:
 	}
 	defer func() { <-place }()

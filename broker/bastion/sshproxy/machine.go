@@ -51,11 +51,16 @@ func (m Machines) Run(ctx context.Context, s broker.Step, command string, input 
 	}}, command, input)
 }
 
-// Bring is Run for a delivery.
+// Bring is Run for a delivery. A target that refuses the login is an
+// access.ErrUnauthenticated.
 func (m Machines) Bring(ctx context.Context, d broker.Delivery, command string, input []byte) ([]byte, error) {
-	return m.run(ctx, errand{d.Target, d.Hops, d.Until, func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
+	output, err := m.run(ctx, errand{d.Target, d.Hops, d.Until, func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
 		return m.Broker.DeliveryCredential(ctx, d, hop, key)
 	}}, command, input)
+	if err != nil && refusedLogin(err) {
+		err = fmt.Errorf("%w: %w", access.ErrUnauthenticated, err)
+	}
+	return output, err
 }
 
 func (m Machines) run(ctx context.Context, e errand, command string, input []byte) (output []byte, err error) {
