@@ -57,13 +57,13 @@ func (u *unpushed) take() map[string]bool {
 	return names
 }
 
-// AwaitRevocation waits until certificates were revoked on this server, or
-// somebody asks for it, and returns the targets at which they let somebody in, or
-// all, of those to which the list
-// can be brought: that have a provisioner. One that is locked is among them. A
-// lock is against people, and the machine must still learn whom to refuse; it is
-// shown nothing but a list that is public and a certificate for itself. It is no
-// verb of a person. There is one caller at a time.
+// AwaitRevocation waits until certificates were revoked on this server, and
+// returns the targets at which they let somebody in; or until somebody asks for a
+// push, and returns all. Those are among them to which the list can be brought:
+// that have a provisioner. One that is locked is too. A lock is against people,
+// and the machine must still learn whom to refuse; it is shown nothing but a list
+// that is public and a certificate for itself. It is no verb of a person. There is
+// one caller at a time.
 //
 // A certificate has one principal, of one target, so that others have no use for
 // the news. They fetch it.
