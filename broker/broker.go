@@ -76,6 +76,7 @@ type Broker struct {
 	generation int64
 
 	watchers watchers
+	unpushed *unpushed
 
 	liveMu sync.Mutex
 	live   map[string]*Live // session id ->
@@ -113,7 +114,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	case c.Node == "":
 		return nil, errors.New("broker: this server needs a name")
 	}
-	b := &Broker{c: c, live: map[string]*Live{}, wake: make(chan struct{}, 1)}
+	b := &Broker{c: c, live: map[string]*Live{}, wake: make(chan struct{}, 1), unpushed: newUnpushed()}
 	// Before the first session: whatever ends one comes after this.
 	var err error
 	if b.position, err = c.Store.AuditSize(ctx); err != nil {
@@ -136,9 +137,15 @@ func (b *Broker) now() time.Time { return b.c.Now().UTC() }
 // change runs one change of the store and lets this server's followers know
 // at once.
 func (b *Broker) change(ctx context.Context, fn func(tx *store.Tx) (audit.Event, error)) error {
-	err := b.c.Store.Change(ctx, fn)
+	var revokedAt []string
+	err := b.c.Store.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
+		e, err := fn(tx)
+		revokedAt = tx.RevokedAt()
+		return e, err
+	})
 	if err == nil {
 		b.nudge()
+		b.unpushed.add(revokedAt)
 	}
 	return err
 }

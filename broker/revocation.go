@@ -30,11 +30,21 @@ func revokeCertificates(ctx context.Context, tx *store.Tx, e *audit.Event, of st
 // are revoked although they have not expired. It is for everybody: the serials
 // are random and say nothing. Every server of a database gives the same bytes.
 func (b *Broker) KRL(ctx context.Context) ([]byte, error) {
-	serials, newest, err := b.c.Store.RevokedSerials(ctx, string(sshca.User), b.now().Add(-revocationKept), sshca.MaxRevoked+1)
+	krl, err := b.revoked(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return krl.Marshal()
+}
+
+// revoked is the list. Its number is the time of the newest revocation on it, so
+// that a later revocation makes a greater one.
+func (b *Broker) revoked(ctx context.Context) (sshca.KRL, error) {
 	krl := sshca.KRL{Comment: "drawbolt"}
+	serials, newest, err := b.c.Store.RevokedSerials(ctx, string(sshca.User), b.now().Add(-revocationKept), sshca.MaxRevoked+1)
+	if err != nil {
+		return krl, err
+	}
 	if !newest.IsZero() {
 		krl.Number, krl.Generated = uint64(newest.UnixMicro()), newest
 	} else {
@@ -43,12 +53,12 @@ func (b *Broker) KRL(ctx context.Context) ([]byte, error) {
 	for _, authority := range b.Authorities().Users {
 		krl.Revoked = append(krl.Revoked, sshca.Revocation{Authority: authority, Serials: serials})
 	}
-	return krl.Marshal()
+	return krl, nil
 }
 
 // RevokeCertificate revokes the certificate of that serial, in decimal, or those
 // of that session, and returns how many were valid until now. At targets
-// it counts when they have fetched the list, and keeps nobody who is in from going
+// it counts when they have the list, and keeps nobody who is in from going
 // on: Terminate does, or LockUser. An identity certificate ends at once, with the
 // sessions of the connections that it has opened.
 func (b *Broker) RevokeCertificate(ctx context.Context, by access.Caller, what, reason string) (int, error) {

@@ -170,6 +170,10 @@ var verbs = []struct {
 	{"SetCredential", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.SetCredential(ctx, by, "db01", "root", access.CredentialPassword, []byte("correct horse"))
 	}, true},
+	{"PushRevocations", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.PushRevocations(ctx, by)
+		return err
+	}, false},
 	{"BeginCheck", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.BeginCheck(ctx, by, "db01", "")
 		return err
@@ -313,37 +317,41 @@ var verbs = []struct {
 
 // notVerbs are the exported methods that ask no policy, and why.
 var notVerbs = map[string]string{
-	"Run":             "the server's own loop",
-	"Authorities":     "public keys",
-	"KRL":             "serials that say nothing, for every target",
-	"HostCertificate": "the bastion's own, for a key that it made",
-	"KnowsKey":        "spares a peer a signature; proves and tells nothing",
-	"Recognize":       "finds out who the caller is",
-	"Credential":      "for the handle that Open returned, while it holds",
-	"HopCredential":   "for the handle that Open returned, while it holds",
-	"Lend":            "for the handle that Open returned, while it holds",
-	"Started":         "for the handle that Open returned",
-	"Transferred":     "writes down what became of a file",
-	"Detected":        "writes down that a command was seen",
-	"Close":           "for the handle that Open returned; ending takes nothing",
-	"Refused":         "writes down that a front refused something",
-	"Recovered":       "the server's own, after a crash",
-	"Abandoned":       "closes what this server left open when it died",
-	"CheckLog":        "the server's own, before it serves",
-	"Account":         "what the server itself has planned",
-	"AbandonSteps":    "the server's own, after a crash",
-	"DueAccounts":     "the server's own: what is to be removed",
-	"BeginCreation":   "for the grant of a session that Open opened, while it holds",
-	"BeginRemoval":    "the server's own, when a grant is over; removing takes nothing that anybody may keep",
-	"StepCredential":  "the server's own, for a step that it has begun, while it holds",
-	"CheckCredential": "for a check that BeginCheck allowed; asks once more",
-	"CheckLend":       "for a check that BeginCheck allowed; asks once more",
-	"EndCheck":        "for a check that BeginCheck allowed: what it found",
-	"UseBootstrap":    "for the bearer of a token; asks for who made it",
-	"EndBootstrap":    "for a check that UseBootstrap allowed: what it found",
-	"StepDone":        "the server's own: how a step ended",
-	"StepFailed":      "the server's own: how a step ended",
-	"Found":           "before there is anybody who could be asked about",
+	"Run":                "the server's own loop",
+	"Authorities":        "public keys",
+	"KRL":                "serials that say nothing, for every target",
+	"HostCertificate":    "the bastion's own, for a key that it made",
+	"KnowsKey":           "spares a peer a signature; proves and tells nothing",
+	"Recognize":          "finds out who the caller is",
+	"Credential":         "for the handle that Open returned, while it holds",
+	"HopCredential":      "for the handle that Open returned, while it holds",
+	"Started":            "for the handle that Open returned",
+	"Transferred":        "writes down what became of a file",
+	"Detected":           "writes down that a command was seen",
+	"Close":              "for the handle that Open returned; ending takes nothing",
+	"Refused":            "writes down that a front refused something",
+	"Recovered":          "the server's own, after a crash",
+	"Abandoned":          "closes what this server left open when it died",
+	"CheckLog":           "the server's own, before it serves",
+	"Account":            "what the server itself has planned",
+	"AbandonSteps":       "the server's own, after a crash",
+	"DueAccounts":        "the server's own: what is to be removed",
+	"BeginCreation":      "for the grant of a session that Open opened, while it holds",
+	"BeginRemoval":       "the server's own, when a grant is over; removing takes nothing that anybody may keep",
+	"StepCredential":     "the server's own, for a step that it has begun, while it holds",
+	"CheckCredential":    "for a check that BeginCheck allowed; asks once more",
+	"EndCheck":           "for a check that BeginCheck allowed: what it found",
+	"UseBootstrap":       "for the bearer of a token; asks for who made it",
+	"EndBootstrap":       "for a check that UseBootstrap allowed: what it found",
+	"StepDone":           "the server's own: how a step ended",
+	"StepFailed":         "the server's own: how a step ended",
+	"AwaitRevocation":    "the server's own: who is to learn at once what is in KRL",
+	"BeginDelivery":      "the server's own: what is in KRL, for the machines",
+	"DeliveryCredential": "the server's own, for a delivery that it has begun, while it holds",
+	"EndPush":            "the server's own: how a push ended",
+	"Lend":               "for the handle that Open returned, while it holds",
+	"CheckLend":          "for a check that BeginCheck allowed; asks once more",
+	"Found":              "before there is anybody who could be asked about",
 }
 
 func TestEveryVerbAsks(t *testing.T) {

@@ -56,8 +56,9 @@ var table = map[string]string{
 	// The verbs: the only place that decides and changes.
 	"broker": "broker/access broker/store policy recorder/audit vault/...",
 
-	// Accounts at targets: does what the verbs have begun.
+	// Work at targets: does what the verbs have begun.
 	"broker/provision": "broker broker/access",
+	"broker/push":      "broker broker/access",
 
 	"broker/bastion": "broker broker/access broker/bastion/commandline recorder vault",
 

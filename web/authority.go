@@ -35,6 +35,11 @@ func (s *Server) revokeCertificate(ctx context.Context, by access.Caller, in *st
 	return api.Revocation{Certificates: n}, err
 }
 
+func (s *Server) pushKRL(ctx context.Context, by access.Caller, _ *struct{}) (api.Pushed, error) {
+	n, err := s.c.Broker.PushRevocations(ctx, by)
+	return api.Pushed{Targets: n}, err
+}
+
 func (s *Server) rotateAuthority(ctx context.Context, by access.Caller, in *struct {
 	Kind string `path:"kind" enum:"user,host,identity"`
 	Body api.RotateInput

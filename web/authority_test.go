@@ -30,7 +30,12 @@ func TestKRL(t *testing.T) {
 			t.Errorf("%s: %d", path, resp.StatusCode)
 		}
 	}
-	// Revoking is not for everybody.
+	// Pushing it is not for everybody, nor is revoking.
+	for who, status := range map[string]int{"alice": 403, "root": 200} {
+		if resp := h.do(httpCall{method: "POST", path: "/v1/krl/push", token: h.token(who)}); resp.StatusCode != status {
+			t.Errorf("%s pushes: %d", who, resp.StatusCode)
+		}
+	}
 	body := `{"certificate":"1","reason":"INC-1"}`
 	if resp := h.do(httpCall{method: "POST", path: "/v1/certificates/revoke", token: h.token("alice"), body: body}); resp.StatusCode != 403 {
 		t.Errorf("alice revokes: %d", resp.StatusCode)

@@ -230,6 +230,8 @@ END
 set -eu
 umask 022
 PATH=/usr/local/bin:/usr/bin:/bin
+now() { ls -li "$revoked" 2>/dev/null || :; }
+was=$(now)
 new=$(mktemp "$revoked.XXXXXX")
 trap 'rm -f "$new"' EXIT
 if command -v curl >/dev/null; then
@@ -241,6 +243,7 @@ if ! ssh-keygen -Q -l -f "$new" >/dev/null 2>&1; then
   echo "drawbolt: what $url sent is no list of revoked certificates; the old one stays" >&2
   exit 1
 fi
+[ "$(now)" = "$was" ] || exit 0 # a newer one may have been pushed meanwhile
 chmod 644 "$new"
 mv -f "$new" "$revoked"
 END

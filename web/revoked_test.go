@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -175,5 +176,30 @@ func TestRubbishForAList(t *testing.T) {
 				t.Errorf("left: %q", left)
 			}
 		})
+	}
+}
+
+// TestPushedMeanwhile: a list that was fetched does not take the place of one that
+// was brought while it was on its way.
+func TestPushedMeanwhile(t *testing.T) {
+	f := newFetching(t)
+	bad, cert := f.certified()
+	before := must(f.broker.KRL(t.Context()))
+	must(f.broker.RevokeCertificate(t.Context(), f.by("root"), strconv.FormatUint(cert.Serial, 10), "INC-7 lost"))
+	after := must(f.broker.KRL(t.Context()))
+	f.answer = func(w http.ResponseWriter, _ *http.Request) {
+		if err := errors.Join(os.WriteFile(f.list()+".pushed", after, 0o644), os.Rename(f.list()+".pushed", f.list())); err != nil {
+			t.Error(err)
+		}
+		w.Write(before)
+	}
+	if out, err := f.fetch(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if now, err := os.ReadFile(f.list()); err != nil || string(now) != string(after) || f.letsIn(bad) {
+		t.Errorf("the list from before counts: %d bytes, %v", len(now), err)
+	}
+	if left, _ := filepath.Glob(f.list() + ".*"); len(left) > 0 {
+		t.Errorf("left: %q", left)
 	}
 }

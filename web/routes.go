@@ -115,6 +115,7 @@ func (s *Server) routes() []route {
 		// The authorities.
 		{method: post, path: "/v1/authorities/{kind}/rotate", auth: login, summary: "Do a step in the rotation of an authority", api: call((*Server).rotateAuthority)},
 		{method: post, path: "/v1/certificates/revoke", auth: login, summary: "Revoke a certificate, or those of a session", api: call((*Server).revokeCertificate)},
+		{method: post, path: "/v1/krl/push", auth: login, summary: "Bring the list of revoked certificates to the targets now", api: call((*Server).pushKRL)},
 
 		// People, roles, policy.
 		{method: get, path: "/v1/users", auth: login, summary: "People", api: call((*Server).users)},

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -90,12 +91,30 @@ func OfSerial(n uint64) Owner { return Owner{"serial = ?", unsigned{&n}} }
 // RevokeCertificates revokes the certificates of the owner that are valid still
 // and not revoked yet, and returns how many they are.
 func (tx *Tx) RevokeCertificates(ctx context.Context, of Owner) (int64, error) {
-	n, err := tx.exec(ctx, "UPDATE certificates SET revoked_at = ? WHERE revoked_at = 0 AND expires_at > ? AND "+of.where, toMicros(tx.Now()), toMicros(tx.Now()), of.value)
+	rows, err := tx.rows(ctx, "UPDATE certificates SET revoked_at = ? WHERE revoked_at = 0 AND expires_at > ? AND "+of.where+" RETURNING kind, target", toMicros(tx.Now()), toMicros(tx.Now()), of.value)
 	if err != nil {
-		return 0, fmt.Errorf("revoke certificates: %w", err)
+		return 0, fmt.Errorf("revoke certificates: %w: %w", errDatabase, err)
+	}
+	defer rows.Close()
+	var n int64
+	for ; rows.Next(); n++ {
+		var kind, target string
+		if err := rows.Scan(&kind, &target); err != nil {
+			return 0, fmt.Errorf("revoke certificates: %w: %w", errDatabase, err)
+		}
+		if kind == "user" && !slices.Contains(tx.revokedAt, target) {
+			tx.revokedAt = append(tx.revokedAt, target)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return 0, fmt.Errorf("revoke certificates: %w: %w", errDatabase, err)
 	}
 	return n, nil
 }
+
+// RevokedAt names the targets at which certificates let somebody in that this
+// change has revoked.
+func (tx *Tx) RevokedAt() []string { return tx.revokedAt }
 
 // RevokedSerials returns, in order, the serials of the revoked certificates of a
 // kind that expire after t, at most limit, and when the newest was revoked.

@@ -236,7 +236,8 @@ type Tx struct {
 	now    time.Time
 	events []audit.Event
 
-	clockAccepted bool // see DB.AcceptClock
+	revokedAt     []string // see RevokedAt
+	clockAccepted bool     // see DB.AcceptClock
 }
 
 // Now is the time of the change, in microseconds UTC.

@@ -89,7 +89,34 @@ exists is not overwritten without --yes. It needs no login.`,
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; - is stdout")
+	cmd.AddCommand(c.caKRLPushCmd())
 	return cmd
+}
+
+func (c *cli) caKRLPushCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "push", Short: "Bring the list of revoked certificates to the targets now",
+		Long: `Have the server bring the list of revoked certificates to all targets that have a
+provisioner. It does so by itself when something is revoked, to the targets that this
+concerns, and each target fetches the list every minute. Whom it reached stands in the
+audit log: "drawbolt audit search --action revocations.push".`,
+		Args: between(0, 0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, _, err := c.client(api.Pushed{})
+			if err != nil {
+				return err
+			}
+			p, err := cl.PushKRL(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if ok, err := c.emit(p); ok {
+				return err
+			}
+			c.done("targets to which the list is brought: %d", p.Targets)
+			return nil
+		},
+	}
 }
 
 func (c *cli) caRevokeCmd() *cobra.Command {
@@ -97,9 +124,9 @@ func (c *cli) caRevokeCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "revoke SERIAL|SESSION --reason TEXT", Short: "Revoke a certificate, or those of a session",
 		Long: `Revoke a certificate by its serial, which stands in the event that issued it, or all
-of a session. Targets learn it with the next list that they fetch; the bastion knows at
-once. It cuts nobody off: "drawbolt revoke" and "drawbolt user lock" do, and revoke
-the certificates as well.`,
+of a session. A target learns it at once where it has a provisioner, and otherwise with
+the next list that it fetches; the bastion knows at once. It cuts nobody off: "drawbolt
+revoke" and "drawbolt user lock" do, and revoke the certificates as well.`,
 		Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			why, err := c.because(reason)

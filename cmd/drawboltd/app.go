@@ -31,6 +31,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/broker/provision"
+	"github.com/drawbolt/drawbolt/broker/push"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
@@ -50,6 +51,7 @@ type App struct {
 	sink     recorder.Sink
 	recorder *recorder.Recorder
 	accounts *provision.Provisioner
+	pusher   *push.Pusher
 	bastion  *bastion.Bastion
 	ssh      *sshproxy.Server
 	web      *web.Server
@@ -196,6 +198,9 @@ func (a *App) openFronts() error {
 	if a.accounts, err = provision.New(provision.Config{Broker: a.broker, Run: sshproxy.Machines{Broker: a.broker}.Run, Log: a.log}); err != nil {
 		return err
 	}
+	if a.pusher, err = push.New(push.Config{Broker: a.broker, Run: sshproxy.Machines{Broker: a.broker}.Bring, Log: a.log}); err != nil {
+		return err
+	}
 	if a.bastion, err = bastion.New(bastion.Config{
 		Broker: a.broker, Recorder: a.recorder, Accounts: a.accounts, Idle: time.Duration(a.config.SSH.IdleTimeout), Log: a.log,
 		Sessions: a.config.SSH.Sessions.Total,
@@ -316,6 +321,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "broker", a.broker.Run)
 	start(&services, base, "recorder", a.recorder.Run)
 	start(&services, base, "accounts", a.accounts.Run)
+	start(&services, base, "push", a.pusher.Run)
 	start(&services, base, "housekeeping", a.housekeeping)
 	start(&services, base, "memory", giveBack)
 	start(&fronts, ctx, "ssh", func(ctx context.Context) error { return a.ssh.Serve(ctx, a.sshd) })

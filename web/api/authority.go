@@ -28,6 +28,17 @@ func (c *Client) RevokeCertificate(ctx context.Context, in RevokeInput) (Revocat
 	return call[Revocation](ctx, c, http.MethodPost, "/v1/certificates/revoke", nil, in)
 }
 
+// Pushed says to how many targets the list of revoked certificates is brought.
+type Pushed struct {
+	Targets int `json:"targets"`
+}
+
+// PushKRL has the list of revoked certificates brought to all targets that have a
+// provisioner. The event revocations.push says how that ended.
+func (c *Client) PushKRL(ctx context.Context) (Pushed, error) {
+	return call[Pushed](ctx, c, http.MethodPost, "/v1/krl/push", nil, nil)
+}
+
 // RotateInput is one step in the rotation of an authority.
 type RotateInput struct {
 	Step string `json:"step"`          // stage, activate or retire

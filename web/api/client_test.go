@@ -144,6 +144,7 @@ var routes = []struct {
 	{"RotateAuthority", func(ctx context.Context, c *Client) error {
 		return discard(c.RotateAuthority(ctx, "user", RotateInput{Step: "retire", Now: true}))
 	}, `POST /v1/authorities/user/rotate {"step":"retire","now":true}`},
+	{"PushKRL", func(ctx context.Context, c *Client) error { return discard(c.PushKRL(ctx)) }, `POST /v1/krl/push`},
 	{"RevokeCertificate", func(ctx context.Context, c *Client) error {
 		return discard(c.RevokeCertificate(ctx, RevokeInput{"7", "no"}))
 	}, `POST /v1/certificates/revoke {"certificate":"7","reason":"no"}`},

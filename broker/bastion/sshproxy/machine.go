@@ -13,10 +13,12 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
 )
 
 // Machines runs commands at targets for the server itself, when an account is
-// made or removed there. It is safe for concurrent use.
+// made or removed there, or the list of revoked certificates brought. It is safe
+// for concurrent use.
 type Machines struct {
 	Broker *broker.Broker
 	// Now is the clock. Default: time.Now.
@@ -29,20 +31,47 @@ const (
 	maxMachineErrors = 2 << 10
 )
 
+// An errand is what the server logs in for: where, on which way, and until when
+// the command may begin.
+type errand struct {
+	machine access.Target
+	hops    []access.Target
+	until   time.Time
+	certify func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error)
+}
+
 // Run logs in at the machine of a step as its provisioner, with a certificate
 // for one minute, and runs the command there with the input. It returns what the
 // command wrote to its standard output. The host key must be the one that a
 // session would accept. An error says that the command may not have run, or not
 // to its end; a command that fails is one. Everything is closed when Run returns.
 func (m Machines) Run(ctx context.Context, s broker.Step, command string, input []byte) (output []byte, err error) {
+	return m.run(ctx, errand{s.Machine, s.Hops, s.Provision.Until, func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
+		return m.Broker.StepCredential(ctx, s, hop, key)
+	}}, command, input)
+}
+
+// Bring is Run for a delivery. A target that refuses the login is an
+// access.ErrUnauthenticated.
+func (m Machines) Bring(ctx context.Context, d broker.Delivery, command string, input []byte) ([]byte, error) {
+	output, err := m.run(ctx, errand{d.Target, d.Hops, d.Until, func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
+		return m.Broker.DeliveryCredential(ctx, d, hop, key)
+	}}, command, input)
+	if err != nil && refusedLogin(err) {
+		err = fmt.Errorf("%w: %w", access.ErrUnauthenticated, err)
+	}
+	return output, err
+}
+
+func (m Machines) run(ctx context.Context, e errand, command string, input []byte) (output []byte, err error) {
 	if m.Now == nil {
 		m.Now = time.Now
 	}
-	nc, err := m.dial(ctx, s)
+	nc, err := m.dial(ctx, e)
 	if err != nil {
 		return nil, err
 	}
-	// No part of a handshake or of the command outlives the step.
+	// No part of a handshake or of the command outlives the errand.
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer func() {
 		stop()
@@ -51,7 +80,7 @@ func (m Machines) Run(ctx context.Context, s broker.Step, command string, input 
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}()
-	client, channels, requests, err := m.logIn(ctx, s, len(s.Hops), nc)
+	client, channels, requests, err := m.logIn(ctx, e, len(e.hops), nc)
 	if err != nil {
 		return nil, err
 	}
@@ -60,24 +89,24 @@ func (m Machines) Run(ctx context.Context, s broker.Step, command string, input 
 	go gossh.DiscardRequests(requests)
 	ch, reqs, err := openChannel(ctx, client, "session", nil)
 	if err != nil {
-		return nil, fmt.Errorf("open a session on %s: %w", s.Machine.Name, err)
+		return nil, fmt.Errorf("open a session on %s: %w", e.machine.Name, err)
 	}
-	if !m.Now().Before(s.Provision.Until) {
-		return nil, errors.New("the login took longer than the step may")
+	if !m.Now().Before(e.until) {
+		return nil, errors.New("the login took longer than it may")
 	}
 	return execute(ch, reqs, command, input)
 }
 
 // dial connects to the machine, through the hops on the way.
-func (m Machines) dial(ctx context.Context, s broker.Step) (net.Conn, error) {
-	way := append(slices.Clone(s.Hops), s.Machine)
+func (m Machines) dial(ctx context.Context, e errand) (net.Conn, error) {
+	way := append(slices.Clone(e.hops), e.machine)
 	var dialer net.Dialer
 	nc, err := dialer.DialContext(ctx, "tcp", way[0].Address)
 	if err != nil {
 		return nil, err
 	}
 	for i, next := range way[1:] {
-		if nc, err = m.pass(ctx, s, i, nc, next.Address); err != nil {
+		if nc, err = m.pass(ctx, e, i, nc, next.Address); err != nil {
 			return nil, err
 		}
 	}
@@ -86,7 +115,7 @@ func (m Machines) dial(ctx context.Context, s broker.Step) (net.Conn, error) {
 
 // pass has the hop of that index connect to the address. nc belongs to it from
 // here on.
-func (m Machines) pass(ctx context.Context, s broker.Step, hop int, nc net.Conn, address string) (_ net.Conn, err error) {
+func (m Machines) pass(ctx context.Context, e errand, hop int, nc net.Conn, address string) (_ net.Conn, err error) {
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer func() {
 		if !stop() && err == nil {
@@ -96,7 +125,7 @@ func (m Machines) pass(ctx context.Context, s broker.Step, hop int, nc net.Conn,
 			nc.Close()
 		}
 	}()
-	client, channels, requests, err := m.logIn(ctx, s, hop, nc)
+	client, channels, requests, err := m.logIn(ctx, e, hop, nc)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +137,7 @@ func (m Machines) pass(ctx context.Context, s broker.Step, hop int, nc net.Conn,
 	}
 	ch, reqs, err := openChannel(ctx, client, "direct-tcpip", payload)
 	if err != nil {
-		return nil, fmt.Errorf("pass through %s: %w", s.Hops[hop].Name, err)
+		return nil, fmt.Errorf("pass through %s: %w", e.hops[hop].Name, err)
 	}
 	go gossh.DiscardRequests(reqs)
 	return &passed{Channel: ch, under: client}, nil
@@ -116,13 +145,13 @@ func (m Machines) pass(ctx context.Context, s broker.Step, hop int, nc net.Conn,
 
 // logIn logs in over nc at the hop of that index, or, with the number of hops,
 // at the machine.
-func (m Machines) logIn(ctx context.Context, s broker.Step, hop int, nc net.Conn) (gossh.Conn, <-chan gossh.NewChannel, <-chan *gossh.Request, error) {
-	at, account := s.Machine, s.Machine.Provisioner
-	if hop < len(s.Hops) {
-		at, account = s.Hops[hop], s.Hops[hop].HopAccount
+func (m Machines) logIn(ctx context.Context, e errand, hop int, nc net.Conn) (gossh.Conn, <-chan gossh.NewChannel, <-chan *gossh.Request, error) {
+	at, account := e.machine, e.machine.Provisioner
+	if hop < len(e.hops) {
+		at, account = e.hops[hop], e.hops[hop].HopAccount
 	}
 	signer, err := credential(ctx, func(ctx context.Context, key gossh.PublicKey) (*gossh.Certificate, error) {
-		return m.Broker.StepCredential(ctx, s, hop, key)
+		return e.certify(ctx, hop, key)
 	})
 	if err != nil {
 		return nil, nil, nil, err
