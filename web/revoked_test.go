@@ -187,12 +187,13 @@ func TestPushedMeanwhile(t *testing.T) {
 	before := must(f.broker.KRL(t.Context()))
 	must(f.broker.RevokeCertificate(t.Context(), f.by("root"), strconv.FormatUint(cert.Serial, 10), "INC-7 lost"))
 	after := must(f.broker.KRL(t.Context()))
-	f.answer = func(w http.ResponseWriter, _ *http.Request) {
+	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if err := errors.Join(os.WriteFile(f.list()+".pushed", after, 0o644), os.Rename(f.list()+".pushed", f.list())); err != nil {
 			t.Error(err)
 		}
 		w.Write(before)
-	}
+	})
+	f.answer.Store(&answer)
 	if out, err := f.fetch(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
