@@ -145,7 +145,10 @@ func TestDecisionRaces(t *testing.T) {
 					calls = append(calls, func() error { h.clock.advance(15 * time.Minute); return nil })
 				}
 				for n, err := range together(calls...) {
-					if err != nil && !errors.Is(err, access.ErrConflict) && !errors.Is(err, access.ErrDenied) && !errors.Is(err, access.ErrNotFound) {
+					// Who began before the clock leapt and ends after another is refused: to
+					// the log it is a clock that was set back.
+					leapt := i%4 == 3 && errors.Is(err, access.ErrUnavailable)
+					if err != nil && !leapt && !errors.Is(err, access.ErrConflict) && !errors.Is(err, access.ErrDenied) && !errors.Is(err, access.ErrNotFound) {
 						t.Errorf("round %d, call %d: %v", i, n, err)
 					}
 				}
