@@ -101,7 +101,7 @@ func TestMadeAccountBehindHop(t *testing.T) {
 	}
 	r, err := grant(t.Context(), alice, bob, "dba", "db01", 10*time.Minute)
 	must(t, err)
-	out, err := s.on(alice, "id -un; sudo -n id -un; sudo -n cat /etc/shadow")
+	out, err := s.on(alice, "exec 2>&1; id -un; sudo -n id -un; sudo -n cat /etc/shadow")
 	if err == nil || !strings.HasPrefix(out, "jit-alice\nroot\nsudo: ") {
 		t.Fatalf("%q, %v", out, err)
 	}

@@ -145,8 +145,8 @@ var routes = []struct {
 		return discard(c.RotateAuthority(ctx, "user", RotateInput{Step: "retire", Now: true}))
 	}, `POST /v1/authorities/user/rotate {"step":"retire","now":true}`},
 	{"SetCredential", func(ctx context.Context, c *Client) error {
-		return discard(c.SetCredential(ctx, "db01", "root", CredentialInput{Credential: "password", Secret: []byte("pw")}))
-	}, `PUT /v1/targets/db01/accounts/root/credential {"credential":"password","secret":"cHc="}`},
+		return discard(c.SetCredential(ctx, "db01", "dba", CredentialInput{Credential: "password", Secret: []byte("pw")}))
+	}, `PUT /v1/targets/db01/accounts/dba/credential {"credential":"password","secret":"cHc="}`},
 	{"PushKRL", func(ctx context.Context, c *Client) error { return discard(c.PushKRL(ctx)) }, `POST /v1/krl/push`},
 	{"RevokeCertificate", func(ctx context.Context, c *Client) error {
 		return discard(c.RevokeCertificate(ctx, RevokeInput{"7", "no"}))
