@@ -45,6 +45,7 @@ var table = map[string]string{
 	"web/api":                           "",
 
 	"recorder":              "recorder/cast",
+	"recorder/view":         "recorder/cast",
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
 	"broker/identity":       "broker/access",
