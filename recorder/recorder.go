@@ -229,7 +229,8 @@ func (r *Recorder) start(ctx context.Context, h Header) (_ *Recording, err error
 	if err := lock(f); err != nil {
 		return nil, err
 	}
-	if _, err := f.Write(append(prefix, c.seal(nil, frameHeader, 0, header)...)); err != nil {
+	size, err := f.Write(append(prefix, c.seal(nil, frameHeader, 0, header)...))
+	if err != nil {
 		return nil, err
 	}
 	if err := f.Sync(); err != nil {
@@ -238,7 +239,7 @@ func (r *Recorder) start(ctx context.Context, h Header) (_ *Recording, err error
 	if err := syncDir(r.cfg.Journals); err != nil {
 		return nil, err
 	}
-	rec := &Recording{r: r, id: h.ID, began: began, file: f, f: f, chain: c}
+	rec := &Recording{r: r, id: h.ID, began: began, file: f, f: f, chain: c, size: int64(size)}
 	r.mu.Lock()
 	r.live[h.ID] = rec
 	r.mu.Unlock()

@@ -35,6 +35,8 @@ type Recording struct {
 	err   error // sticky
 	// closed is set by the first Close. Later ones seal again if that failed.
 	closed bool
+	size   int64         // bytes of whole frames in the journal
+	grown  chan struct{} // closed when there are more; nil: nobody waits
 }
 
 // Write records p as part of the stream and returns when the kernel has it.
@@ -97,7 +99,7 @@ func (rec *Recording) append(s cast.Stream, data []byte) error {
 	rec.last = max(rec.last, rec.r.cfg.Now().Sub(rec.began))
 	buf := rec.r.buffers.Get().(*[]byte)
 	*buf = rec.chain.seal((*buf)[:0], s, rec.last, data)
-	_, err := rec.f.Write(*buf)
+	written, err := rec.f.Write(*buf)
 	rec.r.buffers.Put(buf)
 	if err != nil {
 		// What the kernel took of the frame is a torn tail, and no second
@@ -106,7 +108,17 @@ func (rec *Recording) append(s cast.Stream, data []byte) error {
 		return rec.err
 	}
 	rec.dirty = true
+	rec.size += int64(written)
+	rec.tell()
 	return nil
+}
+
+// tell wakes those who follow the journal; rec.mu is held. It waits for nobody.
+func (rec *Recording) tell() {
+	if rec.grown != nil {
+		close(rec.grown)
+		rec.grown = nil
+	}
 }
 
 func (rec *Recording) flush() {
@@ -161,6 +173,7 @@ func (rec *Recording) Close(ctx context.Context, e End) (Sealed, error) {
 		why = rec.err.Error()
 	}
 	rec.err = ErrClosed
+	rec.tell()
 	rec.mu.Unlock()
 
 	rec.sealing.Lock()
