@@ -78,9 +78,11 @@ type Broker struct {
 	watchers watchers
 	unpushed *unpushed
 
-	liveMu sync.Mutex
-	live   map[string]*Live // session id ->
-	wake   chan struct{}    // a change was made here: follow at once
+	liveMu   sync.Mutex       // before hold.mu
+	live     map[string]*Live // session id ->
+	watching map[string]int   // user id -> sessions that they watch here
+
+	wake chan struct{} // a change was made here: follow at once
 
 	position int64 // in the audit log, from where Run follows it
 }
@@ -114,7 +116,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	case c.Node == "":
 		return nil, errors.New("broker: this server needs a name")
 	}
-	b := &Broker{c: c, live: map[string]*Live{}, wake: make(chan struct{}, 1), unpushed: newUnpushed()}
+	b := &Broker{c: c, live: map[string]*Live{}, watching: map[string]int{}, wake: make(chan struct{}, 1), unpushed: newUnpushed()}
 	// Before the first session: whatever ends one comes after this.
 	var err error
 	if b.position, err = c.Store.AuditSize(ctx); err != nil {

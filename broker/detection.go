@@ -2,9 +2,12 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
 // A Detection is a command that was seen in a session's terminal, and that the
@@ -26,5 +29,12 @@ func (b *Broker) Detected(ctx context.Context, l *Live, d Detection) error {
 	detail(&e, "detect", d.Rule)
 	detail(&e, "command", d.Command)
 	detail(&e, "sent", strconv.FormatBool(d.Sent))
-	return b.c.Store.Record(context.WithoutCancel(ctx), e)
+	return b.change(context.WithoutCancel(ctx), func(tx *store.Tx) (audit.Event, error) {
+		s, err := tx.Session(ctx, l.Session.ID)
+		if err != nil || slices.Contains(s.Risks, access.RiskDetected) {
+			return e, err
+		}
+		s.Risks = append(s.Risks, access.RiskDetected)
+		return e, tx.SaveSession(ctx, &s)
+	})
 }

@@ -87,6 +87,10 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 			grants[e.Grant] = true
 		case e.Action == "session.terminate":
 			b.terminate(e)
+		case e.Action == "session.message":
+			b.say(e)
+		case e.Action == "session.pause", e.Action == "session.resume":
+			grants[e.Grant] = true
 		case strings.HasPrefix(e.Action, "user."):
 			users[e.Object] = true
 			everything = true // an approver who lost a group loses the votes too
@@ -106,6 +110,9 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 	b.cut(ctx, func(l *Live) bool {
 		return everything || grants[l.Grant.ID] || users[l.Session.UserID] || targets[l.Session.TargetID] || slices.ContainsFunc(l.Hops, func(h access.Target) bool { return targets[h.ID] })
 	})
+	if everything || len(targets) > 0 {
+		b.cutWatchers(ctx)
+	}
 	if position < size {
 		b.nudge()
 	}
@@ -256,9 +263,10 @@ func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Err
 		return refusedNow(err), nil
 	}
 	l.narrow(sessionRules(decision.Rules))
+	l.pause(g.PausedBy)
 	if !g.End.Equal(l.End()) {
 		l.setEnd(g.End)
-		l.notify(fmt.Sprintf("%s@%s now ends at %s UTC", g.Account, g.TargetName, g.End.Format(time.TimeOnly)))
+		l.notify(Notice{Show: fmt.Sprintf("%s@%s now ends at %s UTC", g.Account, g.TargetName, g.End.Format(time.TimeOnly))})
 	}
 	return nil, nil
 }

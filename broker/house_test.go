@@ -189,9 +189,9 @@ func (h *house) furnish() {
 			{ID: "fresh", Actions: []string{"request"}, Targets: names("vault01"), Accounts: []string{"root"}, MaxDuration: time.Hour, MFAWithin: 5 * time.Minute, Session: shell},
 		}},
 		{Name: "approvers", Groups: []string{"approvers"}, Rules: []access.Rule{{ID: "vote", Actions: []string{"approve", "deny", "revoke"}}}},
-		{Name: "auditors", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "read", Actions: []string{"session.list", "session.replay", "audit.read", "audit.export", "request.read"}}}},
+		{Name: "auditors", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "read", Actions: []string{"session.list", "session.replay", "session.watch", "audit.read", "audit.export", "request.read"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{
-			"target.read", "target.write", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "request.read", "policy.read", "revoke", "secret.write", "system.write",
+			"target.read", "target.write", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "session.moderate", "session.watch", "request.read", "policy.read", "revoke", "secret.write", "system.write",
 		}}}},
 	}
 	accounts := []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}}

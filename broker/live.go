@@ -25,7 +25,8 @@ type Live struct {
 	now     func() time.Time
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	notices chan string
+	notices chan Notice
+	hold    hold
 
 	// rules are Rules, narrowed by what the policy has said since; see Allowed.
 	rules atomic.Pointer[access.SessionRules]
@@ -46,9 +47,11 @@ type Live struct {
 var warnings = []time.Duration{5 * time.Minute, time.Minute}
 
 func (b *Broker) newLive(s access.Session, g access.Grant, t access.Target, by access.Caller) *Live {
-	l := &Live{Session: s, Grant: g, Target: t, Caller: by, Rules: g.Rules, now: b.c.Now, notices: make(chan string, 8)}
+	l := &Live{Session: s, Grant: g, Target: t, Caller: by, Rules: g.Rules, now: b.c.Now, notices: make(chan Notice, 16)}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.hold.paused = g.PausedBy
 	l.setEnd(g.End)
+	l.settle()
 	return l
 }
 
@@ -92,18 +95,25 @@ func (l *Live) Allowed() *access.SessionRules {
 func (l *Live) narrow(now access.SessionRules) {
 	rules := l.Rules.Narrow(now)
 	l.rules.Store(&rules)
+	l.settle()
 }
 
 // End is the deadline as it is now; an extension moves it.
 func (l *Live) End() time.Time { return time.UnixMicro(l.end.Load()).UTC() }
 
-// Notices are lines to show in the session: five minutes and one minute before
-// the end, and when the end has moved. A line that nobody takes is dropped.
-func (l *Live) Notices() <-chan string { return l.notices }
+// A Notice is something that happens to a session from outside.
+type Notice struct {
+	Show string // a line for the user; empty: nothing is said
+	Mark string // for the recording; empty: nothing is put there
+}
 
-func (l *Live) notify(line string) {
+// Notices tell what happens to the session: that its end is near or has moved, who
+// watches, what they say, and whether input passes. One that nobody takes is dropped.
+func (l *Live) Notices() <-chan Notice { return l.notices }
+
+func (l *Live) notify(n Notice) {
 	select {
-	case l.notices <- line:
+	case l.notices <- n:
 	default:
 	}
 }
@@ -128,8 +138,8 @@ func (l *Live) setEnd(end time.Time) {
 	for _, before := range warnings {
 		if left > before {
 			l.warn = append(l.warn, time.AfterFunc(left-before, func() {
-				l.notify(fmt.Sprintf("%s@%s ends in %s, at %s UTC. Longer: drawbolt extend %s --for 30m",
-					l.Grant.Account, l.Grant.TargetName, access.FormatDuration(before), end.UTC().Format(time.TimeOnly), l.Grant.RequestID))
+				l.notify(Notice{Show: fmt.Sprintf("%s@%s ends in %s, at %s UTC. Longer: drawbolt extend %s --for 30m",
+					l.Grant.Account, l.Grant.TargetName, access.FormatDuration(before), end.UTC().Format(time.TimeOnly), l.Grant.RequestID)})
 			}))
 		}
 	}
@@ -168,6 +178,7 @@ func (l *Live) close() {
 	l.closed = true
 	l.stopTimers()
 	l.mu.Unlock()
+	l.hold.close()
 	l.cancel(context.Canceled)
 }
 
@@ -180,6 +191,8 @@ var (
 	ErrTerminated = fmt.Errorf("terminated: %w", access.ErrDenied)
 	// ErrRefused: the policy, asked again, says no.
 	ErrRefused = fmt.Errorf("no longer allowed: %w", access.ErrDenied)
+	// ErrUnwatched: the session needs somebody who watches, and nobody did.
+	ErrUnwatched = fmt.Errorf("unwatched: %w", access.ErrDenied)
 	// ErrDoubt: revocations could not be read for too long.
 	ErrDoubt = fmt.Errorf("revocation in doubt: %w", access.ErrDenied)
 )

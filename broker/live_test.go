@@ -136,7 +136,7 @@ func TestExtendMovesTheEnd(t *testing.T) {
 		}
 		select {
 		case line := <-l.Notices():
-			if !strings.Contains(line, "now ends at") {
+			if !strings.Contains(line.Show, "now ends at") {
 				t.Errorf("notice %q", line)
 			}
 		default:
@@ -198,7 +198,7 @@ func TestEightHours(t *testing.T) {
 		}{{8*time.Hour - 5*time.Minute, "ends in 5m,"}, {8*time.Hour - time.Minute, "ends in 1m,"}} {
 			select {
 			case line := <-l.Notices():
-				if got := time.Since(start); !strings.Contains(line, tt.what) || got < tt.at-time.Second || got > tt.at+time.Second {
+				if got := time.Since(start); !strings.Contains(line.Show, tt.what) || got < tt.at-time.Second || got > tt.at+time.Second {
 					t.Errorf("after %s: %q, want %q after %s", got, line, tt.what, tt.at)
 				}
 			case <-l.Context().Done():
@@ -483,7 +483,7 @@ func TestActivationIsAsked(t *testing.T) {
 		return fstest.MapFS{"only.rego": {Data: []byte(`package drawbolt
 decision := {
 	"allow": input.action != "` + action + `", "role": "engineer", "rule": "x", "approvals": [], "max_seconds": 3600, "mfa_seconds": 0, "break_glass": false,
-	"session": {"recording": "strict", "shell": true, "exec": true, "agent": false, "x11": false, "commands": [], "files": [], "forwards": [], "detect": []},
+	"session": {"recording": "strict", "shell": true, "exec": true, "agent": false, "x11": false, "commands": [], "files": [], "forwards": [], "detect": [], "silent_watch": false, "four_eyes": false},
 	"reasons": [{"rule": "test", "text": "as the test wants it"}],
 }`)}}
 	}

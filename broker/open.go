@@ -177,6 +177,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		if by.Source.IsValid() {
 			s.Source = by.Source.String()
 		}
+		s.Risks = risksOf(g, t)
 		by = caller
 		e.Object, e.Session, e.Rule = s.ID, s.ID, decision.Rule
 		detail(&e, "kind", o.Kind)
@@ -210,6 +211,20 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		return nil, errors.Join(err, b.Close(ctx, l, Closing{Reason: "refused"}))
 	}
 	return l, nil
+}
+
+// risksOf are those that are known from the beginning.
+func risksOf(g *access.Grant, t *access.Target) (list []string) {
+	if g.BreakGlass {
+		list = append(list, access.RiskBreakGlass)
+	}
+	if t.Labels.Tier == "0" {
+		list = append(list, access.RiskTierZero)
+	}
+	if g.Rules.FourEyes {
+		list = append(list, access.RiskFourEyes)
+	}
+	return list
 }
 
 // askAgain asks whether the holder may still use the grant. What the request

@@ -98,6 +98,9 @@ func (b *Broker) knownSession(ctx context.Context, by access.Caller, id, action 
 	if err := b.refresh(ctx); err != nil {
 		return access.Session{}, e, policyDown(err)
 	}
+	if !access.ValidID(access.SessionPrefix, id) {
+		return access.Session{}, e, unknownSession(access.ErrNotFound, id)
+	}
 	s, err := b.c.Store.Session(ctx, id)
 	if err == nil {
 		err = b.maySession(ctx, by, policy.ActionSessionList, &s)

@@ -20,7 +20,7 @@ import (
 var refuseAll = fstest.MapFS{"none.rego": {Data: []byte(`package drawbolt
 decision := {
 	"allow": false, "role": "", "rule": "", "approvals": [], "max_seconds": 0, "mfa_seconds": 0, "break_glass": false,
-	"session": {"recording": "strict", "shell": false, "exec": false, "agent": false, "x11": false, "commands": [], "files": [], "forwards": [], "detect": []},
+	"session": {"recording": "strict", "shell": false, "exec": false, "agent": false, "x11": false, "commands": [], "files": [], "forwards": [], "detect": [], "silent_watch": false, "four_eyes": false},
 	"reasons": [{"rule": "none", "text": "nobody may do anything"}],
 }`)}}
 
@@ -284,6 +284,25 @@ var verbs = []struct {
 	}, true},
 	{"Terminate", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.Terminate(ctx, by, s.session.Session.ID, "INC-1")
+	}, true},
+	{"Watch", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		w, err := b.Watch(ctx, by, s.session.Session.ID)
+		if err == nil {
+			err = w.End(ctx, 0, time.Second, nil)
+		}
+		return err
+	}, true},
+	{"Message", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Message(ctx, by, s.session.Session.ID, "please stop")
+	}, true},
+	{"Pause", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Pause(ctx, by, s.session.Session.ID)
+	}, true},
+	{"Resume", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		if b == s.Broker {
+			ok(s.t, b.Pause(ctx, by, s.session.Session.ID))
+		}
+		return b.Resume(ctx, by, s.session.Session.ID)
 	}, true},
 	{"Events", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Events(ctx, by, broker.EventFilter{})

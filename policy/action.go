@@ -30,6 +30,7 @@ const (
 	ActionSessionReplay    Action = "session.replay"
 	ActionSessionWatch     Action = "session.watch"
 	ActionSessionTerminate Action = "session.terminate"
+	ActionSessionModerate  Action = "session.moderate" // write to its user, hold back what they type
 	ActionAuditRead        Action = "audit.read"
 	ActionAuditExport      Action = "audit.export"
 	ActionTargetRead       Action = "target.read"
@@ -55,7 +56,7 @@ func Actions() []Action {
 	return []Action{
 		ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
-		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate,
+		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
@@ -68,7 +69,7 @@ func (a Action) Known() bool {
 	switch a {
 	case ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
-		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate,
+		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,

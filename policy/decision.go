@@ -52,6 +52,9 @@ type SessionRules struct {
 	Files     []string `json:"files"`    // "download /var/log/* max 100MiB", ...
 	Forwards  []string `json:"forwards"` // "local db.internal:5432", ...
 	Detect    []string `json:"detect"`   // "warn shutdown", ...: looked for in what is typed into terminals
+
+	SilentWatch bool `json:"silent_watch"` // the user is not told when somebody watches
+	FourEyes    bool `json:"four_eyes"`    // nothing is done while nobody else watches
 }
 
 // A Reason is one sentence for a person, and the id of the policy rule that

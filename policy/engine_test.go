@@ -63,7 +63,7 @@ func TestGolden(t *testing.T) {
 	golden(t, "decision_zero.json", Decision{})
 	golden(t, "decision_full.json", Decision{
 		Allow: true, Role: "db-admin", Rule: "prod", Approvals: []Need{{Count: 2, Groups: []string{"leads", "security"}}, {Count: 1}},
-		MaxDuration: 4 * time.Hour, Rules: SessionRules{RecordingStrict, true, true, true, true, []string{"uptime"}, []string{"upload *"}, []string{"local *:*"}, []string{"warn shutdown"}},
+		MaxDuration: 4 * time.Hour, Rules: SessionRules{RecordingStrict, true, true, true, true, []string{"uptime"}, []string{"upload *"}, []string{"local *:*"}, []string{"warn shutdown"}, true, true},
 		MFAWithin: 15 * time.Minute, BreakGlass: true, Reasons: []Reason{{"request.role", "rule prod of role db-admin allows it"}},
 		ID: "ID", InputHash: "aa", PolicyDigest: "bb", DataDigest: "cc",
 	})
@@ -122,7 +122,7 @@ const header = "package drawbolt\n"
 
 // yes is a whole decision that allows.
 const yes = `{"allow": true, "role": "r", "rule": "x", "approvals": [], "max_seconds": 60,
-	"session": {"recording": "strict", "shell": true, "exec": false, "agent": false, "x11": false, "commands": [], "files": [], "forwards": [], "detect": []},
+	"session": {"recording": "strict", "shell": true, "exec": false, "agent": false, "x11": false, "commands": [], "files": [], "forwards": [], "detect": [], "silent_watch": false, "four_eyes": false},
 	"mfa_seconds": 0, "break_glass": false, "reasons": [{"rule": "a", "text": "b"}]}`
 
 func bundle(text string) fs.FS { return fstest.MapFS{"p.rego": {Data: []byte(text)}} }

@@ -255,6 +255,7 @@ func session(s SessionRules) map[string]any {
 	return map[string]any{
 		"recording": recording, "shell": s.Shell, "exec": s.Exec, "agent": s.Agent, "x11": s.X11,
 		"commands": list(s.Commands), "files": list(s.Files), "forwards": list(s.Forwards), "detect": list(s.Detect),
+		"silent_watch": s.SilentWatch, "four_eyes": s.FourEyes,
 	}
 }
 

@@ -31,6 +31,7 @@ var (
 
 	kRecording, kShell, kExec, kAgent, kX11 = name("recording"), name("shell"), name("exec"), name("agent"), name("x11")
 	kCommands, kFiles, kForwards, kDetect   = name("commands"), name("files"), name("forwards"), name("detect")
+	kSilentWatch, kFourEyes                 = name("silent_watch"), name("four_eyes")
 )
 
 func name(s string) *ast.Term { return ast.StringTerm(s) }
@@ -153,7 +154,7 @@ func parseDecision(v ast.Value, d *Decision) error {
 	d.MaxDuration = time.Duration(p.number(o, kMaxSeconds, maxRuleMinutes*60)) * time.Second
 	d.MFAWithin = time.Duration(p.number(o, kMFASeconds, maxRuleMinutes*60)) * time.Second
 	d.BreakGlass = p.boolean(o, kBreakGlass)
-	so := p.object("session", p.field(o, kSession), 9)
+	so := p.object("session", p.field(o, kSession), 11)
 	d.Rules = SessionRules{
 		Recording: p.text(so, kRecording, 16),
 		Shell:     p.boolean(so, kShell),
@@ -164,6 +165,9 @@ func parseDecision(v ast.Value, d *Decision) error {
 		Files:     p.list(so, kFiles, maxSessionRules),
 		Forwards:  p.list(so, kForwards, maxSessionRules),
 		Detect:    p.list(so, kDetect, maxSessionRules),
+
+		SilentWatch: p.boolean(so, kSilentWatch),
+		FourEyes:    p.boolean(so, kFourEyes),
 	}
 	if r := d.Rules.Recording; r != RecordingStandard && r != RecordingStrict {
 		p.fail("session: recording is %q", r)

@@ -14,7 +14,7 @@ import (
 // value, so that no field was overlooked, misread or made up.
 func FuzzDecision(f *testing.F) {
 	const valid = `{"allow": true, "role": "dba", "rule": "root", "approvals": [{"count": 2, "groups": ["leads"]}], "max_seconds": 3600, "mfa_seconds": 300, "break_glass": false,
-		"session": {"recording": "strict", "shell": true, "exec": true, "agent": false, "x11": false, "commands": ["id"], "files": [], "forwards": ["local *:80"], "detect": []},
+		"session": {"recording": "strict", "shell": true, "exec": true, "agent": false, "x11": false, "commands": ["id"], "files": [], "forwards": ["local *:80"], "detect": [], "silent_watch": false, "four_eyes": true},
 		"reasons": [{"rule": "root", "text": "because"}]}`
 	f.Add(valid)
 	for old, new := range map[string]string{
@@ -38,6 +38,7 @@ func FuzzDecision(f *testing.F) {
 			"session": map[string]any{
 				"recording": d.Rules.Recording, "shell": d.Rules.Shell, "exec": d.Rules.Exec, "agent": d.Rules.Agent, "x11": d.Rules.X11,
 				"commands": orNone(d.Rules.Commands), "files": orNone(d.Rules.Files), "forwards": orNone(d.Rules.Forwards), "detect": orNone(d.Rules.Detect),
+				"silent_watch": d.Rules.SilentWatch, "four_eyes": d.Rules.FourEyes,
 			},
 		})
 		if err != nil {

@@ -68,7 +68,7 @@ nothing := {
 	"max_seconds": 0,
 	"session": {
 		"recording": "strict", "shell": false, "exec": false, "agent": false, "x11": false,
-		"commands": [], "files": [], "forwards": [], "detect": [],
+		"commands": [], "files": [], "forwards": [], "detect": [], "silent_watch": false, "four_eyes": false,
 	},
 	"mfa_seconds": 0,
 	"break_glass": false,

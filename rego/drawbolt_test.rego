@@ -106,7 +106,7 @@ test_request_terms if {
 	d.break_glass == false
 	d.session == {
 		"recording": "standard", "shell": true, "exec": true, "agent": false, "x11": false,
-		"commands": [], "files": [], "forwards": [], "detect": [],
+		"commands": [], "files": [], "forwards": [], "detect": [], "silent_watch": false, "four_eyes": false,
 	}
 }
 

@@ -36,7 +36,7 @@ func fullRequest() Request {
 		Made:   &AccountTemplate{Prefix: "jit-", Login: "x", Groups: []string{"adm"}, Sudo: []string{"ALL=(ALL) ALL"}, Shell: "/bin/sh"},
 		Ticket: "INC-1", Duration: time.Hour,
 		Start: noon, Source: "192.0.2.1", Via: "cli", State: Pending, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour),
-		Role: "engineers", Needs: []Need{{1, []string{"approvers"}}}, Rules: SessionRules{Recording: "strict", Shell: true, Commands: []string{"uptime"}, Files: []string{"upload *"}, Forwards: []string{"local *:80"}, Detect: []string{"warn shutdown"}},
+		Role: "engineers", Needs: []Need{{1, []string{"approvers"}}}, Rules: SessionRules{Recording: "strict", Shell: true, Commands: []string{"uptime"}, Files: []string{"upload *"}, Forwards: []string{"local *:80"}, Detect: []string{"warn shutdown"}, SilentWatch: true, FourEyes: true},
 		Policy:    Ruling{"D", "root", "text", "hash", "digest"},
 		Approvals: []Approval{{UserID: "USR-1", Groups: []string{"approvers"}}}, Version: 3,
 	}

@@ -54,7 +54,11 @@ type Grant struct {
 	EndReason EndReason
 	EndedBy   string
 	EndNote   string
-	Version   int64
+
+	// PausedBy is the name of who holds back what the holder types and sends, in all
+	// sessions under the grant; empty: nobody does.
+	PausedBy string
+	Version  int64
 }
 
 // NewGrant opens the grant of an approved request at t.
@@ -106,12 +110,44 @@ func (g *Grant) Activate(t time.Time) error {
 	if err := g.Usable(t); err != nil {
 		return err
 	}
+	if g.PausedBy != "" {
+		return &Error{Kind: ErrDenied, Code: "DB-6083", Text: fmt.Sprintf("%s has paused %s@%s: nothing new begins under the grant until that is over", g.PausedBy, g.Account, g.TargetName), Rule: "session.pause"}
+	}
 	if g.Start.IsZero() {
 		g.Start = t
 		g.End = t.Add(g.Duration)
 	}
 	return nil
 }
+
+// Pause holds back what the holder sends, until [Grant.Resume] or the end of the
+// grant, whose time goes on.
+func (g *Grant) Pause(by User, t time.Time) error {
+	switch {
+	case by.ID == g.UserID:
+		return errOwnPause
+	case g.StateAt(t) == Ended:
+		return &Error{Kind: ErrConflict, Code: "DB-3005", Text: fmt.Sprintf("the grant of %s is over already; nothing changed", g.RequestID)}
+	case g.PausedBy != "":
+		return &Error{Kind: ErrConflict, Code: "DB-6084", Text: fmt.Sprintf("%s has paused it already; nothing changed", g.PausedBy)}
+	}
+	g.PausedBy = by.Name
+	return nil
+}
+
+// Resume ends a pause. Whoever may pause may end any; the holder may not.
+func (g *Grant) Resume(by User) error {
+	switch {
+	case by.ID == g.UserID:
+		return errOwnPause
+	case g.PausedBy == "":
+		return &Error{Kind: ErrConflict, Code: "DB-6084", Text: "it is not paused; nothing changed"}
+	}
+	g.PausedBy = ""
+	return nil
+}
+
+var errOwnPause = &Error{Kind: ErrDenied, Code: "DB-6085", Text: "nobody pauses their own sessions, or ends the pause of them", Rule: "pause.own"}
 
 // Usable returns nil when the grant is active at t, and otherwise a sentence
 // that says what it is.

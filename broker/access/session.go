@@ -43,8 +43,18 @@ type Session struct {
 	ExitStatus *int
 	Serial     uint64 // of the certificate that was used
 	Recording  Sealed
-	Version    int64
+	// Risks say why somebody should look at it, such as RiskBreakGlass.
+	Risks   []string
+	Version int64
 }
+
+// The risks of a session, the greatest first.
+const (
+	RiskBreakGlass = "break-glass" // nobody approved it
+	RiskDetected   = "detected"    // a command was seen that the role looks for
+	RiskTierZero   = "tier-0"      // the target is one of those that everything depends on
+	RiskFourEyes   = "four-eyes"   // it needs somebody who watches
+)
 
 // Sealed names a sealed recording and what proves it.
 type Sealed struct {

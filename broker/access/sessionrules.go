@@ -25,11 +25,16 @@ type SessionRules struct {
 	// Detect are the commands that are looked for in what is typed into terminals,
 	// see [ParseDetectRule]: an aid and no boundary.
 	Detect []string `json:",omitempty"` // requests of before it was known keep their digest
+	// SilentWatch: the user is not told when somebody watches.
+	SilentWatch bool `json:",omitempty"`
+	// FourEyes: what the user sends passes only while somebody else watches.
+	FourEyes bool `json:",omitempty"`
 }
 
 // Narrow keeps what both allow: a role that was widened after an approval
 // widens nothing, one that was narrowed narrows at once. Of the lists it keeps
-// the entries that both have; of what is looked for, those that either has.
+// the entries that both have; of what is looked for, those that either has. Who is
+// told of watchers by either is told, and what either wants watched is watched.
 func (r SessionRules) Narrow(now SessionRules) SessionRules {
 	out := SessionRules{
 		Recording: now.Recording,
@@ -40,6 +45,9 @@ func (r SessionRules) Narrow(now SessionRules) SessionRules {
 		Files:     common(r.Files, now.Files),
 		Forwards:  common(r.Forwards, now.Forwards),
 		Detect:    either(r.Detect, now.Detect),
+
+		SilentWatch: r.SilentWatch && now.SilentWatch,
+		FourEyes:    r.FourEyes || now.FourEyes,
 	}
 	switch {
 	case len(r.Commands) == 0:

@@ -118,7 +118,8 @@ func TestReasons(t *testing.T) {
 		ReasonExpired: &access.Error{Kind: broker.ErrExpired}, ReasonRevoked: &access.Error{Kind: broker.ErrRevoked},
 		ReasonReleased: &access.Error{Kind: broker.ErrReleased}, ReasonLocked: &access.Error{Kind: broker.ErrLocked},
 		ReasonTerminated: &access.Error{Kind: broker.ErrTerminated}, ReasonRefused: &access.Error{Kind: broker.ErrRefused},
-		ReasonDoubt: &access.Error{Kind: broker.ErrDoubt}, ReasonIdle: ErrIdle, ReasonStopped: ErrStopped, ReasonFault: ErrFault,
+		ReasonUnwatched: &access.Error{Kind: broker.ErrUnwatched},
+		ReasonDoubt:     &access.Error{Kind: broker.ErrDoubt}, ReasonIdle: ErrIdle, ReasonStopped: ErrStopped, ReasonFault: ErrFault,
 		ReasonRecording: fmt.Errorf("%w: %w", ErrNoRecording, io.ErrShortWrite), ReasonAborted: fmt.Errorf("%w: %w", ErrGone, io.EOF),
 		ReasonFailed: errors.New("no route"),
 	} {

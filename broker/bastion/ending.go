@@ -25,6 +25,7 @@ const (
 	ReasonDoubt      Reason = "doubt"      // revocations could not be read
 	ReasonIdle       Reason = "idle"       // no data for too long
 	ReasonDetected   Reason = "detected"   // a command at which the role ends sessions
+	ReasonUnwatched  Reason = "unwatched"  // nobody watched, and somebody had to
 	ReasonRecording  Reason = "recording"  // the recording failed
 	ReasonStopped    Reason = "stopped"    // the server stops
 	ReasonFault      Reason = "fault"      // a bug of ours
@@ -62,6 +63,7 @@ var causes = []struct {
 	{broker.ErrExpired, ReasonExpired},
 	{broker.ErrRefused, ReasonRefused},
 	{broker.ErrDoubt, ReasonDoubt},
+	{broker.ErrUnwatched, ReasonUnwatched},
 	{ErrIdle, ReasonIdle},
 	{ErrDetected, ReasonDetected},
 	{ErrStopped, ReasonStopped},

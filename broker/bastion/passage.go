@@ -69,6 +69,9 @@ func (p *Passage) Pump(stream recorder.Stream, dst io.Writer, src io.Reader) err
 	if stream != recorder.Input {
 		count = &p.bytes[1]
 	}
+	if stream == recorder.Input {
+		src = p.session.Hold(src)
+	}
 	return pump(src, func(chunk []byte) error {
 		if err := p.check(); err != nil {
 			return err

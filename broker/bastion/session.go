@@ -231,6 +231,10 @@ func (s *Session) touch() { s.last.Store(s.bastion.cfg.Now().UnixNano()) }
 // otherwise comes back when that could be so.
 func (s *Session) checkIdle() {
 	quiet := s.bastion.cfg.Now().Sub(time.Unix(0, s.last.Load()))
+	if s.Live.Held() != nil { // the user cannot type
+		quiet = 0
+		s.touch()
+	}
 	if rest := s.bastion.cfg.Idle - quiet; rest > 0 {
 		s.idle.Reset(rest)
 		return

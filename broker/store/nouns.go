@@ -95,7 +95,7 @@ var grants = newTable("grants", "id", func(g *access.Grant) []column {
 		{"opened_at", micros{&g.OpenedAt}}, {"not_before", micros{&g.NotBefore}},
 		{"activate_by", micros{&g.ActivateBy}}, {"start_at", micros{&g.Start}}, {"end_at", micros{&g.End}},
 		{"ended_at", micros{&g.EndedAt}}, {"end_reason", text[access.EndReason]{&g.EndReason}},
-		{"ended_by", &g.EndedBy}, {"end_note", &g.EndNote}, {"version", &g.Version},
+		{"ended_by", &g.EndedBy}, {"end_note", &g.EndNote}, {"paused_by", &g.PausedBy}, {"version", &g.Version},
 	}
 })
 
@@ -108,7 +108,7 @@ var sessions = newTable("sessions", "id", func(s *access.Session) []column {
 		{"state", text[access.SessionState]{&s.State}},
 		{"opened_at", micros{&s.OpenedAt}}, {"closed_at", micros{&s.ClosedAt}},
 		{"end_reason", &s.EndReason}, {"exit_status", status{&s.ExitStatus}},
-		{"serial", unsigned{&s.Serial}}, {"recording", encoded{&s.Recording}}, {"version", &s.Version},
+		{"serial", unsigned{&s.Serial}}, {"recording", encoded{&s.Recording}}, {"risks", encoded{&s.Risks}}, {"version", &s.Version},
 	}
 })
 

@@ -56,6 +56,9 @@ type SessionRules struct {
 	Files     []string `json:"files,omitempty"`    // "download /var/log/* max 100MiB", ...
 	Forwards  []string `json:"forwards,omitempty"` // "local db.internal:5432", ...
 	Detect    []string `json:"detect,omitempty"`   // "warn shutdown", ...: looked for in what is typed into terminals
+
+	SilentWatch bool `json:"silent_watch,omitempty"` // the user is not told when somebody watches
+	FourEyes    bool `json:"four_eyes,omitempty"`    // nothing is done while nobody else watches
 }
 
 // Roles lists roles.

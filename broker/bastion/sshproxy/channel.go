@@ -23,6 +23,7 @@ type channel struct {
 	leg
 	user gossh.Conn // the connection that the channel is part of
 	ch   gossh.Channel
+	in   io.Reader // what the user sends, of ch; held back when that is to be
 	reqs <-chan *gossh.Request
 
 	term  *ptyRequest // nil: no terminal
@@ -44,6 +45,10 @@ type channel struct {
 	back    *back
 
 	errMu sync.Mutex // serializes what is written to the user's stderr
+
+	tellMu  sync.Mutex
+	told    []string // lines that wait for the user to read those before
+	telling bool
 }
 
 // A start is the request that a session begins with; there is one a channel.
@@ -356,6 +361,9 @@ func (c *channel) act(action bastion.Action, req *gossh.Request) error {
 		if err != nil {
 			return err
 		}
+		if c.held() {
+			return bastion.ErrHeld
+		}
 		return c.tell("signal", gossh.Marshal(s), "signal "+s.Name)
 	case bastion.EndOutput:
 		return c.tell(req.Type, nil, "the client reads no more output")
@@ -459,6 +467,44 @@ func (c *channel) say(format string, args ...any) {
 	c.errMu.Lock()
 	defer c.errMu.Unlock()
 	io.WriteString(c.ch.Stderr(), text)
+}
+
+// held reports whether what the user sends is held back.
+func (c *channel) held() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session != nil && c.session.Held()
+}
+
+// maxUnread is how many lines wait for a user who does not read. More are not shown.
+const maxUnread = 16
+
+// tellLater says a line without waiting for the user to read.
+func (c *channel) tellLater(text string) {
+	c.tellMu.Lock()
+	defer c.tellMu.Unlock()
+	if len(c.told) >= maxUnread {
+		return
+	}
+	c.told = append(c.told, text)
+	if c.telling {
+		return
+	}
+	c.telling = true
+	c.link.spawn("tell the user something", func() {
+		for {
+			c.tellMu.Lock()
+			if len(c.told) == 0 {
+				c.telling = false
+				c.tellMu.Unlock()
+				return
+			}
+			text := c.told[0]
+			c.told = c.told[1:]
+			c.tellMu.Unlock()
+			c.say("%s", text)
+		}
+	})
 }
 
 // stderr is the user's stderr for the target's output.

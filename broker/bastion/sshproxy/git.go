@@ -122,7 +122,7 @@ func (g *git) lines(r *bufio.Reader, stream recorder.Stream, to io.Writer, take 
 
 // input carries what the user's program says, until its end (nil).
 func (g *git) input() error {
-	r := bufio.NewReader(g.c.ch)
+	r := bufio.NewReader(g.c.in)
 	to := g.counted(access.Upload, g.b.ch)
 	if err := g.lines(r, recorder.Input, to, g.take); err != nil {
 		return g.userFault(err)

@@ -128,7 +128,7 @@ func newHouse(t testing.TB, opts ...option) *house {
 					Approvals: []access.Need{{Count: 1, Groups: []string{"approvers"}}}, Session: o.rules},
 			}}),
 			tx.AddRole(ctx, &access.Role{Name: "approvers", Groups: []string{"approvers"}, Version: 1, Rules: []access.Rule{
-				{ID: "vote", Actions: []string{"approve", "deny", "revoke", "session.terminate"}, Targets: access.Selector{Names: []string{"*"}}, Accounts: []string{"*"}},
+				{ID: "vote", Actions: []string{"approve", "deny", "revoke", "session.terminate", "session.list", "session.watch", "session.moderate"}, Targets: access.Selector{Names: []string{"*"}}, Accounts: []string{"*"}},
 			}}),
 		)
 	})

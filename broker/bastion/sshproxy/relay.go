@@ -19,9 +19,16 @@ import (
 func (c *channel) carry(s *bastion.Session, st start) (*int, error) {
 	var b *back
 	var size windowChange
+	done := make(chan struct{})
+	defer close(done)
+	s.Go(&c.link.working, func() { s.Notices(done, c.tellLater) })
 	err := c.opened(s, st)
 	c.extra = newPassages(c.leg, s, c.user)
 	defer c.extra.finish()
+	c.in = s.Hold(c.ch)
+	if err == nil {
+		err = s.Await() // a command is input, too
+	}
 	if err == nil {
 		b, size, err = c.connect(s, st)
 	}
@@ -51,9 +58,6 @@ func (c *channel) relay(s *bastion.Session, b *back) (*int, error) {
 		defer c.link.recovered("end a session", func() { c.link.conn.shut(bastion.ErrFault) })
 		c.cut(s, b)
 	})
-	done := make(chan struct{})
-	defer close(done)
-	s.Go(&c.link.working, func() { c.notices(s, done) })
 	input, output := c.streams(s, b)
 	s.Go(&c.link.working, func() {
 		// The end of the user's input is half an end: the program may still
@@ -127,23 +131,6 @@ func (c *channel) cut(s *bastion.Session, b *back) {
 		}
 	}
 	c.link.closeWithin(c.link.limits.Grace, c.ch, c.gone)
-}
-
-// notices shows the broker's lines, such as how long is left.
-func (c *channel) notices(s *bastion.Session, done <-chan struct{}) {
-	for {
-		select {
-		case text, ok := <-s.Live.Notices():
-			if !ok {
-				return
-			}
-			c.say("%s", text)
-		case <-s.Context().Done():
-			return
-		case <-done:
-			return
-		}
-	}
 }
 
 // exit is how a program ended, as the target said.

@@ -141,7 +141,7 @@ func (f *flow) say(k rsyncwire.Kind, text []byte) error {
 
 // input carries what the user's program says, until its end (nil).
 func (p *rsync) input() error {
-	from := bufio.NewReader(p.c.ch)
+	from := bufio.NewReader(p.c.in)
 	err := p.greet(p.up, from, 0)
 	if err == nil {
 		p.up.r = rsyncwire.NewReader(from, p.up.flush)

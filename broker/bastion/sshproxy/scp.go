@@ -48,7 +48,7 @@ const maxSCPLine = 8 << 10
 
 func newSCP(c *channel, s *bastion.Session, b *back) *scp {
 	p := &scp{c: c, s: s, a: b.carried, answers: make(chan answer), over: make(chan struct{})}
-	user, target := bufio.NewReaderSize(c.ch, maxSCPLine), bufio.NewReaderSize(b.ch, maxSCPLine)
+	user, target := bufio.NewReaderSize(c.in, maxSCPLine), bufio.NewReaderSize(b.ch, maxSCPLine)
 	if p.a.direction == access.Upload {
 		p.source, p.sink, p.from, p.to = user, target, c.ch, b.ch
 		p.toStream, p.fromStream = recorder.Input, recorder.Output

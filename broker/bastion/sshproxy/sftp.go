@@ -95,7 +95,7 @@ func violation(format string, args ...any) error {
 
 // input carries the user's requests until the user's end (nil).
 func (p *sftp) input() error {
-	r := sftpwire.NewReader(p.c.ch)
+	r := sftpwire.NewReader(p.c.in)
 	err := p.greet(r)
 	for err == nil {
 		var packet []byte

@@ -105,7 +105,13 @@ func (t *tunnels) forget() {
 
 // carry logs in at the target and is there until something ends the session.
 func (t *tunnels) carry(s *bastion.Session, begun func()) error {
+	done := make(chan struct{})
+	defer close(done)
+	s.Go(&t.link.working, func() { s.Notices(done, func(string) {}) }) // nobody reads there
 	err := bastion.Authorize(*s.Live.Allowed(), bastion.Forward)
+	if err == nil {
+		err = s.Await()
+	}
 	if err == nil {
 		err = t.connect(s)
 	}

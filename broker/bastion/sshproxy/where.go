@@ -419,15 +419,15 @@ func (c *channel) streams(s *bastion.Session, b *back) (input, output func() err
 		input, output = b.carried.git.input, b.carried.git.output
 	case b.carried != nil && b.carried.direction == access.Upload:
 		to := tally{b.ch, b.carried.files}
-		return func() error { return s.Pump(recorder.Input, to, c.ch) }, func() error { return s.Pump(recorder.Output, c.ch, b.ch) }
+		return func() error { return s.Pump(recorder.Input, to, c.in) }, func() error { return s.Pump(recorder.Output, c.ch, b.ch) }
 	case b.carried != nil:
 		to := tally{c.ch, b.carried.files}
-		return func() error { return s.Pump(recorder.Input, b.ch, c.ch) }, func() error { return s.Pump(recorder.Output, to, b.ch) }
+		return func() error { return s.Pump(recorder.Input, b.ch, c.in) }, func() error { return s.Pump(recorder.Output, to, b.ch) }
 	case c.term != nil:
 		w := c.watch(s)
-		return func() error { return w.Input(b.ch, c.ch) }, func() error { return w.Output(c.ch, b.ch) }
+		return func() error { return w.Input(b.ch, c.in) }, func() error { return w.Output(c.ch, b.ch) }
 	default:
-		return func() error { return s.Pump(recorder.Input, b.ch, c.ch) }, func() error { return s.Pump(recorder.Output, c.ch, b.ch) }
+		return func() error { return s.Pump(recorder.Input, b.ch, c.in) }, func() error { return s.Pump(recorder.Output, c.ch, b.ch) }
 	}
 	// What stands between must not leave the session open when it gives up.
 	take := input
