@@ -56,7 +56,7 @@ func (s *Server) exportAudit(ctx context.Context, by access.Caller, _ *struct{})
 	if _, err := io.ReadFull(r, first); err != nil {
 		return content{}, err
 	}
-	return content{"text/plain; charset=utf-8", "drawbolt-audit.txt", func(out io.Writer) error {
+	return content{media: "text/plain; charset=utf-8", file: "drawbolt-audit.txt", write: func(out io.Writer) error {
 		defer r.Close()
 		if _, err := out.Write(first); err != nil {
 			return err

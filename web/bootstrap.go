@@ -116,7 +116,7 @@ func (s *Server) useBootstrap(ctx context.Context, by access.Caller, in *struct{
 	if err != nil {
 		return content{}, err
 	}
-	return content{"text/plain", p.Target.Name + ".txt", func(w io.Writer) error {
+	return content{media: "text/plain", file: p.Target.Name + ".txt", write: func(w io.Writer) error {
 		_, err := io.WriteString(w, bootstrapAnswer(proven, steps))
 		return err
 	}}, nil

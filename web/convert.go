@@ -82,7 +82,7 @@ func apiSession(s access.Session) api.Session {
 	out := api.Session{
 		ID: s.ID, State: string(s.State), Grant: s.GrantID, Request: s.RequestID, User: s.UserName, Target: s.TargetName,
 		Account: s.Account, Kind: s.Kind, Command: s.Command, Source: s.Source, Client: s.Client, Node: s.Node,
-		OpenedAt: s.OpenedAt.UTC(), ClosedAt: when(s.ClosedAt), EndReason: s.EndReason, ExitStatus: s.ExitStatus,
+		OpenedAt: s.OpenedAt.UTC(), ClosedAt: when(s.ClosedAt), EndReason: s.EndReason, ExitStatus: s.ExitStatus, Risks: s.Risks,
 	}
 	if s.Recording.Name != "" {
 		sealed := apiSealed(s.Recording)

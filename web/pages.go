@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -401,6 +402,9 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, by access.
 	if len(list) == limit {
 		older = "/sessions?" + url.Values{"live": {strconv.FormatBool(live)}, "before": {list[limit-1].ID}}.Encode()
 	}
+	if live {
+		slices.SortStableFunc(list, func(a, b access.Session) int { return risk(a) - risk(b) })
+	}
 	s.show(w, r, http.StatusOK, ui.SessionsPage(s.page(by, "Sessions", "/sessions"), each(list, apiSession), live, older))
 }
 
@@ -430,7 +434,7 @@ func (s *Server) showSession(w http.ResponseWriter, r *http.Request, by access.C
 
 func (s *Server) sessionForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	id := r.PathValue("id")
-	if err := s.c.Broker.Terminate(r.Context(), by, id, r.PostFormValue("note")); err != nil {
+	if err := s.cut(r.Context(), by, id, r.PostFormValue("note"), r.PostFormValue("revoke") == "yes"); err != nil {
 		s.showSession(w, r, by, err)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -102,6 +103,10 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/sessions", auth: login, summary: "Sessions, the newest first", api: call((*Server).sessions)},
 		{method: get, path: "/v1/sessions/{id}", auth: login, summary: "One session", api: call((*Server).findSession)},
 		{method: post, path: "/v1/sessions/{id}/end", auth: login, summary: "Cut a running session", api: call((*Server).endSession)},
+		{method: get, path: "/v1/sessions/{id}/watch", auth: login, summary: "A running session, while it runs: one JSON object a line", api: stream((*Server).watch)},
+		{method: post, path: "/v1/sessions/{id}/message", auth: login, summary: "Write a line into the terminal of a running session", api: call((*Server).message)},
+		{method: post, path: "/v1/sessions/{id}/pause", auth: login, summary: "Hold back what the user sends, in all sessions under the grant", api: call((*Server).pause)},
+		{method: post, path: "/v1/sessions/{id}/resume", auth: login, summary: "End a pause", api: call((*Server).resume)},
 		{method: get, path: "/v1/sessions/{id}/recording", auth: login, summary: "The recording, decrypted", api: stream((*Server).recording)},
 		{method: get, path: "/v1/sessions/{id}/proof", auth: login, summary: "The proof that the recording's hash stands in the audit log", api: call((*Server).proof)},
 		{method: get, path: "/v1/sessions/{id}/sealed", auth: login, summary: "The recording as it is kept (age)", api: stream((*Server).sealed)},
@@ -158,6 +163,8 @@ func (s *Server) routes() []route {
 		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},
 		{method: post, path: "/sessions/{id}", auth: login, page: (*Server).sessionForm},
+		{method: get, path: "/sessions/{id}/watch", auth: login, page: (*Server).watchPage},
+		{method: post, path: "/sessions/{id}/watch", auth: login, page: (*Server).watchForm},
 		{method: get, path: "/sessions/{id}/transcript", auth: login, page: (*Server).transcript},
 	}
 }
@@ -320,9 +327,10 @@ func call[I, O any](handle func(*Server, context.Context, access.Caller, *I) (O,
 // cuts the connection, so that the reader knows that there is more. What cannot
 // be had must have failed before.
 type content struct {
-	media string
-	file  string
-	write func(io.Writer) error
+	media  string
+	file   string // its name when it is kept; empty: it is not meant to be
+	write  func(io.Writer) error
+	within time.Duration // for the reader to take a piece of it; default answerWithin
 }
 
 // stream makes an operation of a handler whose answer is not JSON.

@@ -31,6 +31,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
+	"github.com/drawbolt/drawbolt/recorder"
 )
 
 // Config is what a Server needs.
@@ -44,6 +45,10 @@ type Config struct {
 	// before either is called. nil: this server has no recordings to give.
 	OpenCast   func(context.Context, access.Session) (io.ReadCloser, error)
 	OpenSealed func(context.Context, access.Session) (io.ReadCloser, error)
+
+	// Follow reads the recording of a session while it is made. The broker has been
+	// asked before. nil: this server shows no running sessions.
+	Follow func(id string) (*recorder.Follower, error)
 
 	// Enter lets a caller in to a target over this port: it says whether the
 	// caller may know the target, and returns what carries the bytes of SSH.
@@ -91,7 +96,9 @@ type Server struct {
 	checks   *limiter // of checks of targets, a user or a bootstrap's source
 	checking *counter // checks that go on, a user, and all
 
-	bodyWithin time.Duration // from the headers to the last byte of the body
+	bodyWithin  time.Duration // from the headers to the last byte of the body
+	watchAlive  time.Duration // a watcher is sent something at least so often, and its login looked at
+	watchWithin time.Duration // for a watcher to take what was sent; then it is cut
 }
 
 // The limits of what one peer may ask of the server.
@@ -143,7 +150,7 @@ func New(c Config) (*Server, error) {
 		checks:   newLimiter(2, 40, c.Now),
 		checking: newCounter(maxChecks),
 
-		bodyWithin: 20 * time.Second,
+		bodyWithin: 20 * time.Second, watchAlive: 5 * time.Second, watchWithin: 10 * time.Second,
 	}
 	if s.verifier, err = note.NewVerifier(c.VerifierKey); err != nil {
 		return nil, fmt.Errorf("web: the key of the audit log: %w", err)

@@ -34,12 +34,40 @@ func (s *Server) findSession(ctx context.Context, by access.Caller, in *ByID) (a
 
 func (s *Server) endSession(ctx context.Context, by access.Caller, in *struct {
 	ByID
-	Body api.Reason
+	Body api.SessionEnd
 }) (api.Session, error) {
-	if err := s.c.Broker.Terminate(ctx, by, in.ID, in.Body.Reason); err != nil {
+	if err := s.cut(ctx, by, in.ID, in.Body.Reason, in.Body.Revoke); err != nil {
 		return api.Session{}, err
 	}
 	return s.findSession(ctx, by, &in.ByID)
+}
+
+// cut ends a session, or takes its grant away, which ends it and every other one
+// under that grant.
+func (s *Server) cut(ctx context.Context, by access.Caller, id, reason string, revoke bool) error {
+	if !revoke {
+		return s.c.Broker.Terminate(ctx, by, id, reason)
+	}
+	x, err := s.c.Broker.FindSession(ctx, by, id)
+	if err == nil {
+		_, err = s.c.Broker.Revoke(ctx, by, x.GrantID, reason)
+	}
+	return err
+}
+
+func (s *Server) message(ctx context.Context, by access.Caller, in *struct {
+	ByID
+	Body api.Message
+}) (api.Empty, error) {
+	return api.Empty{}, s.c.Broker.Message(ctx, by, in.ID, in.Body.Text)
+}
+
+func (s *Server) pause(ctx context.Context, by access.Caller, in *ByID) (api.Empty, error) {
+	return api.Empty{}, s.c.Broker.Pause(ctx, by, in.ID)
+}
+
+func (s *Server) resume(ctx context.Context, by access.Caller, in *ByID) (api.Empty, error) {
+	return api.Empty{}, s.c.Broker.Resume(ctx, by, in.ID)
 }
 
 func (s *Server) recording(ctx context.Context, by access.Caller, in *struct {
@@ -53,7 +81,7 @@ func (s *Server) recording(ctx context.Context, by access.Caller, in *struct {
 	if err != nil {
 		return content{}, err
 	}
-	return content{"application/x-asciicast", x.ID + ".cast", copyAll(r)}, nil
+	return content{media: "application/x-asciicast", file: x.ID + ".cast", write: copyAll(r)}, nil
 }
 
 // openText is the transcript of a recording.
@@ -62,7 +90,7 @@ func (s *Server) openText(ctx context.Context, by access.Caller, id string) (con
 	if err != nil {
 		return content{}, err
 	}
-	return content{"text/plain; charset=utf-8", x.ID + ".txt", func(w io.Writer) error {
+	return content{media: "text/plain; charset=utf-8", file: x.ID + ".txt", write: func(w io.Writer) error {
 		defer r.Close()
 		return cast.Text(w, r)
 	}}, nil
@@ -73,7 +101,7 @@ func (s *Server) sealed(ctx context.Context, by access.Caller, in *ByID) (conten
 	if err != nil {
 		return content{}, err
 	}
-	return content{"application/octet-stream", x.ID + ".sealed", copyAll(r)}, nil
+	return content{media: "application/octet-stream", file: x.ID + ".sealed", write: copyAll(r)}, nil
 }
 
 // openRecording asks the broker, which records that somebody looked, and opens

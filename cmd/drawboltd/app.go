@@ -224,7 +224,7 @@ func (a *App) openFronts() error {
 	}
 	a.web, err = web.New(web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
-		OpenCast: a.openCast, OpenSealed: a.openSealed, Enter: a.ssh.Enter,
+		OpenCast: a.openCast, OpenSealed: a.openSealed, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
 		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,

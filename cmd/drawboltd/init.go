@@ -117,7 +117,7 @@ func foundingRoles() []access.Role {
 			Name: "approver", Groups: []string{"approvers"},
 			Rules: []access.Rule{{ID: "decide", Actions: actions(
 				policy.ActionApprove, policy.ActionDeny, policy.ActionRevoke, policy.ActionLockWrite,
-				policy.ActionRequestRead, policy.ActionSessionList, policy.ActionSessionTerminate)}},
+				policy.ActionRequestRead, policy.ActionSessionList, policy.ActionSessionWatch, policy.ActionSessionModerate, policy.ActionSessionTerminate)}},
 		},
 		{
 			Name: "engineer", Groups: []string{"engineers"},

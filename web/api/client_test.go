@@ -107,7 +107,19 @@ var routes = []struct {
 		return discard(c.Sessions(ctx, SessionFilter{Live: true, Target: "t", User: "u", Limit: 1, Before: "SES-1"}))
 	}, `GET /v1/sessions?before=SES-1&limit=1&live=true&target=t&user=u`},
 	{"FindSession", func(ctx context.Context, c *Client) error { return discard(c.FindSession(ctx, "SES-1")) }, `GET /v1/sessions/SES-1`},
-	{"EndSession", func(ctx context.Context, c *Client) error { return discard(c.EndSession(ctx, "SES-1", "no")) }, `POST /v1/sessions/SES-1/end {"reason":"no"}`},
+	{"EndSession", func(ctx context.Context, c *Client) error {
+		return discard(c.EndSession(ctx, "SES-1", SessionEnd{"no", true}))
+	}, `POST /v1/sessions/SES-1/end {"reason":"no","revoke":true}`},
+	{"Watch", func(ctx context.Context, c *Client) error {
+		w, err := c.Watch(ctx, "SES-1", WatchOptions{At: 90 * time.Second})
+		if err != nil {
+			return err
+		}
+		return w.Close()
+	}, `GET /v1/sessions/SES-1/watch?at=90`},
+	{"Message", func(ctx context.Context, c *Client) error { return c.Message(ctx, "SES-1", "hi") }, `POST /v1/sessions/SES-1/message {"text":"hi"}`},
+	{"Pause", func(ctx context.Context, c *Client) error { return c.Pause(ctx, "SES-1") }, `POST /v1/sessions/SES-1/pause`},
+	{"Resume", func(ctx context.Context, c *Client) error { return c.Resume(ctx, "SES-1") }, `POST /v1/sessions/SES-1/resume`},
 	{"Recording", func(ctx context.Context, c *Client) error { return drain(c.Recording(ctx, "SES-1", "txt")) }, `GET /v1/sessions/SES-1/recording?format=txt`},
 	{"SealedFile", func(ctx context.Context, c *Client) error { return drain(c.SealedFile(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/sealed`},
 	{"Proof", func(ctx context.Context, c *Client) error { return discard(c.Proof(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/proof`},

@@ -27,6 +27,7 @@ type Session struct {
 	EndReason  string     `json:"end_reason,omitempty"`
 	ExitStatus *int       `json:"exit_status,omitempty"`
 	Recording  *Sealed    `json:"recording,omitempty"` // absent while it runs
+	Risks      []string   `json:"risks,omitempty"`     // break-glass, detected, tier-0, four-eyes
 }
 
 // Sealed names a sealed recording and what proves it.
@@ -65,9 +66,15 @@ func (c *Client) FindSession(ctx context.Context, id string) (Session, error) {
 	return call[Session](ctx, c, http.MethodGet, path("sessions", id, ""), nil, nil)
 }
 
+// SessionEnd says why a session is cut.
+type SessionEnd struct {
+	Reason string `json:"reason"`           // its user will read it
+	Revoke bool   `json:"revoke,omitempty"` // take the grant away, too
+}
+
 // EndSession cuts a running session.
-func (c *Client) EndSession(ctx context.Context, id, reason string) (Session, error) {
-	return call[Session](ctx, c, http.MethodPost, path("sessions", id, "end"), nil, Reason{reason})
+func (c *Client) EndSession(ctx context.Context, id string, in SessionEnd) (Session, error) {
+	return call[Session](ctx, c, http.MethodPost, path("sessions", id, "end"), nil, in)
 }
 
 // Recording returns a recording as the server decrypts it; format is cast

@@ -10,6 +10,7 @@ rm -rf ../static
 mkdir ../static
 npx --no-install tailwindcss -i app.css -o ../static/app.css --minify
 npx --no-install esbuild app.js --minify --target=es2020 --outfile=../static/app.js --log-level=warning
+npx --no-install esbuild watch.js --minify --target=es2022 --outfile=../static/watch.js --log-level=warning
 cp node_modules/htmx.org/dist/htmx.min.js ../static/htmx.min.js
 cp node_modules/htmx.org/LICENSE ../static/htmx.LICENSE.txt
 cp favicon.svg ../static/favicon.svg
