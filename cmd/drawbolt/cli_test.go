@@ -324,6 +324,28 @@ func TestVerbs(t *testing.T) {
 		{"sessions", []string{"sessions"}, map[string]any{"GET /v1/sessions?limit=50": api.List[api.Session]{Items: []api.Session{
 			{ID: "SES-2", State: "open", User: "alice", Target: "db01", Account: "root", Kind: "shell", OpenedAt: noon},
 			{ID: "SES-1", State: "closed", User: "dave", Target: "web01", Account: "deploy", Kind: "exec", Command: "uptime\r\nrm", OpenedAt: noon.Add(-26 * time.Hour), ClosedAt: later(-25 * time.Hour), EndReason: "exited"}}}}},
+		{"sessions-live", []string{"sessions", "--live"}, map[string]any{"GET /v1/sessions?limit=50&live=true": api.List[api.Session]{Items: []api.Session{
+			{ID: "SES-2", State: "open", User: "alice", Target: "db01", Account: "root", Kind: "shell", OpenedAt: noon, Risks: []string{"break-glass", "tier-0"}}}}}},
+		{"end-session", []string{"end", "SES-2", "--reason", "wrong host"}, map[string]any{"POST /v1/sessions/SES-2/end": func(b []byte) any {
+			if want := `{"reason":"wrong host"}`; string(b) != want {
+				t.Errorf("got %s, want %s", b, want)
+			}
+			return api.Session{ID: "SES-2", User: "alice", Target: "db01", Account: "root", Request: "REQ-1"}
+		}}},
+		{"end-session-revoke", []string{"end", "SES-2", "--reason", "wrong host", "--revoke"}, map[string]any{
+			"POST /v1/sessions/SES-2/end": api.Session{ID: "SES-2", User: "alice", Target: "db01", Account: "root", Request: "REQ-1"}}},
+		{"end-session-no-reason", []string{"end", "SES-2"}, nil},
+		{"end-reason", []string{"end", "REQ-1", "--reason", "x"}, nil},
+		{"message", []string{"message", "SES-2", "please", "stop"}, map[string]any{"POST /v1/sessions/SES-2/message": func(b []byte) any {
+			if want := `{"text":"please stop"}`; string(b) != want {
+				t.Errorf("got %s, want %s", b, want)
+			}
+			return api.Empty{}
+		}}},
+		{"pause", []string{"pause", "SES-2"}, map[string]any{"POST /v1/sessions/SES-2/pause": api.Empty{}}},
+		{"resume", []string{"resume", "SES-2"}, map[string]any{"POST /v1/sessions/SES-2/resume": refuse{Title: "Conflict", Status: 409, Detail: "it is not paused; nothing changed", Code: "DB-6084"}}},
+		{"watch-elsewhere", []string{"watch", "SES-2"}, map[string]any{"GET /v1/sessions/SES-2/watch": refuse{
+			Title: "Conflict", Status: 409, Detail: "session SES-2 runs on the server gw-2: it can be watched there, and nowhere else", Code: "DB-6080", Next: "drawbolt watch SES-2 --server URL"}}},
 		{"audit-search", []string{"audit", "search", "--actor", "alice", "--since", "7d", "--limit", "2"}, map[string]any{
 			"GET /v1/audit/events?actor=alice&limit=2&since=2026-02-22T12%3A00%3A00Z": api.List[api.Event]{Next: "4", Items: []api.Event{
 				{Seq: 4, Time: noon, Actor: "USR-1", ActorName: "alice", Action: "request.create", Object: "REQ-1", Target: "db01", Account: "root", Outcome: "done", Reason: "INC-1"}}},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -52,6 +53,9 @@ func (c *cli) runSessions(ctx context.Context, f api.SessionFilter) error {
 			if s.ClosedAt != nil {
 				state = formatDuration(s.ClosedAt.Sub(s.OpenedAt)) + " " + state
 			}
+		}
+		if len(s.Risks) > 0 {
+			state += " (" + strings.Join(s.Risks, ", ") + ")"
 		}
 		what := s.Kind
 		if s.Command != "" {

@@ -212,7 +212,7 @@ func (c *cli) messageCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.moderate(args[0], func(cl *api.Client) error {
 				return cl.Message(cmd.Context(), args[0], strings.Join(args[1:], " "))
-			}, "the user of %s can read it")
+			}, "sent to the user of %s")
 		},
 	}
 }
