@@ -286,7 +286,7 @@ var verbs = []struct {
 		return b.Terminate(ctx, by, s.session.Session.ID, "INC-1")
 	}, true},
 	{"Watch", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		w, err := b.Watch(ctx, by, s.session.Session.ID)
+		w, err := b.Watch(ctx, by, s.session.Session.ID, false)
 		if err == nil {
 			err = w.End(ctx, 0, time.Second, nil)
 		}

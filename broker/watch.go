@@ -102,7 +102,7 @@ func (l *Live) settle() {
 // the id and by whichever login. A program has no eyes. h.mu is held.
 func (h *hold) eyes(user string) bool {
 	for w := range h.watching {
-		if w.ctx.Err() == nil && !w.by.User.Bot && !samePerson(w.by.User.ID, user) {
+		if w.ctx.Err() == nil && !w.still && !w.by.User.Bot && !samePerson(w.by.User.ID, user) {
 			return true
 		}
 	}
@@ -131,6 +131,7 @@ type Watching struct {
 
 	b      *Broker
 	live   *Live
+	still  bool // it is one look at what was
 	by     access.Caller
 	began  time.Time
 	ctx    context.Context
@@ -144,8 +145,9 @@ func (w *Watching) Context() context.Context { return w.ctx }
 
 // Watch lets the caller watch a session that runs on this server. That it begins is
 // on record before anything is seen, and the user is told unless the session's
-// rules say otherwise. The caller of Watch calls End.
-func (b *Broker) Watch(ctx context.Context, by access.Caller, id string) (*Watching, error) {
+// rules say otherwise. The caller of Watch calls End. With still it is one look at
+// what was shown, which does not count where somebody must watch.
+func (b *Broker) Watch(ctx context.Context, by access.Caller, id string, still bool) (*Watching, error) {
 	s, e, err := b.knownSession(ctx, by, id, "session.watch")
 	if err != nil {
 		return nil, b.refused(ctx, e, err)
@@ -157,7 +159,7 @@ func (b *Broker) Watch(ctx context.Context, by access.Caller, id string) (*Watch
 	if err != nil {
 		return nil, b.refused(ctx, e, err)
 	}
-	w := &Watching{Session: s, Target: l.Target, b: b, live: l, by: by, began: b.now()}
+	w := &Watching{Session: s, Target: l.Target, b: b, live: l, still: still, by: by, began: b.now()}
 	w.ctx, w.cancel = context.WithCancelCause(context.Background())
 	first, err := b.enter(w)
 	if err != nil {

@@ -53,7 +53,7 @@ func (h *house) last(action string) audit.Event {
 func TestWatch(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		l := h.session("alice", h.granted())
-		w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID)
+		w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID, false)
 		ok(t, err)
 		if e := h.last("session.watch"); e.ActorName != "carol" || e.Session != l.Session.ID || e.Outcome != audit.Done || e.Target != "db01" {
 			t.Errorf("event %+v", e)
@@ -83,7 +83,7 @@ func TestWatchRefuses(t *testing.T) {
 		c := h.granted()
 		l := h.session("alice", c)
 		watch := func(who, id string) error {
-			w, err := h.Watch(t.Context(), h.as(who), id)
+			w, err := h.Watch(t.Context(), h.as(who), id, false)
 			if err == nil {
 				ok(t, w.End(t.Context(), 0, 0, nil))
 			}
@@ -121,7 +121,7 @@ func TestWatchElsewhere(t *testing.T) {
 	a := newHouse(t, engines[1].url(t))
 	b := a.another("node2")
 	l := b.session("alice", a.granted())
-	_, err := a.Watch(t.Context(), a.as("carol"), l.Session.ID)
+	_, err := a.Watch(t.Context(), a.as("carol"), l.Session.ID, false)
 	var e *access.Error
 	if !errors.As(err, &e) || e.Code != "DB-6080" || !strings.Contains(e.Text, "node2") {
 		t.Errorf("got %v", err)
@@ -159,9 +159,9 @@ func TestWatcherLosesRight(t *testing.T) {
 			onEach(t, func(t *testing.T, h *house) {
 				h.start()
 				l := h.session("alice", h.granted())
-				w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID)
+				w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID, false)
 				ok(t, err)
-				other, err := h.Watch(t.Context(), h.as("root"), l.Session.ID)
+				other, err := h.Watch(t.Context(), h.as("root"), l.Session.ID, false)
 				ok(t, err)
 				ok(t, do(h))
 				select {
@@ -190,7 +190,7 @@ func TestWatchersAreBounded(t *testing.T) {
 	one := h.session("alice", c)
 	var all []*broker.Watching
 	watch := func(who string, l *broker.Live) error {
-		w, err := h.Watch(t.Context(), h.as(who), l.Session.ID)
+		w, err := h.Watch(t.Context(), h.as(who), l.Session.ID, false)
 		if err == nil {
 			all = append(all, w)
 		}
@@ -293,22 +293,26 @@ func TestFourEyes(t *testing.T) {
 		h.setGroups("alice", "engineers", "auditors")
 		h.setGroups("ci", "auditors")
 		for _, who := range []access.Caller{h.as("alice"), {User: h.user("alice"), Via: "web", Login: "another"}, h.as("ci")} {
-			w, err := h.Watch(t.Context(), who, l.Session.ID)
+			w, err := h.Watch(t.Context(), who, l.Session.ID, false)
 			ok(t, err)
 			held(t, l, true)
 			ok(t, w.End(t.Context(), 0, 0, nil))
 		}
-		first, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID)
+		look, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID, true)
+		ok(t, err)
+		held(t, l, true) // a look at what was is no watching
+		ok(t, look.End(t.Context(), 0, 0, nil))
+		first, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID, false)
 		ok(t, err)
 		held(t, l, false)
-		second, err := h.Watch(t.Context(), h.as("root"), l.Session.ID)
+		second, err := h.Watch(t.Context(), h.as("root"), l.Session.ID, false)
 		ok(t, err)
 		ok(t, first.End(t.Context(), 0, 0, nil))
 		held(t, l, false)
 		ok(t, second.End(t.Context(), 0, 0, nil))
 		held(t, l, true)
 		// One who loses the right does not count from then on.
-		first, err = h.Watch(t.Context(), h.as("carol"), l.Session.ID)
+		first, err = h.Watch(t.Context(), h.as("carol"), l.Session.ID, false)
 		ok(t, err)
 		held(t, l, false)
 		h.setGroups("carol")
@@ -342,7 +346,7 @@ func TestFourEyesLater(t *testing.T) {
 	h.setRules(func(r *access.SessionRules) { r.FourEyes, r.SilentWatch = false, false })
 	time.Sleep(200 * time.Millisecond)
 	held(t, l, true)
-	w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID)
+	w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID, false)
 	ok(t, err)
 	if m, shown := marks(l); !strings.Contains(m, "watched by carol") || !strings.Contains(shown, "carol watches") {
 		t.Errorf("a role that tells of watchers again: marks %q, shown %q", m, shown)
@@ -355,7 +359,7 @@ func TestSilentWatch(t *testing.T) {
 	h := newHouse(t, sqliteURL(t))
 	h.setRules(func(r *access.SessionRules) { r.SilentWatch = true })
 	l := h.session("alice", h.granted())
-	w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID)
+	w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID, false)
 	ok(t, err)
 	ok(t, w.End(t.Context(), 0, 0, nil))
 	if m, shown := marks(l); strings.TrimSpace(shown) != "" || !strings.Contains(m, "watched by carol") {
@@ -372,7 +376,7 @@ func TestUnwatched(t *testing.T) {
 		l := h.session("alice", h.granted())
 		time.Sleep(4*time.Minute + 59*time.Second)
 		goesOn(t, l)
-		w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID)
+		w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID, false)
 		ok(t, err)
 		time.Sleep(20 * time.Minute)
 		goesOn(t, l)

@@ -41,7 +41,7 @@ func (s *Server) watch(ctx context.Context, by access.Caller, in *struct {
 	if s.c.Follow == nil {
 		return content{}, &access.Error{Kind: access.ErrUnavailable, Code: "DB-6080", Text: "this server shows no running sessions"}
 	}
-	w, err := s.c.Broker.Watch(ctx, by, in.ID)
+	w, err := s.c.Broker.Watch(ctx, by, in.ID, in.Still)
 	if err != nil {
 		return content{}, err
 	}

@@ -47,7 +47,7 @@ func (h *house) resume(id string) {
 
 func (h *house) watch(id string) *broker.Watching {
 	h.t.Helper()
-	w := must(h.broker.Watch(context.Background(), h.people["bob"].caller, id))(h.t)
+	w := must(h.broker.Watch(context.Background(), h.people["bob"].caller, id, false))(h.t)
 	h.t.Cleanup(func() { w.End(context.Background(), 0, 0, nil) })
 	return w
 }
