@@ -370,7 +370,15 @@ func TestWatchPage(t *testing.T) {
 			x.shows(t, "\x1b[1;32malice@db01\x1b[0m:\x1b[34m~\x1b[0m$ ls --color\r\n\x1b[44;97m tmp \x1b[0m \x1b[01;31mbackup.tar\x1b[0m 日本 é\r\n$ ")
 			ctx := browser(t, scheme, true)
 			do(t, ctx, chromedp.EmulateViewport(1000, 900))
+			fire := s.run("shell", "xterm")
+			if err := s.broker.Detected(t.Context(), fire.Live, broker.Detection{Level: access.DetectAlert, Rule: "alert x", Command: "x", Sent: true}); err != nil {
+				t.Fatal(err)
+			}
+			s.run("exec", "")
 			signIn(t, ctx, s.http.URL, "bob", "/sessions?live=true")
+			if first := get(t, ctx, chromedp.Text(css(`main li:first-child`))); !strings.Contains(first, "detected") {
+				t.Errorf("the first of the live sessions is %q", first)
+			}
 			picture(t, ctx, "watch-"+scheme+"-1-live")
 			do(t, ctx, chromedp.Navigate(s.http.URL+"/sessions/"+x.Session.ID+"/watch"), chromedp.WaitVisible(css(`#terminal div`)))
 			wait := func(js string) {

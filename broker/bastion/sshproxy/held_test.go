@@ -103,6 +103,7 @@ func TestPauseHoldsNothingElse(t *testing.T) {
 	out := &lockedBuffer{}
 	cmd.Stdout = out
 	errs, wait := background(t, cmd)
+	eventually(t, "output", func() bool { return out.has("tick") })
 	h.pause(h.running(1)[0].ID)
 	n := strings.Count(out.String(), "tick")
 	eventually(t, "more output", func() bool { return strings.Count(out.String(), "tick") > n+3 })

@@ -14,12 +14,16 @@
   const time = document.getElementById("time");
   const golive = document.getElementById("golive");
 
-  const base = ["#2e3436", "#ef5350", "#8ae234", "#fce94f", "#729fcf", "#ce93d8", "#34e2e2", "#d3d7cf",
+  // The sixteen colours of text, and those behind it, each to be read on or under the
+  // terminal's own.
+  const base = ["#7d8590", "#ef5350", "#8ae234", "#fce94f", "#729fcf", "#ce93d8", "#34e2e2", "#d3d7cf",
     "#8a8f88", "#ff8a80", "#b9f56b", "#fff59d", "#a6c8f0", "#e1bee7", "#8ff5f5", "#ffffff"];
+  const back = ["#2e3436", "#8c1d18", "#2f5d12", "#665500", "#2a4a7f", "#6a2a73", "#0b5e63", "#5a5f66",
+    "#4a5056", "#a02a24", "#3b6e1a", "#756200", "#345a99", "#7d3a86", "#12717a", "#6a7078"];
   const levels = [0, 95, 135, 175, 215, 255];
 
-  function colour(n) {
-    if (n < 16) return base[n];
+  function colour(n, sixteen) {
+    if (n < 16) return sixteen[n];
     if (n >= 232) return `rgb(${8 + (n - 232) * 10},${8 + (n - 232) * 10},${8 + (n - 232) * 10})`;
     n -= 16;
     return `rgb(${levels[Math.floor(n / 36)]},${levels[Math.floor(n / 6) % 6]},${levels[n % 6]})`;
@@ -36,12 +40,12 @@
       else if (attribute) s[attribute] = true;
       else if (n >= 30 && n <= 37) s.fg = base[n - 30];
       else if (n >= 90 && n <= 97) s.fg = base[n - 82];
-      else if (n >= 40 && n <= 47) s.bg = base[n - 40];
-      else if (n >= 100 && n <= 107) s.bg = base[n - 92];
+      else if (n >= 40 && n <= 47) s.bg = back[n - 40];
+      else if (n >= 100 && n <= 107) s.bg = back[n - 92];
       else if (n === 39) delete s.fg;
       else if (n === 49) delete s.bg;
       else if ((n === 38 || n === 48) && p[i + 1] === 5) {
-        s[n === 38 ? "fg" : "bg"] = colour(p[i + 2] & 255);
+        s[n === 38 ? "fg" : "bg"] = colour(p[i + 2] & 255, n === 38 ? base : back);
         i += 2;
       } else if ((n === 38 || n === 48) && p[i + 1] === 2) {
         s[n === 38 ? "fg" : "bg"] = `rgb(${p[i + 2] & 255},${p[i + 3] & 255},${p[i + 4] & 255})`;
