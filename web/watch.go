@@ -316,7 +316,7 @@ func (v *viewing) wait(ctx context.Context, more <-chan struct{}) error {
 }
 
 func (v *viewing) paint() error {
-	v.dirty = false
+	v.dirty, v.part = false, nil
 	columns, rows := v.screen.Size()
 	return v.line(api.WatchEvent{At: v.elapsed().Seconds(), Kind: api.WatchScreen, Columns: columns, Rows: rows, Text: v.screen.Paint()})
 }

@@ -144,6 +144,13 @@ func TestPauseIsNotDodged(t *testing.T) {
 	if out, errs, code := play(t, h.ssh("alice", me(t)+"@db01", "id")); code == 0 || strings.Contains(out, "uid=") || !strings.Contains(errs, "DB-6083") {
 		t.Errorf("a second connection: %q, %s", out, errs)
 	}
+	// Nor does a tunnel begin, in the session that has some.
+	if c, err := client.Dial("tcp", ln.Addr().String()); err == nil {
+		c.Close()
+		t.Error("another tunnel was opened")
+	} else if !strings.Contains(err.Error(), "input is held") {
+		t.Errorf("another tunnel: %v", err)
+	}
 	// What is open carries nothing to the target.
 	tunnel.Write([]byte("through the tunnel"))
 	packets.Write([]byte("\x00\x00\x00\x05\x01\x00\x00\x00\x03")) // SSH_FXP_INIT

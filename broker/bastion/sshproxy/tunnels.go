@@ -66,6 +66,9 @@ func (l *link) tunnels(user gossh.Conn, who login) (*tunnels, error) {
 	l.mu.Unlock()
 	select {
 	case <-t.ready:
+		if t.err == nil && t.session.Held() {
+			return nil, bastion.ErrHeld // to open one is to do something
+		}
 		return t, t.err
 	case <-l.conn.ctx.Done():
 		return nil, context.Cause(l.conn.ctx)
@@ -174,6 +177,10 @@ func (l *link) reach(user gossh.Conn, who login, nc gossh.NewChannel) error {
 		return err
 	}
 	t, err := l.tunnels(user, who)
+	if errors.Is(err, bastion.ErrHeld) {
+		l.refused(who, nil, ways[0].what, err)
+		return err
+	}
 	if err != nil {
 		l.countRefusal() // the broker has it on record
 		return err
