@@ -27,8 +27,8 @@ import (
 
 // How a running session is sent to who watches it.
 const (
-	watchPaint  = 100 * time.Millisecond // between two screens
-	watchBehind = 4 << 20 // bytes of the journal after which a watcher is taken to the live edge
+	watchPaint  = 100 * time.Millisecond // between two screens; a second when they never stop changing
+	watchBehind = 4 << 20                // bytes of the journal after which a watcher is taken to the live edge
 )
 
 // watch sends a running session, from where it is now or from a moment before.
@@ -60,9 +60,9 @@ func (s *Server) watch(ctx context.Context, by access.Caller, in *struct {
 	return content{media: "application/x-ndjson", within: s.watchWithin, write: func(out io.Writer) error {
 		defer f.Close()
 		err := v.send(ctx, out)
-		why := err
-		if why == nil {
-			why = v.why
+		why := v.why
+		if err != nil {
+			why = errNotTaken
 		}
 		if ended := w.End(ctx, v.from, v.to, why); ended != nil {
 			s.report(x.r, slog.LevelError, ended)
@@ -70,6 +70,8 @@ func (s *Server) watch(ctx context.Context, by access.Caller, in *struct {
 		return err
 	}}, nil
 }
+
+var errNotTaken = errors.New("the watcher did not take what was sent")
 
 // A viewing is one look at a running session.
 type viewing struct {
@@ -88,6 +90,8 @@ type viewing struct {
 	flush    func()
 	screen   *screen.Screen
 	dirty    bool            // the screen has changed since it was sent
+	painted  time.Time       // when that was
+	live     bool            // the live edge was reached
 	ahead    *recorder.Event // read, and not yet shown
 	part     []byte          // of a character
 	from, to time.Duration   // that was seen
@@ -113,21 +117,33 @@ func (v *viewing) send(ctx context.Context, out io.Writer) error {
 		v.from = min(v.at, v.from)
 	}
 	v.to = v.from
-	session := apiSession(v.w.Session)
-	if err := v.line(api.WatchEvent{At: v.from.Seconds(), Kind: api.WatchBegin, Session: &session, Text: v.w.Paused}); err != nil {
-		return err
+	if v.why == nil {
+		if over, err = v.begin(over); err != nil || v.still {
+			return err
+		}
 	}
-	if err := v.paint(); err != nil {
-		return err
-	}
-	if v.still {
-		return v.done()
-	}
-	for over = over && v.ahead == nil; !over; {
+	for !over {
 		if over, err = v.follow(ctx); err != nil {
 			return err
 		}
 	}
+	return v.end(ctx)
+}
+
+// begin sends who is watched, and the screen. It reports whether there is no more.
+func (v *viewing) begin(over bool) (bool, error) {
+	session := apiSession(v.w.Session)
+	if err := v.line(api.WatchEvent{At: v.from.Seconds(), Kind: api.WatchBegin, Session: &session, Text: v.w.Paused}); err != nil {
+		return true, err
+	}
+	if err := v.paint(); err != nil {
+		return true, err
+	}
+	return over, v.done()
+}
+
+// end says why there is no more.
+func (v *viewing) end(ctx context.Context) error {
 	v.to = v.elapsed()
 	last := api.WatchEvent{At: v.to.Seconds(), Kind: api.WatchEnd, Text: v.f.Reason()}
 	switch {
@@ -213,7 +229,7 @@ func (v *viewing) follow(ctx context.Context) (over bool, err error) {
 		if v.ahead != nil {
 			e, v.ahead = *v.ahead, nil
 		} else {
-			if v.f.Behind() > watchBehind && !v.screens {
+			if v.live && !v.screens && v.f.Behind() > watchBehind {
 				if over, err = v.skip(ctx, -1); err != nil {
 					return over, err
 				}
@@ -239,7 +255,13 @@ func (v *viewing) follow(ctx context.Context) (over bool, err error) {
 		if err := v.show(e); err != nil {
 			return false, err
 		}
+		if v.screens && v.dirty && time.Since(v.painted) > time.Second {
+			if err := errors.Join(v.paint(), v.done()); err != nil {
+				return false, err
+			}
+		}
 	}
+	v.live = true
 	return false, v.wait(ctx, more)
 }
 
@@ -316,7 +338,7 @@ func (v *viewing) wait(ctx context.Context, more <-chan struct{}) error {
 }
 
 func (v *viewing) paint() error {
-	v.dirty, v.part = false, nil
+	v.dirty, v.part, v.painted = false, nil, time.Now()
 	columns, rows := v.screen.Size()
 	return v.line(api.WatchEvent{At: v.elapsed().Seconds(), Kind: api.WatchScreen, Columns: columns, Rows: rows, Text: v.screen.Paint()})
 }
