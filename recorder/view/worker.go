@@ -3,6 +3,7 @@ package view
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,13 +28,15 @@ type Worker struct {
 	// Patience is how long a process may take, besides a second for each 256 KiB of
 	// the recording. Default: 30 seconds.
 	Patience time.Duration
+
+	room int64 // bytes of a view, maxView when 0
 }
 
 // Bounds of a process.
 const (
 	patience  = 30 * time.Second
 	pace      = 256 << 10 // bytes a second that it must read at least
-	maxView   = 1 << 30   // bytes of its answer
+	maxView   = 256 << 20 // bytes of its answer
 	maxMemory = 512 << 20
 	softly    = 128 << 20 // bytes of memory up to which it need not save
 	maxCPU    = 2 * time.Hour
@@ -107,6 +110,7 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	cmd.Dir = string(os.PathSeparator)
 	cmd.Stderr = said
 	cmd.SysProcAttr = alone()
+	keepFiles()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return "", fmt.Errorf("make view: %w", err)
@@ -119,21 +123,21 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 		return "", fmt.Errorf("make view: %w", err)
 	}
 
-	var fed atomic.Int64
-	read := make(chan error, 1) // how reading the recording ended
-	go func() {
-		_, err := io.Copy(in, progress{recording, &fed, read})
-		if err == nil {
-			in.Close()
+	fed := &progress{r: recording}
+	var feeding sync.WaitGroup
+	feeding.Go(func() {
+		// A process that is gone takes no more, which is seen when it is waited for.
+		if _, _ = io.Copy(in, fed); fed.failed != nil {
+			cancel(fed.failed)
 		}
-		close(read)
-	}()
+		in.Close()
+	})
 	stop := make(chan struct{})
 	var watching sync.WaitGroup
-	watching.Go(func() { w.watch(cancel, &fed, stop) })
+	watching.Go(func() { w.watch(cancel, &fed.n, stop) })
 
 	var refused error // by each
-	answer := &io.LimitedReader{R: out, N: maxView}
+	answer := &io.LimitedReader{R: out, N: cmp.Or(w.room, maxView)}
 	err = Read(answer, func(i Item) error {
 		refused = each(i)
 		return refused
@@ -145,12 +149,12 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	close(stop)
 	watching.Wait()
 	in.Close()
-	failed := <-read
+	feeding.Wait()
 	switch {
 	case refused != nil:
 		return "", refused
-	case failed != nil:
-		return "", fmt.Errorf("make view: read the recording: %w", failed)
+	case fed.failed != nil:
+		return "", fmt.Errorf("make view: read the recording: %w", fed.failed)
 	case caller.Err() != nil:
 		return "", context.Cause(caller)
 	case errors.Is(context.Cause(ctx), errTooLong):
@@ -172,10 +176,7 @@ var errTooLong = errors.New("making it took too long")
 
 // watch ends a process that does not read on.
 func (w Worker) watch(cancel context.CancelCauseFunc, fed *atomic.Int64, stop chan struct{}) {
-	most := w.Patience
-	if most <= 0 {
-		most = patience
-	}
+	most := cmp.Or(w.Patience, patience)
 	began := time.Now()
 	tick := time.NewTicker(min(most/4, time.Second))
 	defer tick.Stop()
@@ -193,21 +194,18 @@ func (w Worker) watch(cancel context.CancelCauseFunc, fed *atomic.Int64, stop ch
 }
 
 // progress counts what is read, and keeps the error of reading apart from that of
-// a process that is gone.
+// passing it on.
 type progress struct {
 	r      io.Reader
-	n      *atomic.Int64
-	failed chan<- error
+	n      atomic.Int64
+	failed error
 }
 
-func (p progress) Read(b []byte) (int, error) {
+func (p *progress) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
 	p.n.Add(int64(n))
 	if err != nil && err != io.EOF {
-		select {
-		case p.failed <- err:
-		default:
-		}
+		p.failed = err
 	}
 	return n, err
 }

@@ -3,6 +3,7 @@ package view
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -13,6 +14,10 @@ import (
 
 // alone has the kernel kill the process when its parent is gone.
 func alone() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+
+// keepFiles has no other program inherit a file of this one, should something have
+// left one open to that. Go's own files never are.
+func keepFiles() { _ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) }
 
 // confine bounds this process for the rest of its life, before it reads a byte.
 func confine() error {
