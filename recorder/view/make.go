@@ -68,9 +68,8 @@ type maker struct {
 	commands      *commandline.Reader
 	typing        typing
 
-	began   time.Duration // of the segment, and what was saved before it
-	from    int64
-	spent   time.Duration // of idle time, before the segment
+	from    int64         // where the segment begins
+	spent   time.Duration // of activity, before the segment
 	saved   [2]time.Duration
 	room    int64         // bytes of segments so far
 	unseen  bool          // output came since the last look
@@ -78,7 +77,8 @@ type maker struct {
 	looked  time.Duration // when the screen was looked at
 	at      time.Duration // of the event
 	recent  recent
-	budgets [3]int // what is left of maxOutput, maxAgain, maxSaid
+	told    time.Duration // when the last text came
+	budgets [3]int        // what is left of maxOutput, maxAgain, maxSaid
 	over    [3]bool
 
 	input, output histogram
@@ -326,5 +326,8 @@ func (m *maker) text(budget int, t Text) {
 		return
 	}
 	m.budgets[budget] -= len(t.Text)
+	// They come in the order of time, though some are known later than others.
+	t.At = max(t.At, m.told)
+	m.told = t.At
 	m.give(Item{Text: &t})
 }

@@ -137,6 +137,11 @@ func (m *made) check(t testing.TB, recording []byte) {
 		}
 		last = s
 	}
+	for i, x := range m.texts {
+		if i > 0 && x.At < m.texts[i-1].At || x.At > m.end.Duration {
+			t.Fatalf("text %d is %+v, after %+v, of %v", i, x, m.texts[max(i-1, 0)], m.end.Duration)
+		}
+	}
 	if !Plain(m.end.Cut) {
 		t.Fatalf("the end is %q", m.end.Cut)
 	}

@@ -75,6 +75,7 @@ func (s Source) Valid() bool {
 }
 
 // A Text is one line that was shown, typed or run, at the moment when it first was.
+// Texts come in the order of time.
 type Text struct {
 	At   time.Duration `json:"at"`
 	In   Source        `json:"in"`

@@ -106,7 +106,7 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	defer cancel(nil)
 	said := &bounded{room: 4 << 10}
 	cmd := exec.CommandContext(ctx, w.Command[0], append(w.Command[1:len(w.Command):len(w.Command)], more...)...)
-	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=none"}
+	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=none", "GOGC=100"}
 	cmd.Dir = string(os.PathSeparator)
 	cmd.Stderr = said
 	cmd.SysProcAttr = alone()

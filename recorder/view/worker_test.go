@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drawbolt/drawbolt/recorder/cast"
 )
 
 // TestMain lets the test binary be the process of a Worker, and one that goes wrong.
@@ -56,6 +58,15 @@ func TestMain(m *testing.M) {
 			all = append(all, b)
 			_ = all
 		}
+	case "worker-measures": // its own memory, in bytes
+		if err := Make(ctx, os.Stdin, func(Item) error { return nil }); err != nil {
+			panic(err)
+		}
+		status, _ := os.ReadFile("/proc/self/status")
+		_, peak, _ := strings.Cut(string(status), "VmHWM:")
+		_, _ = fmt.Sscan(peak, &s.Offset)
+		s.Offset <<= 10
+		_ = Write(os.Stdout, Item{Segment: &s})
 	case "worker-panics":
 		panic("the emulator has a mistake")
 	case "worker-hangs":
@@ -160,6 +171,20 @@ func TestWorkerErrors(t *testing.T) {
 	}
 }
 
+// TestWorkerMemory: a process needs little, and no more for a larger recording.
+func TestWorkerMemory(t *testing.T) {
+	for name, events := range map[string][]cast.Event{"text": logs(4 << 20), "screens": screens(4 << 20)} {
+		last, err := worker("measures").Last(t.Context(), bytes.NewReader(record(t, shell, events...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d MiB", name, last.Offset>>20)
+		if last.Offset < 1<<20 || last.Offset > 64<<20 {
+			t.Errorf("%s took %d bytes of memory", name, last.Offset)
+		}
+	}
+}
+
 // TestWorkerHasNothing: no files but three pipes, no environment, no privileges.
 func TestWorkerHasNothing(t *testing.T) {
 	t.Setenv("DRAWBOLT_SECRET", "of the parent")
@@ -177,7 +202,7 @@ func TestWorkerHasNothing(t *testing.T) {
 	if strings.Contains(said, "of the parent") || strings.Contains(said, os.Args[0]) || strings.Count(said, "pipe:") != 3 {
 		t.Errorf("it has %s", said)
 	}
-	if !strings.HasSuffix(said, "[GOMAXPROCS=1 GOTRACEBACK=none] NoNewPrivs true nice 19 in /") {
+	if !strings.HasSuffix(said, "[GOMAXPROCS=1 GOTRACEBACK=none GOGC=100] NoNewPrivs true nice 19 in /") {
 		t.Errorf("it is %s", said)
 	}
 }
