@@ -73,6 +73,8 @@ func TestMain(m *testing.M) {
 		for n := 0; ; n++ {
 			_ = n
 		}
+	case "worker-waits": // for what never comes
+		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "worker-lies":
 		fmt.Println(`{"text":{"in":"output","text":"\u001b[2J"}}`)
 	case "worker-talks":
@@ -144,6 +146,18 @@ func TestWorkerFails(t *testing.T) {
 	}
 	if _, err := worker("panics").Last(t.Context(), bytes.NewReader(b)); err != nil {
 		t.Errorf("the segment that it said: %v", err)
+	}
+}
+
+// TestWorkerWaits: a recording that comes slowly is no fault of its own.
+func TestWorkerWaits(t *testing.T) {
+	r, w := io.Pipe()
+	stop := errors.New("it could be read no longer")
+	time.AfterFunc(500*time.Millisecond, func() { w.CloseWithError(stop) })
+	slow := worker("waits")
+	slow.Patience = 100 * time.Millisecond
+	if err := slow.Make(t.Context(), r, func(Item) error { return nil }); !errors.Is(err, stop) {
+		t.Errorf("got %v", err)
 	}
 }
 
