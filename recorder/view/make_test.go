@@ -330,6 +330,19 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestMarkedCommands: a shell that marks its command lines is believed when somebody
+// typed, and each is told once.
+func TestMarkedCommands(t *testing.T) {
+	prompt := "\x1b]133;A\x07$ \x1b]133;B\x07"
+	events := []cast.Event{out(10, prompt)}
+	events = append(events, echoed(100, "ls")...)
+	events = append(events, in(500, "\r"), out(510, "\r\n\x1b]133;C\x07file\r\n"+prompt),
+		in(600, "\t"), out(610, "make all"), in(700, "\r"), out(710, "\r\n\x1b]133;C\x07"+ // completed
+			prompt+"rm -rf /\r\n\x1b]133;C\x07"+prompt)) // nobody typed
+	m := makeView(t, record(t, shell, events...))
+	wants(t, "commands", m.in(Command), "ls", "make all")
+}
+
 func TestFilesAndMarks(t *testing.T) {
 	file := func(n int, f cast.FileEvent) cast.Event {
 		data, err := f.MarshalText()
