@@ -38,11 +38,11 @@ import (
 // told are the stories that must be there: one that is lost, renamed or emptied
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
-	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate", "codes",
-	"completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "guest", "hidden", "host-key", "hostile-input",
-	"import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy",
-	"recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend",
-	"target-check", "target-via", "unknown-key", "verify-elsewhere", "watch", "wrong-fingerprint",
+	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
+	"codes", "completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "guest", "hidden",
+	"host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow", "one-person-once",
+	"own-request", "passes-through", "proxy", "recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file", "rolled-back",
+	"rsync", "run", "schedule-extend", "target-check", "target-via", "unknown-key", "verify-elsewhere", "views", "watch", "wrong-fingerprint",
 }
 
 // storiesAtOnce is how many stories run side by side: each waits more than it

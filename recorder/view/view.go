@@ -75,6 +75,7 @@ func (s Source) Valid() bool {
 }
 
 // A Text is one line that was shown, typed or run, at the moment when it first was.
+// Texts come in the order of time.
 type Text struct {
 	At   time.Duration `json:"at"`
 	In   Source        `json:"in"`
@@ -130,6 +131,9 @@ func (i Item) Check() error {
 // Plain reports whether s is UTF-8 without control and format characters.
 func Plain(s string) bool {
 	for _, r := range s {
+		if r >= ' ' && r < 0x7f {
+			continue
+		}
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {
 			return false
 		}

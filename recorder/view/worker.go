@@ -3,6 +3,7 @@ package view
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,16 +25,19 @@ type Worker struct {
 	// Command is a program and its arguments that calls Work, and does so with last
 	// set when "--last" is added. Needed.
 	Command []string
-	// Patience is how long a process may take, besides a second for each 256 KiB of
-	// the recording. Default: 30 seconds.
+	// Patience is how much processor time a process may take, besides a second for
+	// each 256 KiB of the recording. Default: 30 seconds.
 	Patience time.Duration
+
+	room int64 // bytes of a view, maxView when 0
 }
 
 // Bounds of a process.
 const (
 	patience  = 30 * time.Second
-	pace      = 256 << 10 // bytes a second that it must read at least
-	maxView   = 1 << 30   // bytes of its answer
+	pace      = 256 << 10        // bytes that it must read in a second of processor time
+	standing  = 10 * time.Minute // without reading and without working
+	maxView   = 256 << 20        // bytes of its answer
 	maxMemory = 512 << 20
 	softly    = 128 << 20 // bytes of memory up to which it need not save
 	maxCPU    = 2 * time.Hour
@@ -103,10 +107,11 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	defer cancel(nil)
 	said := &bounded{room: 4 << 10}
 	cmd := exec.CommandContext(ctx, w.Command[0], append(w.Command[1:len(w.Command):len(w.Command)], more...)...)
-	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=none"}
+	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=none", "GOGC=100"}
 	cmd.Dir = string(os.PathSeparator)
 	cmd.Stderr = said
 	cmd.SysProcAttr = alone()
+	keepFiles()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return "", fmt.Errorf("make view: %w", err)
@@ -119,21 +124,21 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 		return "", fmt.Errorf("make view: %w", err)
 	}
 
-	var fed atomic.Int64
-	read := make(chan error, 1) // how reading the recording ended
-	go func() {
-		_, err := io.Copy(in, progress{recording, &fed, read})
-		if err == nil {
-			in.Close()
+	fed := &progress{r: recording}
+	var feeding sync.WaitGroup
+	feeding.Go(func() {
+		// A process that is gone takes no more, which is seen when it is waited for.
+		if _, _ = io.Copy(in, fed); fed.failed != nil {
+			cancel(fed.failed)
 		}
-		close(read)
-	}()
+		in.Close()
+	})
 	stop := make(chan struct{})
 	var watching sync.WaitGroup
-	watching.Go(func() { w.watch(cancel, &fed, stop) })
+	watching.Go(func() { w.watch(cmd.Process, cancel, &fed.n, stop) })
 
 	var refused error // by each
-	answer := &io.LimitedReader{R: out, N: maxView}
+	answer := &io.LimitedReader{R: out, N: cmp.Or(w.room, maxView)}
 	err = Read(answer, func(i Item) error {
 		refused = each(i)
 		return refused
@@ -145,16 +150,18 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	close(stop)
 	watching.Wait()
 	in.Close()
-	failed := <-read
+	feeding.Wait()
 	switch {
 	case refused != nil:
 		return "", refused
-	case failed != nil:
-		return "", fmt.Errorf("make view: read the recording: %w", failed)
+	case fed.failed != nil:
+		return "", fmt.Errorf("make view: read the recording: %w", fed.failed)
 	case caller.Err() != nil:
 		return "", context.Cause(caller)
 	case errors.Is(context.Cause(ctx), errTooLong):
 		return errTooLong.Error(), nil
+	case errors.Is(context.Cause(ctx), errStands):
+		return "", fmt.Errorf("make view: %w", errStands)
 	case answer.N <= 0:
 		return "it is too large", nil
 	case exit == nil && err == nil || exit == nil && errors.Is(err, ErrCut) && len(more) > 0:
@@ -168,46 +175,54 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	}
 }
 
-var errTooLong = errors.New("making it took too long")
+var (
+	errTooLong = errors.New("making it took too long")
+	errStands  = errors.New("the process that makes it stands still")
+)
 
-// watch ends a process that does not read on.
-func (w Worker) watch(cancel context.CancelCauseFunc, fed *atomic.Int64, stop chan struct{}) {
-	most := w.Patience
-	if most <= 0 {
-		most = patience
-	}
+// watch ends a process that works and does not read on, which is the recording's
+// fault, or that does neither. How long that takes is no measure: it has the least
+// priority, and may have to wait for all others.
+func (w Worker) watch(p *os.Process, cancel context.CancelCauseFunc, fed *atomic.Int64, stop chan struct{}) {
+	most := cmp.Or(w.Patience, patience)
 	began := time.Now()
 	tick := time.NewTicker(min(most/4, time.Second))
 	defer tick.Stop()
+	moved, before, read := began, time.Duration(0), int64(0)
 	for {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
-			if time.Since(began) > most+time.Duration(fed.Load()/pace)*time.Second {
-				cancel(errTooLong)
-				return
-			}
+		}
+		now, n := spent(p, began), fed.Load()
+		if now != before || n != read {
+			moved, before, read = time.Now(), now, n
+		}
+		switch {
+		case now > most+time.Duration(n/pace)*time.Second:
+			cancel(errTooLong)
+			return
+		case time.Since(moved) > standing:
+			cancel(errStands)
+			return
 		}
 	}
 }
 
 // progress counts what is read, and keeps the error of reading apart from that of
-// a process that is gone.
+// passing it on.
 type progress struct {
 	r      io.Reader
-	n      *atomic.Int64
-	failed chan<- error
+	n      atomic.Int64
+	failed error
 }
 
-func (p progress) Read(b []byte) (int, error) {
+func (p *progress) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
 	p.n.Add(int64(n))
 	if err != nil && err != io.EOF {
-		select {
-		case p.failed <- err:
-		default:
-		}
+		p.failed = err
 	}
 	return n, err
 }
