@@ -251,7 +251,7 @@ func (a *App) openSealed(ctx context.Context, s access.Session) (io.ReadCloser, 
 	return reading{io.NewSectionReader(f, 0, f.Size()), f}, nil
 }
 
-func (a *App) openCast(ctx context.Context, s access.Session) (io.ReadCloser, error) {
+func (a *App) openCast(ctx context.Context, s access.Session) (io.ReadSeekCloser, error) {
 	f, err := a.sink.Open(ctx, s.Recording.Name)
 	if err != nil {
 		return nil, err
@@ -265,7 +265,7 @@ func (a *App) openCast(ctx context.Context, s access.Session) (io.ReadCloser, er
 }
 
 type reading struct {
-	io.Reader
+	io.ReadSeeker
 	io.Closer
 }
 
