@@ -23,7 +23,7 @@ import (
 // A player is served in pieces: the index and the screens come from the view of
 // the recording, the events of a segment from the recording itself. Each piece is
 // a Look of the broker's. What the one who was recorded has chosen reaches the
-// browser as text, or through the filter that a terminal gets (cast.Filter).
+// browser as text, or through a filter that lets pass what paints (cast.Filter).
 
 // Limits of what is played in a browser.
 const (
@@ -443,7 +443,7 @@ func (p *playable) part(n, idle int, events []cast.Event) api.PlayPart {
 	}
 	add(begin, "o", "")
 	var safe bytes.Buffer
-	filter := cast.NewFilter(&safe)
+	filter := cast.NewPictureFilter(&safe)
 	p.squeeze(n, idle, events, func(i int, at, cut time.Duration) {
 		at = min(max(at, begin), end)
 		if cut > 0 {
@@ -470,7 +470,7 @@ func (p *playable) part(n, idle int, events []cast.Event) api.PlayPart {
 
 func filtered(text string) string {
 	var b bytes.Buffer
-	cast.NewFilter(&b).Write([]byte(text))
+	cast.NewPictureFilter(&b).Write([]byte(text))
 	return b.String()
 }
 

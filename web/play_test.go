@@ -217,7 +217,7 @@ func TestPlayIndexes(t *testing.T) {
 			}
 		}
 		var all strings.Builder
-		filter := cast.NewFilter(&all)
+		filter := cast.NewPictureFilter(&all)
 		n := 0
 		before = 0
 		for _, e := range events {

@@ -106,7 +106,7 @@ async function start() {
     let to = starts[n];
     for (const [over, cut] of pauses.get(n) || []) {
       const back = from + (over - to) + cut; // when the pause is over
-      if (t < back) return Math.min(to + t - from, over);
+      if (t < back) return Math.min(to + t - from, over - 1e-3); // before what ends the pause
       from = back;
       to = over;
     }
@@ -162,6 +162,8 @@ async function start() {
   }
   const toggle = () => (at.playing ? player.pause() : player.play());
 
+  const moved = (index) => Math.abs(index - at.index) > 1e-6;
+
   // Called again and again while it plays.
   function update() {
     if (!player) return;
@@ -169,7 +171,7 @@ async function start() {
     const now = limit(real(index));
     const left = now - at.now - (index - at.index);
     if (at.playing && left > 1 && index > at.index) chip(`skipped ${span(left)}`);
-    if (at.playing || index !== at.index) at.now = now;
+    if (at.playing || moved(index)) at.now = now;
     at.index = index;
     show();
   }
@@ -240,7 +242,7 @@ async function start() {
     const to = typed.length > 0 && typed[0].at <= at.now + 1e-3 ? last(typed, at.now + 1e-3, (x) => x.at) + 1 : 0;
     const text = typed.slice(Math.max(0, to - 4), to).filter((e) => e.at > at.now - 60).map((e) => e.text).join(" ⏎ ");
     const el = $("keys-lane");
-    if (el.textContent !== text) el.textContent = text;
+    if (el.lastElementChild.textContent !== text) el.lastElementChild.textContent = text;
     el.hidden = typed.length === 0;
   }
 
@@ -271,17 +273,21 @@ async function start() {
     rove(next);
     next.link.focus();
   });
-  $("filter").addEventListener("input", () => {
+  function filter() {
     const want = $("filter").value.toLowerCase();
     let n = 0;
     for (const e of entries) {
-      e.el.hidden = !e.text.toLowerCase().includes(want);
+      e.el.hidden = !e.text.toLowerCase().includes(want) || e.in === "keys" && !$("with-keys").checked;
       if (!e.el.hidden) n++;
     }
     const first = entries.find((e) => !e.el.hidden);
     if (first && roving.el.hidden) rove(first);
-    say(`${n} of ${entries.length} entries`);
-  });
+    return `${n} of ${entries.length} entries`;
+  }
+  $("filter").addEventListener("input", () => say(filter()));
+  $("with-keys").addEventListener("change", () => say(filter()));
+  $("with-keys").checked = !entries.some((e) => e.in === "command"); // else each would stand there twice
+  filter();
 
   function neighbour(step) {
     const visible = entries.filter((e) => !e.el.hidden);
@@ -515,7 +521,7 @@ async function start() {
     act(event);
     if (event.target === slider) setTimeout(() => thumbnail(at.now));
   }, true);
-  setInterval(() => { if (player && !at.playing && player.getCurrentTime() !== at.index) update(); }, 250); // pictures that were stepped to
+  setInterval(() => { if (player && !at.playing && moved(player.getCurrentTime())) update(); }, 250); // pictures that were stepped to
 
   addEventListener("pagehide", () => { plain(`${base}/end`, { method: "POST", keepalive: true }); });
 
