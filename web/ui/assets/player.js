@@ -138,6 +138,8 @@ async function start() {
     update();
   }
 
+  const painted = () => new Promise(requestAnimationFrame);
+
   let seeking = Promise.resolve();
   function seek(t) {
     t = limit(t);
@@ -150,6 +152,7 @@ async function start() {
       await player.seek(moment);
       at.index = moment;
       highlight();
+      await painted();
       root.dispatchEvent(new CustomEvent("sought", { detail: { at: t, took: performance.now() - began } }));
     }).catch(() => {});
     return seeking;
@@ -361,7 +364,10 @@ async function start() {
       box.hidden = true;
       return;
     }
-    const n = segmentOf(t);
+    let n = segmentOf(t);
+    // The next one begins with the screen at the end of this one, which is nearer
+    // to most of its moments.
+    if (n + 1 < play.segments.length && t > play.segments[n].at + 1) n++;
     wanted = n;
     box.style.left = `${play.duration > 0 ? t / play.duration * 100 : 0}%`;
     box.querySelector("span").textContent = clock(t);
@@ -532,5 +538,6 @@ async function start() {
   show();
   await build();
   if ($("find-text").value) await find(false);
-  root.dataset.ready = "yes";
+  await painted();
+  root.dataset.ready = performance.now().toFixed(0); // milliseconds since the page was asked for
 }
