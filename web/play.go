@@ -170,7 +170,7 @@ func (s *Server) readPlayable(ctx context.Context, x access.Session) (*playable,
 	}
 	defer r.Close()
 	p := &playable{}
-	err = view.Read(r, func(i view.Item) error {
+	err = view.ReadSome(r, func(line []byte) bool { return !view.IsOutput(line) }, func(i view.Item) error {
 		switch {
 		case i.Segment != nil:
 			g := *i.Segment
@@ -185,7 +185,7 @@ func (s *Server) readPlayable(ctx context.Context, x access.Session) (*playable,
 			for _, l := range g.Lines {
 				p.size += int64(len(l)) + 16
 			}
-		case i.Text != nil && i.Text.In != view.Output:
+		case i.Text != nil:
 			if len(p.texts) == maxPlayTexts {
 				p.more = true
 				return nil
@@ -558,7 +558,7 @@ func (s *Server) playFind(ctx context.Context, by access.Caller, in *struct {
 	out := api.PlayHits{Hits: []api.PlayText{}}
 	want := strings.ToLower(in.Q)
 	enough := errors.New("enough")
-	err = view.Read(r, func(i view.Item) error {
+	err = view.ReadSome(r, finder(want), func(i view.Item) error {
 		t := i.Text
 		if t == nil || from != nil && !slices.Contains(from, t.In) || !strings.Contains(strings.ToLower(t.Text), want) {
 			return ctx.Err()
@@ -575,6 +575,18 @@ func (s *Server) playFind(ctx context.Context, by access.Caller, in *struct {
 	}
 	slices.SortStableFunc(out.Hits, func(a, b api.PlayText) int { return int(max(-1, min(1, (a.At-b.At)*1e6))) })
 	return out, nil
+}
+
+// finder says which lines of a view may have a text, in lower case, in them. Of
+// one that stands otherwise in JSON it does not know, and wants all.
+func finder(text string) func(line []byte) bool {
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r >= 0x7f || strings.ContainsRune(`"\<>&`, r) }) {
+		return func([]byte) bool { return true }
+	}
+	find := []byte(text)
+	return func(line []byte) bool {
+		return bytes.HasPrefix(line, []byte(`{"text":`)) && bytes.Contains(bytes.ToLower(line), find)
+	}
 }
 
 // mayRead takes one of the places in which a caller has whole recordings or views read.

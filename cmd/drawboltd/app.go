@@ -207,8 +207,9 @@ func (a *App) openViews() error {
 	}
 	a.worker = view.Worker{Command: []string{program, viewVerb}}
 	a.indexer, err = indexing.New(indexing.Config{
-		Store: a.db, OpenCast: a.openCast, Make: a.worker.Make, Sink: a.sink, Key: a.keys.recording,
-		Node: a.config.Server.Name, Workers: a.config.Recordings.Workers, Log: a.log,
+		Store: a.db, Make: a.worker.Make, Sink: a.sink, Key: a.keys.recording,
+		OpenCast: func(ctx context.Context, s access.Session) (io.ReadCloser, error) { return a.openCast(ctx, s) },
+		Node:     a.config.Server.Name, Workers: a.config.Recordings.Workers, Log: a.log,
 	})
 	return err
 }
@@ -244,7 +245,7 @@ func (a *App) openFronts() error {
 	}
 	a.web, err = web.New(web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
-		OpenCast: a.openCast, OpenSealed: a.openSealed, Enter: a.ssh.Enter,
+		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Enter: a.ssh.Enter,
 		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
