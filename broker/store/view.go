@@ -78,6 +78,24 @@ func (db *DB) QueueOldViews(ctx context.Context, version int64) error {
 	})
 }
 
+// AgainViews has views made anew, of one session or, without its id, of all or of
+// those only that could not be made. It returns how many that are.
+func (db *DB) AgainViews(ctx context.Context, sessionID string, onlyFailed bool) (n int64, err error) {
+	clause, args := "", []any{}
+	if sessionID != "" {
+		clause, args = " AND session_id = ?", []any{sessionID}
+	}
+	states := "('made', 'failed', 'waiting')"
+	if onlyFailed {
+		states = "('failed')"
+	}
+	err = db.unaudited(ctx, func(tx *Tx) error {
+		n, err = tx.exec(ctx, "UPDATE views SET state = 'waiting', tries = 0, error = '', due_at = 0 WHERE state IN "+states+clause, args...)
+		return err
+	})
+	return n, err
+}
+
 // ClaimView gives this node a view to make, of the session that was closed last,
 // until the lease is over; EndView ends it. One that was tried so often without an
 // end is noted as failed. The error is access.ErrNotFound when nothing is due.
@@ -173,7 +191,8 @@ func (db *DB) CountViews(ctx context.Context) (open, failed int64, err error) {
 	return open, failed, nil
 }
 
-// FailedViews returns views that could not be made, the latest sessions first.
+// FailedViews returns views whose last try failed, the latest sessions first. Some
+// of them may be tried again.
 func (q queryer) FailedViews(ctx context.Context, limit int) ([]View, error) {
-	return views.all(ctx, q, "WHERE state = 'failed' ORDER BY closed_at DESC LIMIT ?", page(limit))
+	return views.all(ctx, q, "WHERE state IN ('failed', 'waiting') AND error <> '' ORDER BY closed_at DESC, session_id LIMIT ?", page(limit))
 }

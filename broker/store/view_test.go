@@ -95,6 +95,15 @@ func TestViews(t *testing.T) {
 			t.Errorf("%d open, %d failed, %v", open, failed, err)
 		}
 
+		if n, err := db.AgainViews(ctx, "", true); n != 0 || err != nil {
+			t.Errorf("%d made anew, %v", n, err)
+		}
+		for id, most := range map[string]int64{s.ID: 1, "SES-none": 0, "": 2} {
+			if n, err := db.AgainViews(ctx, id, false); n != most || err != nil {
+				t.Errorf("%d of %q made anew, want %d: %v", n, id, most, err)
+			}
+		}
+
 		// With its recording a view is gone for good.
 		first = claim()
 		for _, s := range []access.Session{s, closed(t, db, begin, "removed.cast")} {

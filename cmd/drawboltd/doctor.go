@@ -140,11 +140,7 @@ func examine(ctx context.Context, path string) []finding {
 	case !c.Recordings.Views:
 		ok("views", "none are made (recordings.views)")
 	case failed > 0:
-		text := fmt.Sprintf("of %d recordings no view could be made, %d wait", failed, open)
-		if list, err := a.db.FailedViews(ctx, 1); err == nil && len(list) > 0 {
-			text += fmt.Sprintf("; the latest is %s: %s", list[0].SessionID, list[0].Error)
-		}
-		warn("views", text, "drawbolt replay of those works without; see Views in operating.md")
+		warn("views", fmt.Sprintf("of %d recordings no view could be made; %d wait", failed, open), "drawboltd views")
 	default:
 		ok("views", "%d wait to be made", open)
 	}
