@@ -29,7 +29,7 @@ func eventually(t *testing.T, ctx context.Context, expression string) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("never true: %s\nthe player at %s says %q, shows:\n%s", expression, moment(t, ctx), eval[string](t, ctx, `document.getElementById("said")?.textContent ?? ""`), terminal(t, ctx))
+			t.Fatalf("never true: %s\nthe player at %s with %q says %q, shows:\n%s", expression, moment(t, ctx), eval[string](t, ctx, `document.getElementById("find-text")?.value ?? ""`), eval[string](t, ctx, `document.getElementById("said")?.textContent ?? ""`), terminal(t, ctx))
 		}
 	}
 }
@@ -143,6 +143,8 @@ func TestPlayerByKeyboard(t *testing.T) {
 
 			// Finding, and what was found.
 			press(t, ctx, "/")
+			eventually(t, ctx, `document.activeElement.id === "find-text"`)
+			do(t, ctx, chromedp.Evaluate[chromedp.Void](`document.getElementById("find-text").value = ""`)) // chromedp types the slash, whatever became of the key
 			do(t, ctx, chromedp.KeyEvent("audit_old"), chromedp.KeyEvent(kb.Enter))
 			eventually(t, ctx, `document.getElementById("found").textContent.startsWith("1 of ")`)
 			press(t, ctx, kb.Escape, "n")
@@ -252,6 +254,7 @@ func TestPlayerHostile(t *testing.T) {
 		eventually(t, ctx, `document.getElementById("player").dataset.ready`)
 	}
 	press(t, ctx, kb.Home, "/")
+	eventually(t, ctx, `document.activeElement.id === "find-text"`)
 	do(t, ctx, chromedp.Evaluate[chromedp.Void](`document.getElementById("find-text").value = "<script>"`), chromedp.KeyEvent(kb.Enter))
 	eventually(t, ctx, `document.getElementById("found").textContent.startsWith("1 of ")`)
 	do(t, ctx, chromedp.Focus(css(`#seek`)))

@@ -110,11 +110,21 @@ async function start() {
       from = back;
       to = over;
     }
+    // Half a microsecond more, so that the sum is not before an event of that moment.
     const next = starts[n + 1];
-    return next === undefined ? to + t - from : Math.min(to + t - from, next - 1e-6);
+    return Math.min(to + t - from + 5e-7, next === undefined ? Infinity : next - 1e-6);
   }
 
-  async function build() {
+  // Another speed or other pauses need another player. Of several that are asked
+  // for at once the last is built.
+  let building = Promise.resolve();
+  let asked = 0;
+  function build() {
+    const n = ++asked;
+    building = building.then(() => (n === asked ? rebuild() : undefined)).catch(() => {});
+    return building;
+  }
+  async function rebuild() {
     const going = at.playing;
     const url = `${base}/index?idle=${idle}`;
     pauses = new Map();
@@ -124,14 +134,16 @@ async function start() {
     starts = index.segments.map((s) => s.start);
     const moment = await indexed(at.now);
     if (player) player.dispose();
+    player = null; // until the new one stands where the old one stood
     terminal.style.aspectRatio = `${index.term.cols * 0.6 + 1.5} / ${index.term.rows * 1.3333 + 1.5}`;
-    player = AsciinemaPlayer.create({ driver: "recording", format: "segmented", url }, terminal,
+    const next = AsciinemaPlayer.create({ driver: "recording", format: "segmented", url }, terminal,
       { controls: false, fit: "both", theme: "asciinema", speed, preload: true, cursorMode: "steady" });
-    player.addEventListener("playing", () => playing(true));
-    player.addEventListener("pause", () => playing(false));
-    player.addEventListener("ended", () => playing(false));
-    player.addEventListener("error", () => say("The recording cannot be played on. Load the page again.", true));
-    await player.seek(moment);
+    next.addEventListener("playing", () => playing(true));
+    next.addEventListener("pause", () => playing(false));
+    next.addEventListener("ended", () => playing(false));
+    next.addEventListener("error", () => say("The recording cannot be played on. Load the page again.", true));
+    await next.seek(moment);
+    player = next;
     at.index = moment;
     $("still").hidden = true;
     if (going) await player.play();
@@ -145,7 +157,7 @@ async function start() {
     t = limit(t);
     at.now = t;
     show();
-    seeking = seeking.then(async () => {
+    seeking = seeking.then(() => building).then(async () => {
       if (at.now !== t) return; // another one came meanwhile
       const began = performance.now();
       const moment = await indexed(t);
@@ -163,7 +175,7 @@ async function start() {
     $("play").textContent = is ? "Pause" : "Play";
     update();
   }
-  const toggle = () => (at.playing ? player.pause() : player.play());
+  const toggle = () => building.then(() => (at.playing ? player.pause() : player.play()));
 
   const moved = (index) => Math.abs(index - at.index) > 1e-6;
 
@@ -369,7 +381,7 @@ async function start() {
     // to most of its moments.
     if (n + 1 < play.segments.length && t > play.segments[n].at + 1) n++;
     wanted = n;
-    box.style.left = `${play.duration > 0 ? t / play.duration * 100 : 0}%`;
+    box.style.left = `clamp(var(--half), ${play.duration > 0 ? t / play.duration * 100 : 0}%, 100% - var(--half))`;
     box.querySelector("span").textContent = clock(t);
     if (screens.has(n)) {
       box.querySelector("pre").textContent = screens.get(n);
@@ -491,7 +503,7 @@ async function start() {
   const single = $("single-keys");
   single.checked = localStorage.getItem("single-keys") !== "off";
   single.addEventListener("change", () => localStorage.setItem("single-keys", single.checked ? "on" : "off"));
-  const passOn = (key) => player.el.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  const passOn = (key) => player?.el.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   const keys = {
     " ": toggle,
     ArrowLeft: (e) => seek(at.now - (e.shiftKey ? play.duration / 10 : 5)),
@@ -504,7 +516,10 @@ async function start() {
     "<": () => faster(-1),
     ">": () => faster(1),
     i: () => setIdle(idles[(idles.indexOf(idle) + 1) % idles.length]),
-    "/": () => $("find-text").focus(),
+    "/": () => {
+      $("find-text").focus();
+      $("find-text").select();
+    },
     n: () => turn(1),
     N: () => turn(-1),
     a: absolute,
@@ -515,7 +530,10 @@ async function start() {
   document.addEventListener("keydown", (event) => {
     if (!event.isTrusted || event.ctrlKey || event.metaKey || event.altKey || $("keyboard").open) return;
     if (event.target.closest("input, textarea, select")) {
-      if (event.key === "Escape") event.target.blur();
+      if (event.key === "Escape") {
+        event.preventDefault(); // which would empty a search field
+        event.target.blur();
+      }
       return;
     }
     const act = keys[event.key];
