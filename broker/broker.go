@@ -78,6 +78,8 @@ type Broker struct {
 	watchers watchers
 	unpushed *unpushed
 
+	looks looks
+
 	liveMu   sync.Mutex       // before hold.mu
 	live     map[string]*Live // session id ->
 	watching map[string]int   // user id -> sessions that they watch here
@@ -116,7 +118,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	case c.Node == "":
 		return nil, errors.New("broker: this server needs a name")
 	}
-	b := &Broker{c: c, live: map[string]*Live{}, watching: map[string]int{}, wake: make(chan struct{}, 1), unpushed: newUnpushed()}
+	b := &Broker{c: c, live: map[string]*Live{}, watching: map[string]int{}, wake: make(chan struct{}, 1), unpushed: newUnpushed(), looks: looks{on: map[lookKey]*look{}}}
 	// Before the first session: whatever ends one comes after this.
 	var err error
 	if b.position, err = c.Store.AuditSize(ctx); err != nil {

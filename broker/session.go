@@ -115,19 +115,29 @@ func (b *Broker) knownSession(ctx context.Context, by access.Caller, id, action 
 // Replay lets the caller see the recording of a session. Seeing it is an event
 // of its own; how says in a word what is done with it.
 func (b *Broker) Replay(ctx context.Context, by access.Caller, id, how string) (access.Session, error) {
+	s, e, err := b.mayReplay(ctx, by, id, how)
+	if err != nil {
+		return s, err
+	}
+	return s, b.c.Store.Record(ctx, e)
+}
+
+// mayReplay asks whether the caller may see the recording of a session, records
+// a refusal, and returns the event that is to be recorded before anything is shown.
+func (b *Broker) mayReplay(ctx context.Context, by access.Caller, id, how string) (access.Session, audit.Event, error) {
 	s, e, err := b.knownSession(ctx, by, id, "session.replay")
 	if err != nil {
-		return s, b.refused(ctx, e, err)
+		return s, e, b.refused(ctx, e, err)
 	}
 	detail(&e, "how", how)
 	if err := b.maySession(ctx, by, policy.ActionSessionReplay, &s); err != nil {
-		return access.Session{}, b.refused(ctx, e, err)
+		return access.Session{}, e, b.refused(ctx, e, err)
 	}
 	if s.State != access.Closed || s.Recording.Name == "" {
-		return s, b.refused(ctx, e, &access.Error{Kind: access.ErrConflict, Code: "DB-3008", Text: "session " + s.ID + " has no sealed recording (yet)", Next: "drawbolt sessions --live"})
+		return s, e, b.refused(ctx, e, &access.Error{Kind: access.ErrConflict, Code: "DB-3008", Text: "session " + s.ID + " has no sealed recording (yet)", Next: "drawbolt sessions --live"})
 	}
 	detail(&e, "recording_sha256", s.Recording.SHA256)
-	return s, b.c.Store.Record(ctx, e)
+	return s, e, nil
 }
 
 // Terminate ends a running session, on whichever server it runs. The grant

@@ -278,6 +278,14 @@ var verbs = []struct {
 		_, err := b.Replay(ctx, by, s.closed.ID, "play")
 		return err
 	}, true},
+	{"Look", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Look(ctx, by, s.closed.ID, broker.Glance{Open: true})
+		return err
+	}, true},
+	{"LastCheck", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.LastCheck(ctx, by, s.closed.ID)
+		return err
+	}, true},
 	{"Proof", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Proof(ctx, by, s.closed.ID)
 		return err
@@ -370,6 +378,7 @@ var notVerbs = map[string]string{
 	"EndPush":            "the server's own: how a push ended",
 	"Lend":               "for the handle that Open returned, while it holds",
 	"CheckLend":          "for a check that BeginCheck allowed; asks once more",
+	"Checked":            "writes down what a verification found, which Proof allowed",
 	"Found":              "before there is anybody who could be asked about",
 }
 

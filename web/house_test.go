@@ -49,6 +49,8 @@ type house struct {
 	log    *lockedBuffer
 	ready  error
 	casts  map[string][]byte // session id -> its recording
+	views  map[string][]byte // session id -> its view
+	signer note.Signer       // of the audit log, and of the recordings that perform makes
 }
 
 type lockedBuffer struct {
@@ -95,7 +97,7 @@ func must[T any](v T, err error) T {
 func newHouse(t *testing.T, change ...func(*Config)) *house {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
-	h := &house{t: t, people: map[string]access.User{}, log: &lockedBuffer{}, casts: map[string][]byte{}}
+	h := &house{t: t, people: map[string]access.User{}, log: &lockedBuffer{}, casts: map[string][]byte{}, views: map[string][]byte{}}
 	log := slog.New(slog.NewTextHandler(h.log, nil))
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -117,10 +119,11 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.signer = must(note.NewSigner(skey))
 	h.broker = must(broker.New(ctx, broker.Config{
 		Store: db, Policy: must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 5 * time.Second})), Node: "gw-1", Log: log,
 		UserCA: must(sshca.Create(ctx, v, sshca.User)), HostCA: must(sshca.Create(ctx, v, sshca.Host)), IdentityCA: must(sshca.Create(ctx, v, sshca.Identity)),
-		Signer: must(note.NewSigner(skey)), Verifier: must(note.NewVerifier(vkey)),
+		Signer: h.signer, Verifier: must(note.NewVerifier(vkey)),
 	}))
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -167,8 +170,8 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	c := Config{
 		Broker: h.broker, Logins: h.logins, Local: h.local, ExternalURL: "https://gw.example.com", SSHAddress: "gw.example.com:2222",
 		Version: "test", VerifierKey: vkey, Log: log, Ready: func(context.Context) error { return h.ready },
-		OpenCast: func(_ context.Context, x access.Session) (io.ReadCloser, error) {
-			return io.NopCloser(bytes.NewReader(h.casts[x.ID])), nil
+		OpenCast: func(_ context.Context, x access.Session) (io.ReadSeekCloser, error) {
+			return seekable{bytes.NewReader(h.casts[x.ID])}, nil
 		},
 		OpenSealed: func(_ context.Context, x access.Session) (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader("age-encryption.org/v1 " + x.ID)), nil
@@ -186,6 +189,11 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	t.Cleanup(func() { cancel(); <-done })
 	return h
 }
+
+// A seekable is a recording in memory.
+type seekable struct{ *bytes.Reader }
+
+func (seekable) Close() error { return nil }
 
 // by is a person as the broker's own tests would have it.
 func (h *house) by(name string) access.Caller {

@@ -413,23 +413,69 @@ func (s *Server) sessionPage(w http.ResponseWriter, r *http.Request, by access.C
 }
 
 func (s *Server) showSession(w http.ResponseWriter, r *http.Request, by access.Caller, wrong error) {
-	x, err := s.c.Broker.FindSession(r.Context(), by, r.PathValue("id"))
+	view, err := s.viewSession(r.Context(), by, r.PathValue("id"))
 	if err != nil {
 		s.fail(w, r, by, err)
 		return
 	}
+	p := s.page(by, view.ID, "/sessions")
+	s.show(w, r, s.with(&p, r, wrong), ui.SessionPage(p, view))
+}
+
+// viewSession is a session, with its request where the caller may see that.
+func (s *Server) viewSession(ctx context.Context, by access.Caller, id string) (ui.Session, error) {
+	x, err := s.c.Broker.FindSession(ctx, by, id)
+	if err != nil {
+		return ui.Session{}, err
+	}
 	view := ui.Session{Session: apiSession(x), MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID}
-	c, err := s.c.Broker.FindRequest(r.Context(), by, x.RequestID)
+	c, err := s.c.Broker.FindRequest(ctx, by, x.RequestID)
 	switch {
 	case err == nil:
 		of := s.viewCase(c)
 		view.Of = &of
 	case !errors.Is(err, access.ErrNotFound) && !errors.Is(err, access.ErrDenied):
+		return view, err
+	}
+	return view, nil
+}
+
+// playPolicy is the content policy of the one page that runs WebAssembly: the
+// terminal of the player.
+var playPolicy = strings.Replace(contentPolicy, "script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'", 1)
+
+func (s *Server) playPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	ctx, id, q := r.Context(), r.PathValue("id"), r.URL.Query()
+	at, err := strconv.ParseFloat(q.Get("t"), 64)
+	if !(at >= 0 && at < 1e9) || err != nil {
+		at = 0
+	}
+	n := 0
+	x, p, err := s.look(ctx, by, id, true, func(p *playable) (from, to time.Duration, err error) {
+		at = min(at, precise(p.end.Duration))
+		n = p.at(time.Duration(at * float64(time.Second)))
+		return p.moment(n)
+	})
+	if err != nil && !errors.Is(err, errNoView) {
 		s.fail(w, r, by, err)
 		return
 	}
-	p := s.page(by, x.ID, "/sessions")
-	s.show(w, r, s.with(&p, r, wrong), ui.SessionPage(p, view))
+	view := ui.Play{T: at, Q: clip(strings.ToValidUTF8(q.Get("q"), "\ufffd"), 200)}
+	if err == nil {
+		playback := apiPlayback(x, p)
+		view.Playback, view.Screen = &playback, p.screen(n)
+	}
+	if view.Session, err = s.viewSession(ctx, by, id); err == nil {
+		view.Check, err = s.lastCheck(ctx, by, id)
+	}
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	out := s.page(by, view.User+" as "+view.Account+" on "+view.Target, "/sessions")
+	out.Wide = true
+	w.Header().Set("Content-Security-Policy", playPolicy)
+	s.show(w, r, http.StatusOK, ui.PlayPage(out, view))
 }
 
 func (s *Server) sessionForm(w http.ResponseWriter, r *http.Request, by access.Caller) {

@@ -110,6 +110,13 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/sessions/{id}/recording", auth: login, summary: "The recording, decrypted", api: stream((*Server).recording)},
 		{method: get, path: "/v1/sessions/{id}/proof", auth: login, summary: "The proof that the recording's hash stands in the audit log", api: call((*Server).proof)},
 		{method: get, path: "/v1/sessions/{id}/sealed", auth: login, summary: "The recording as it is kept (age)", api: stream((*Server).sealed)},
+		{method: get, path: "/v1/sessions/{id}/play", auth: login, summary: "What a player shows of the recording beside its picture", api: call((*Server).playback)},
+		{method: get, path: "/v1/sessions/{id}/play/index", auth: login, summary: "The recording in segments, for asciinema-player", api: call((*Server).playIndex)},
+		{method: get, path: "/v1/sessions/{id}/play/segments/{n}", auth: login, summary: "One segment, for asciinema-player", api: call((*Server).playSegment)},
+		{method: get, path: "/v1/sessions/{id}/play/screens/{n}", auth: login, summary: "The screen at the beginning of a segment, as text", api: call((*Server).playScreen)},
+		{method: get, path: "/v1/sessions/{id}/play/find", auth: login, summary: "Search in the recording", api: call((*Server).playFind)},
+		{method: post, path: "/v1/sessions/{id}/play/end", auth: login, summary: "Say that the player is closed, so that what was seen is put on record", api: call((*Server).playEnd)},
+		{method: post, path: "/v1/sessions/{id}/check", auth: login, summary: "Have the recording verified by the server", api: call((*Server).checkRecording)},
 
 		// The audit log.
 		{method: get, path: "/v1/audit/events", auth: login, summary: "Events, in the order of the log", api: call((*Server).events)},
@@ -165,6 +172,8 @@ func (s *Server) routes() []route {
 		{method: post, path: "/sessions/{id}", auth: login, page: (*Server).sessionForm},
 		{method: get, path: "/sessions/{id}/watch", auth: login, page: (*Server).watchPage},
 		{method: post, path: "/sessions/{id}/watch", auth: login, page: (*Server).watchForm},
+		{method: get, path: "/sessions/{id}/play", auth: login, page: (*Server).playPage},
+		{method: post, path: "/sessions/{id}/check", auth: login, page: (*Server).checkForm},
 		{method: get, path: "/sessions/{id}/transcript", auth: login, page: (*Server).transcript},
 	}
 }

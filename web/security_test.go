@@ -694,12 +694,18 @@ func TestOps(t *testing.T) {
 	}
 }
 
+// broken is a recording that only reads.
+type broken struct{ io.Reader }
+
+func (broken) Seek(int64, int) (int64, error) { return 0, errors.New("the disk broke") }
+func (broken) Close() error                   { return nil }
+
 // TestBrokenRecordingIsCut wants a reader to notice that a recording has broken
 // off, however much of it came.
 func TestBrokenRecordingIsCut(t *testing.T) {
 	h := newHouse(t, func(c *Config) {
-		c.OpenCast = func(context.Context, access.Session) (io.ReadCloser, error) {
-			return io.NopCloser(io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)), iotest.ErrReader(errors.New("the disk broke")))), nil
+		c.OpenCast = func(context.Context, access.Session) (io.ReadSeekCloser, error) {
+			return broken{io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)), iotest.ErrReader(errors.New("the disk broke")))}, nil
 		}
 		c.OpenSealed = func(context.Context, access.Session) (io.ReadCloser, error) {
 			return nil, errors.New("no such file: /var/secret")

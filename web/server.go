@@ -41,10 +41,12 @@ type Config struct {
 	Local  *local.Provider
 
 	// OpenCast opens the recording of a session, decrypted (asciicast v3 with
-	// its seal); OpenSealed opens it as it is kept. The broker has been asked
-	// before either is called. nil: this server has no recordings to give.
-	OpenCast   func(context.Context, access.Session) (io.ReadCloser, error)
+	// its seal); OpenSealed opens it as it is kept; OpenView opens what was derived
+	// of it (recorder/view), and says fs.ErrNotExist while that has not been made.
+	// The broker has been asked before any is called. nil: this server has none to give.
+	OpenCast   func(context.Context, access.Session) (io.ReadSeekCloser, error)
 	OpenSealed func(context.Context, access.Session) (io.ReadCloser, error)
+	OpenView   func(context.Context, access.Session) (io.ReadCloser, error)
 
 	// Follow reads the recording of a session while it is made. The broker has been
 	// asked before. nil: this server shows no running sessions.
@@ -79,22 +81,25 @@ type Config struct {
 
 // A Server answers HTTP. It is safe for concurrent use.
 type Server struct {
-	c        Config
-	url      string // ExternalURL without a trailing slash
-	secure   bool   // ExternalURL is https
-	sshHost  string
-	sshPort  int
-	table    []route
-	openAPI  []byte
-	verifier note.Verifier
-	assets   assets
-	handler  http.Handler
-	sources  *limiter // of requests that need no login, or bear none that holds
-	attempts *limiter // of those among them that cost a password hash or a row
-	persons  *limiter // of requests of one user
-	polls    *counter // long polls a user
-	checks   *limiter // of checks of targets, a user or a bootstrap's source
-	checking *counter // checks that go on, a user, and all
+	c         Config
+	url       string // ExternalURL without a trailing slash
+	secure    bool   // ExternalURL is https
+	sshHost   string
+	sshPort   int
+	table     []route
+	openAPI   []byte
+	verifier  note.Verifier
+	assets    assets
+	handler   http.Handler
+	sources   *limiter // of requests that need no login, or bear none that holds
+	attempts  *limiter // of those among them that cost a password hash or a row
+	persons   *limiter // of requests of one user
+	polls     *counter // long polls a user
+	checks    *limiter // of checks of targets, a user or a bootstrap's source
+	checking  *counter // checks that go on, a user, and all
+	reading   *counter // whole recordings and views that are read, a user
+	played    *played
+	recorders note.Verifiers // of the seals of recordings
 
 	bodyWithin  time.Duration // from the headers to the last byte of the body
 	watchAlive  time.Duration // a watcher is sent something at least so often, and its login looked at
@@ -110,6 +115,7 @@ const (
 	idleWithin   = 2 * time.Minute
 	maxPolls     = 16 // long polls of one user at a time
 	maxChecks    = 8  // checks of targets of one user at a time
+	maxReading   = 2  // searches in recordings and verifications of one user at a time
 )
 
 // New checks the configuration and builds the routes. It starts nothing.
@@ -149,11 +155,16 @@ func New(c Config) (*Server, error) {
 		polls:    newCounter(maxPolls),
 		checks:   newLimiter(2, 40, c.Now),
 		checking: newCounter(maxChecks),
+		reading:  newCounter(maxReading),
+		played:   &played{now: c.Now, kept: map[string]*playedView{}},
 
 		bodyWithin: 20 * time.Second, watchAlive: 5 * time.Second, watchWithin: 10 * time.Second,
 	}
 	if s.verifier, err = note.NewVerifier(c.VerifierKey); err != nil {
 		return nil, fmt.Errorf("web: the key of the audit log: %w", err)
+	}
+	if s.recorders, err = recorderKeys(s.verifier, c.RecordingKeys); err != nil {
+		return nil, fmt.Errorf("web: %w", err)
 	}
 	if s.assets, err = loadAssets(); err != nil {
 		return nil, fmt.Errorf("web: %w", err)

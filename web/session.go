@@ -77,7 +77,7 @@ func (s *Server) recording(ctx context.Context, by access.Caller, in *struct {
 	if in.Format == "txt" {
 		return s.openText(ctx, by, in.ID)
 	}
-	x, r, err := s.openRecording(ctx, by, in.ID, "replay", s.c.OpenCast)
+	x, r, err := s.openRecording(ctx, by, in.ID, "replay", s.openCast)
 	if err != nil {
 		return content{}, err
 	}
@@ -86,7 +86,7 @@ func (s *Server) recording(ctx context.Context, by access.Caller, in *struct {
 
 // openText is the transcript of a recording.
 func (s *Server) openText(ctx context.Context, by access.Caller, id string) (content, error) {
-	x, r, err := s.openRecording(ctx, by, id, "export", s.c.OpenCast)
+	x, r, err := s.openRecording(ctx, by, id, "export", s.openCast)
 	if err != nil {
 		return content{}, err
 	}
@@ -104,6 +104,14 @@ func (s *Server) sealed(ctx context.Context, by access.Caller, in *ByID) (conten
 	return content{media: "application/octet-stream", file: x.ID + ".sealed", write: copyAll(r)}, nil
 }
 
+// openCast reads a recording from its beginning.
+func (s *Server) openCast(ctx context.Context, x access.Session) (io.ReadCloser, error) {
+	if s.c.OpenCast == nil {
+		return nil, errNotSealed(x.ID)
+	}
+	return s.c.OpenCast(ctx, x)
+}
+
 // openRecording asks the broker, which records that somebody looked, and opens
 // what there is to read.
 func (s *Server) openRecording(ctx context.Context, by access.Caller, id, how string, from func(context.Context, access.Session) (io.ReadCloser, error)) (access.Session, io.ReadCloser, error) {
@@ -112,13 +120,17 @@ func (s *Server) openRecording(ctx context.Context, by access.Caller, id, how st
 		return x, nil, err
 	}
 	if x.Recording.Name == "" || from == nil {
-		return x, nil, &access.Error{Kind: access.ErrConflict, Code: "DB-6012", Text: "the recording of " + x.ID + " is not sealed yet: it can be had when the session is over"}
+		return x, nil, errNotSealed(x.ID)
 	}
 	r, err := from(ctx, x)
 	if err != nil {
 		return x, nil, fmt.Errorf("open the recording of %s: %w", x.ID, err)
 	}
 	return x, r, nil
+}
+
+func errNotSealed(id string) error {
+	return &access.Error{Kind: access.ErrConflict, Code: "DB-6012", Text: "the recording of " + id + " is not sealed yet: it can be had when the session is over"}
 }
 
 func copyAll(r io.ReadCloser) func(io.Writer) error {

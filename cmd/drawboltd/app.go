@@ -222,8 +222,9 @@ func (a *App) openViews() error {
 	}
 	a.worker = view.Worker{Command: []string{program, viewVerb}}
 	a.indexer, err = indexing.New(indexing.Config{
-		Store: a.db, OpenCast: a.openCast, Make: a.worker.Make, Sink: a.sink, Key: a.keys.recording,
-		Node: a.config.Server.Name, Workers: a.config.Recordings.Workers, Log: a.log,
+		Store: a.db, Make: a.worker.Make, Sink: a.sink, Key: a.keys.recording,
+		OpenCast: func(ctx context.Context, s access.Session) (io.ReadCloser, error) { return a.openCast(ctx, s) },
+		Node:     a.config.Server.Name, Workers: a.config.Recordings.Workers, Log: a.log,
 	})
 	return err
 }
@@ -259,7 +260,7 @@ func (a *App) openFronts() error {
 	}
 	a.web, err = web.New(web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
-		OpenCast: a.openCast, OpenSealed: a.openSealed, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
+		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
 		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
@@ -286,7 +287,7 @@ func (a *App) openSealed(ctx context.Context, s access.Session) (io.ReadCloser, 
 	return reading{io.NewSectionReader(f, 0, f.Size()), f}, nil
 }
 
-func (a *App) openCast(ctx context.Context, s access.Session) (io.ReadCloser, error) {
+func (a *App) openCast(ctx context.Context, s access.Session) (io.ReadSeekCloser, error) {
 	f, err := a.sink.Open(ctx, s.Recording.Name)
 	if err != nil {
 		return nil, err
@@ -306,7 +307,7 @@ func (a *App) OpenView(ctx context.Context, s access.Session) (io.ReadCloser, er
 }
 
 type reading struct {
-	io.Reader
+	io.ReadSeeker
 	io.Closer
 }
 

@@ -22,15 +22,26 @@ import (
 // cut into Writes does not change the output. State is bounded. A Filter is not
 // safe for concurrent use.
 type Filter struct {
-	w   io.Writer
-	s   scanner
-	out []byte
+	w       io.Writer
+	s       scanner
+	out     []byte
+	picture bool
 }
 
 // NewFilter returns a Filter that writes to w.
 func NewFilter(w io.Writer) *Filter {
 	f := &Filter{w: w}
 	f.s.to = (*safe)(f)
+	return f
+}
+
+// NewPictureFilter returns a Filter for a terminal that is a picture in a player:
+// nobody types into it, and nothing is left of it afterwards. It also passes on
+// what programs draw whole screens with: the second screen, margins, wrapping,
+// origin, the visible cursor, repeated characters and tabs.
+func NewPictureFilter(w io.Writer) *Filter {
+	f := NewFilter(w)
+	f.picture = true
 	return f
 }
 
@@ -84,6 +95,10 @@ func (f *safe) escape(c byte) {
 	case '7', '8', // save and restore the cursor
 		'D', 'E', 'M': // index, next line, reverse index
 		f.out = append(f.out, 0x1b, c)
+	case 'H': // tab
+		if f.picture {
+			f.out = append(f.out, 0x1b, c)
+		}
 	}
 }
 
@@ -103,10 +118,33 @@ func (f *safe) csi(seq []byte, final byte) {
 		if !numbers(seq, ";:") || conceals(seq) {
 			return
 		}
+	case 'r', 'g', 'I', 'Z': // margins, tabs
+		if !f.picture || !numbers(seq, ";") {
+			return
+		}
+	case 'b': // repeat, but not much of a few bytes
+		if !f.picture || len(seq) > 3 || !numbers(seq, "") {
+			return
+		}
+	case 'h', 'l':
+		if !f.picture || !draws(string(seq)) {
+			return
+		}
 	default:
 		return
 	}
 	f.out = append(append(append(f.out, 0x1b, '['), seq...), final)
+}
+
+// draws reports whether a mode of DEC's changes only how a screen is drawn.
+func draws(mode string) bool {
+	switch mode {
+	case "?6", "?7", "?25", // origin, wrapping, visible cursor
+		"?47", "?1047", "?1048", "?1049": // second screen, cursor kept for it
+		return true
+	default:
+		return false
+	}
 }
 
 // numbers reports whether seq is numbers of up to four digits.

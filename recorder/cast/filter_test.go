@@ -84,6 +84,37 @@ var attacks = []struct{ name, in, want string }{
 	{"endless title", "a\x1b]0;" + strings.Repeat("x", maxString) + "b", "axxb"},
 }
 
+// TestPictureFilter: what a player's terminal gets in addition, and no more.
+func TestPictureFilter(t *testing.T) {
+	picture := func(in string) string {
+		var b bytes.Buffer
+		f := NewPictureFilter(&b)
+		f.Write([]byte(in)) // a bytes.Buffer takes all
+		f.Close()
+		return strings.TrimSuffix(b.String(), "\x1b[0m")
+	}
+	whole := "\x1b[?1049h\x1b[?25l\x1b[2;23r\x1b[?7l\x1b[?6hx\x1b[79b\x1bH\x1b[3g\x1b[I\x1b[?1049l"
+	if got := picture(whole); got != whole {
+		t.Errorf("what draws whole screens: %q", got)
+	}
+	for _, c := range attacks {
+		switch c.name {
+		case "alternate screen", "scroll region":
+			continue
+		case "repeat":
+			c.want = "ab\x1b[5bc"
+		}
+		if got := picture(c.in); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	for _, mode := range []string{"1000", "1003", "1004", "2004", "1", "3", "5", "1049;1003"} {
+		if got := picture("\x1b[?" + mode + "h\x1b[" + mode + "h"); got != "" {
+			t.Errorf("mode %s: %q", mode, got)
+		}
+	}
+}
+
 func TestFilter(t *testing.T) {
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {

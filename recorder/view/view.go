@@ -13,6 +13,7 @@ package view
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -154,16 +155,33 @@ func Write(w io.Writer, i Item) error {
 	return err
 }
 
+// IsOutput reports whether a line, as it is written, is text that was shown.
+func IsOutput(line []byte) bool {
+	rest, ok := bytes.CutPrefix(line, []byte(`{"text":{"at":`))
+	return ok && bytes.HasPrefix(bytes.TrimLeft(rest, "0123456789"), []byte(`,"in":"output",`))
+}
+
+var beginEnd = []byte(`{"end":`)
+
 // ErrCut: the view has no end.
 var ErrCut = errors.New("the view is not whole")
 
 // Read gives each item of a view to each, until that returns an error, which is
 // returned. Memory is bounded by one line.
 func Read(r io.Reader, each func(Item) error) error {
+	return ReadSome(r, func([]byte) bool { return true }, each)
+}
+
+// ReadSome is Read of the lines that want wants, as they are written, and of the
+// end. The others cost next to nothing, and are not checked.
+func ReadSome(r io.Reader, want func(line []byte) bool, each func(Item) error) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
 	ended := false
 	for n := 0; lines.Scan(); n++ {
+		if n < maxItems && !ended && !bytes.HasPrefix(lines.Bytes(), beginEnd) && !want(lines.Bytes()) {
+			continue
+		}
 		var i Item
 		if err := json.Unmarshal(lines.Bytes(), &i); err != nil {
 			return fmt.Errorf("read view: line %d: %w", n+1, err)

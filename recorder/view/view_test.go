@@ -39,6 +39,22 @@ func TestRead(t *testing.T) {
 	}
 }
 
+func TestReadSome(t *testing.T) {
+	output := view.Item{Text: &view.Text{At: 5, In: view.Output, Text: `"in":"keys",`}}
+	keys := view.Item{Text: &view.Text{At: 6, In: view.Keys, Text: `"in":"output",`}}
+	var got []view.Item
+	err := view.ReadSome(bytes.NewReader(write(t, items[0], output, keys, items[2])), func(line []byte) bool { return !view.IsOutput(line) }, func(i view.Item) error {
+		got = append(got, i)
+		return nil
+	})
+	if want := []view.Item{items[0], keys, items[2]}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("read %v, %v", got, err)
+	}
+	if err := view.ReadSome(bytes.NewReader(write(t, items[0])), func([]byte) bool { return false }, nil); !errors.Is(err, view.ErrCut) {
+		t.Errorf("without its end: %v", err)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	ignore := func(view.Item) error { return nil }
 	whole := string(write(t, items...))

@@ -122,6 +122,11 @@ var routes = []struct {
 	{"Resume", func(ctx context.Context, c *Client) error { return c.Resume(ctx, "SES-1") }, `POST /v1/sessions/SES-1/resume`},
 	{"Recording", func(ctx context.Context, c *Client) error { return drain(c.Recording(ctx, "SES-1", "txt")) }, `GET /v1/sessions/SES-1/recording?format=txt`},
 	{"SealedFile", func(ctx context.Context, c *Client) error { return drain(c.SealedFile(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/sealed`},
+	{"Playback", func(ctx context.Context, c *Client) error { return discard(c.Playback(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/play`},
+	{"FindInRecording", func(ctx context.Context, c *Client) error {
+		return discard(c.FindInRecording(ctx, "SES-1", "DROP TABLE", "output", "keys"))
+	}, `GET /v1/sessions/SES-1/play/find?in=output%2Ckeys&q=DROP+TABLE`},
+	{"CheckRecording", func(ctx context.Context, c *Client) error { return discard(c.CheckRecording(ctx, "SES-1")) }, `POST /v1/sessions/SES-1/check {}`},
 	{"Proof", func(ctx context.Context, c *Client) error { return discard(c.Proof(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/proof`},
 	{"Events", func(ctx context.Context, c *Client) error {
 		return discard(c.Events(ctx, EventFilter{After: 0, Limit: 5, Actor: "a", Action: "b", Object: "o", Target: "t", Since: at("2026-03-01T09:00:00Z"), Until: at("2026-03-02T09:00:00+01:00")}))

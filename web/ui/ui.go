@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,6 +38,7 @@ type Page struct {
 	Now    time.Time
 	Error  *api.Problem // what went wrong with the form that was sent
 	Again  string       // where to sign in again, when that is what it needs
+	Wide   bool         // the content needs the whole width
 }
 
 // A Request is a request as one person looks at it.
@@ -178,6 +180,64 @@ type Session struct {
 	Of            *api.Request
 	MayEnd        bool
 	VerifyCommand string
+}
+
+// A Play is a session whose recording is played.
+type Play struct {
+	Session
+	Playback *api.Playback // nil: what the player needs is not there yet
+	Screen   api.PlayScreen
+	T        float64 // the moment to begin with, in seconds
+	Q        string  // what to look for
+	Check    api.RecordingCheck
+}
+
+// moment is the address of a moment of the recording.
+func moment(v Play, at float64) templ.SafeURL {
+	q := url.Values{"t": {seconds(at)}}
+	if v.Q != "" {
+		q.Set("q", v.Q)
+	}
+	return templ.SafeURL("/sessions/" + url.PathEscape(v.ID) + "/play?" + q.Encode())
+}
+
+// seconds writes a moment for addresses.
+func seconds(at float64) string { return strconv.FormatFloat(at, 'f', -1, 64) }
+
+// clock writes a moment for people: 1:04:07.
+func clock(at float64) string {
+	s := int64(at)
+	if s < 3600 {
+		return fmt.Sprintf("%d:%02d", s/60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+}
+
+// kind names where a text of a recording is from.
+func kind(in string) string {
+	switch in {
+	case "command":
+		return "run"
+	case "keys":
+		return "typed"
+	default:
+		return in
+	}
+}
+
+// short is the beginning of a text, for a name.
+func short(text string) string {
+	if r := []rune(text); len(r) > 40 {
+		return string(r[:40]) + "…"
+	}
+	return text
+}
+
+func total(list []int64) (sum int64) {
+	for _, n := range list {
+		sum += n
+	}
+	return sum
 }
 
 // A Device is a client that waits to be let in.
