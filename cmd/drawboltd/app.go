@@ -94,6 +94,14 @@ func (a *App) openStore(ctx context.Context, create bool) error {
 		return err
 	}
 	a.closers = append(a.closers, a.db.Close)
+	// Nothing that could be searched stays behind when nothing is to be.
+	prepare := a.db.DropText
+	if a.config.Recordings.Search {
+		prepare = a.db.PrepareText
+	}
+	if err := prepare(ctx); err != nil {
+		return err
+	}
 	v, err := openVault(ctx, a.db, a.config.Vault.MasterKey, create)
 	if err != nil {
 		if !create {
@@ -138,7 +146,7 @@ func (a *App) openBroker(ctx context.Context) error {
 		Sessions: broker.SessionLimits{
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},
-		Log: a.log,
+		Search: a.config.Recordings.Search, Log: a.log,
 	})
 	if err != nil {
 		return err

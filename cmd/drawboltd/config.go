@@ -48,6 +48,7 @@ type Config struct {
 		Folder     string   `yaml:"folder" doc:"where sealed recordings go (default: recordings in the data folder)"`
 		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open recordings without the server"`
 		MinFree    string   `yaml:"min_free" doc:"free bytes below which no session starts, such as 1GiB (default: 1GiB, at most 5% of the disk)"`
+		Search     bool     `yaml:"search" doc:"whether what was shown, typed and run is kept in the database too, in plain, so that it can be searched (default: true)"`
 	} `yaml:"recordings"`
 	Vault struct {
 		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, or passphrase:PATH of a file that holds a passphrase"`
@@ -104,6 +105,7 @@ func defaultConfig() Config {
 	c.Data = "/var/lib/drawbolt"
 	c.Server.Listen.HTTPS, c.Server.Listen.SSH, c.Server.Listen.Metrics = ":8443", ":2222", "127.0.0.1:9090"
 	c.Server.TLS.Mode = "self_signed"
+	c.Recordings.Search = true
 	c.Auth.SessionTTL = Duration(12 * time.Hour)
 	c.SSH.HoldTimeout, c.SSH.BannerInterval = Duration(10*time.Minute), Duration(30*time.Second)
 	c.SSH.Sessions.Total, c.SSH.Sessions.PerPerson = 2000, 200
@@ -255,6 +257,11 @@ func (s setting) assign(value string) error {
 		*p = value
 	case *[]string:
 		*p = strings.Split(value, ",")
+	case *bool:
+		if value != "true" && value != "false" {
+			return fmt.Errorf("%q is neither true nor false", value)
+		}
+		*p = value == "true"
 	case *int:
 		n, err := strconv.Atoi(value)
 		if err != nil {
