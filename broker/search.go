@@ -41,7 +41,7 @@ type SearchPage = store.TextPage
 const (
 	maxQuery  = 256 // bytes
 	maxWords  = 8
-	maxScopes = 10_000
+	maxPlaces = 10_000 // accounts on targets, for each of which the policy is asked
 	// searchFor is how long one page may be looked for: so much is read of other
 	// people's database at a time.
 	searchFor = 2 * time.Second
@@ -196,7 +196,8 @@ func parseQuery(query string) ([]string, error) {
 
 // searchable returns the scopes whose sessions the caller may replay and the
 // filter lets in, and whether the caller may replay all there are. What the policy
-// is told of a session is its scope, so one question answers for all of it.
+// is told of a session is its scope, and of its owner it takes only whether that
+// is the caller (TestOwnersOfOthers): so one question answers for all of an account.
 func (b *Broker) searchable(ctx context.Context, by access.Caller, f SearchFilter) (ids []int64, all bool, err error) {
 	scopes, err := b.c.Store.TextScopes(ctx)
 	if err != nil {
@@ -221,32 +222,40 @@ func (b *Broker) searchable(ctx context.Context, by access.Caller, f SearchFilte
 	lets := func(s store.TextScope) bool {
 		return (f.User == "" || s.UserID == user) && (f.Account == "" || s.Account == f.Account) && (f.Target == "" || matchTarget(f.Target, s.TargetName))
 	}
-	few := len(scopes) <= maxScopes
-	all = few
+	type place struct {
+		target, name, account string
+		own                   bool
+	}
+	asked := map[place]error{}
+	all = true
 	var stale error // what only a fresh second factor is missing for
-	asked := 0
 	for _, s := range scopes {
-		let := lets(s)
-		if !let && !few {
-			continue // nobody needs to know whether it is hidden
-		}
-		if asked++; asked > maxScopes {
-			return nil, false, tooMuch(fmt.Sprintf("there are more than %d accounts of people on targets to look for", maxScopes))
-		}
-		t := targets[s.TargetID]
-		if t == nil {
-			t = &access.Target{ID: s.TargetID, Name: s.TargetName, Locked: true} // see targetOrRemoved
-		}
-		switch err := b.mayFind(ctx, by, t, s); {
-		case errors.Is(err, access.ErrDenied):
-			all = false
-			if ae, ok := errors.AsType[*access.Error](err); ok && let && strings.HasPrefix(ae.Rule, "mfa.") {
-				stale = err
+		at := place{s.TargetID, s.TargetName, s.Account, s.UserID == by.User.ID}
+		answer, known := asked[at]
+		if !known {
+			if len(asked) == maxPlaces {
+				return nil, false, tooMuch(fmt.Sprintf("sessions were at more than %d accounts of targets", maxPlaces))
 			}
-		case err != nil:
-			return nil, false, err
-		case let:
+			t := targets[s.TargetID]
+			if t == nil {
+				t = &access.Target{ID: s.TargetID, Name: s.TargetName, Locked: true} // see targetOrRemoved
+			}
+			answer = b.mayFind(ctx, by, t, s)
+			if answer != nil && !errors.Is(answer, access.ErrDenied) {
+				return nil, false, answer
+			}
+			asked[at] = answer
+		}
+		if answer != nil {
+			all = false
+		}
+		if !lets(s) {
+			continue
+		}
+		if answer == nil {
 			ids = append(ids, s.ID)
+		} else if ae, ok := errors.AsType[*access.Error](answer); ok && strings.HasPrefix(ae.Rule, "mfa.") {
+			stale = answer
 		}
 	}
 	if len(ids) == 0 && stale != nil {
