@@ -21,6 +21,8 @@ type Sink interface {
 	Open(ctx context.Context, name string) (SinkReader, error)
 	// List returns the names of all objects.
 	List(ctx context.Context) ([]string, error)
+	// Remove removes an object. One that is not there is no error.
+	Remove(ctx context.Context, name string) error
 }
 
 // A SinkWriter writes one object. Exactly one of Commit and Abort is called.
@@ -134,4 +136,18 @@ func (d directory) List(ctx context.Context) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+func (d directory) Remove(ctx context.Context, name string) error {
+	path, err := d.path(name)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return syncDir(string(d))
 }

@@ -34,18 +34,19 @@ var table = map[string]string{
 	// Leaves know nothing of the house.
 	"broker/access":                     "",
 	"broker/identity/mfa":               "",
-	"broker/bastion/commandline":        "",
+	"recorder/commandline":              "",
 	"policy":                            "",
 	"rego":                              "",
 	"vault":                             "",
 	"recorder/audit":                    "",
 	"recorder/cast":                     "",
+	"recorder/screen":                   "",
 	"broker/bastion/sshproxy/sftpwire":  "",
 	"broker/bastion/sshproxy/rsyncwire": "",
 	"web/api":                           "",
 
 	"recorder":              "recorder/cast",
-	"recorder/view":         "recorder/cast",
+	"recorder/view":         "recorder/cast recorder/commandline recorder/screen",
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
 	"broker/identity":       "broker/access",
@@ -61,7 +62,7 @@ var table = map[string]string{
 	"broker/provision": "broker broker/access",
 	"broker/push":      "broker broker/access",
 
-	"broker/bastion": "broker broker/access broker/bastion/commandline recorder vault",
+	"broker/bastion": "broker broker/access recorder/commandline recorder vault",
 
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
@@ -80,8 +81,9 @@ var table = map[string]string{
 
 const module = "github.com/drawbolt/drawbolt"
 
-// runners may start other programs.
-var runners = []string{"cmd/...", "test/..."}
+// runners may start other programs. A view is made by the server's own program, in
+// a process that has nothing.
+var runners = []string{"cmd/...", "test/...", "recorder/view"}
 
 // unfit are the packages that the client must not link, however indirectly:
 // each would make it a server's size or give it a server's powers.

@@ -32,8 +32,23 @@ const (
 
 // PrepareText makes what the search in recordings needs and the migrations
 // could not make: on PostgreSQL the index, for which the extension pg_trgm must
-// be there or may be made. Servers that start at once wait for each other.
+// be there or may be made. Servers that start at once wait for each other. Views
+// whose texts are not kept, because there was no search when they were made, are
+// made again.
 func (db *DB) PrepareText(ctx context.Context) error {
+	const unkept = "FROM views WHERE state = 'made' AND NOT EXISTS (SELECT 1 FROM text_sessions s WHERE s.session_id = views.session_id)"
+	var any bool
+	if err := db.row(ctx, "SELECT EXISTS (SELECT 1 "+unkept+")").Scan(&any); err != nil {
+		return db.failed("read views", err)
+	}
+	if any {
+		if err := db.unaudited(ctx, func(tx *Tx) error {
+			_, err := tx.exec(ctx, "UPDATE views SET state = 'waiting', tries = 0, due_at = 0 WHERE session_id IN (SELECT session_id "+unkept+")")
+			return err
+		}); err != nil {
+			return err
+		}
+	}
 	if !db.postgres {
 		return nil
 	}

@@ -30,11 +30,13 @@ import (
 	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy"
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
+	"github.com/drawbolt/drawbolt/broker/indexing"
 	"github.com/drawbolt/drawbolt/broker/provision"
 	"github.com/drawbolt/drawbolt/broker/push"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
+	"github.com/drawbolt/drawbolt/recorder/view"
 	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/web"
 )
@@ -52,6 +54,8 @@ type App struct {
 	recorder *recorder.Recorder
 	accounts *provision.Provisioner
 	pusher   *push.Pusher
+	worker   view.Worker
+	indexer  *indexing.Indexer
 	bastion  *bastion.Bastion
 	ssh      *sshproxy.Server
 	web      *web.Server
@@ -80,6 +84,9 @@ func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (_ *Ap
 		return nil, err
 	}
 	if err := a.openRecorder(); err != nil {
+		return nil, err
+	}
+	if err := a.openViews(); err != nil {
 		return nil, err
 	}
 	return a, a.openFronts()
@@ -201,6 +208,23 @@ func (a *App) openRecorder() error {
 	return err
 }
 
+func (a *App) openViews() error {
+	program, err := ownProgram()
+	if err != nil {
+		return err
+	}
+	var index indexing.Index
+	if a.config.Recordings.Search {
+		index = a.db
+	}
+	a.worker = view.Worker{Command: []string{program, viewVerb}}
+	a.indexer, err = indexing.New(indexing.Config{
+		Store: a.db, OpenCast: a.openCast, Make: a.worker.Make, Sink: a.sink, Key: a.keys.recording, Index: index,
+		Node: a.config.Server.Name, Workers: a.config.Recordings.Workers, Log: a.log,
+	})
+	return err
+}
+
 func (a *App) openFronts() error {
 	var err error
 	if a.accounts, err = provision.New(provision.Config{Broker: a.broker, Run: sshproxy.Machines{Broker: a.broker}.Run, Log: a.log}); err != nil {
@@ -272,6 +296,12 @@ func (a *App) openCast(ctx context.Context, s access.Session) (io.ReadCloser, er
 	return reading{r, f}, nil
 }
 
+// OpenView opens the view of a session's recording for view.Read. The error wraps
+// fs.ErrNotExist while there is none.
+func (a *App) OpenView(ctx context.Context, s access.Session) (io.ReadCloser, error) {
+	return a.indexer.Open(ctx, s)
+}
+
 type reading struct {
 	io.Reader
 	io.Closer
@@ -330,6 +360,9 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "recorder", a.recorder.Run)
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "push", a.pusher.Run)
+	if a.config.Recordings.Views {
+		start(&services, base, "views", a.indexer.Run)
+	}
 	start(&services, base, "housekeeping", a.housekeeping)
 	start(&services, base, "memory", giveBack)
 	start(&fronts, ctx, "ssh", func(ctx context.Context) error { return a.ssh.Serve(ctx, a.sshd) })
@@ -454,6 +487,8 @@ func (a *App) serveMetrics(ctx context.Context) error {
 			}
 			return float64(n)
 		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_views_waiting", Help: "Recordings whose view is not made yet, on all servers of the database."}, func() float64 { return a.countViews(false) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_views_failed", Help: "Recordings of which no view could be made, on all servers of the database."}, func() float64 { return a.countViews(true) }),
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -465,6 +500,18 @@ func (a *App) serveMetrics(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+func (a *App) countViews(failed bool) float64 {
+	open, lost, err := a.db.CountViews(context.Background())
+	switch {
+	case err != nil:
+		return -1
+	case failed:
+		return float64(lost)
+	default:
+		return float64(open)
+	}
 }
 
 // Close closes what NewApp and Listen opened.

@@ -49,6 +49,8 @@ type Config struct {
 		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open recordings without the server"`
 		MinFree    string   `yaml:"min_free" doc:"free bytes below which no session starts, such as 1GiB (default: 1GiB, at most 5% of the disk)"`
 		Search     bool     `yaml:"search" doc:"whether what was shown, typed and run is kept in the database too, in plain, so that it can be searched (default: true)"`
+		Views      bool     `yaml:"views" doc:"whether views are made of recordings when their sessions have ended: what the player seeks with and the search finds (default: true)"`
+		Workers    int      `yaml:"view_workers" doc:"views that are made at once"`
 	} `yaml:"recordings"`
 	Vault struct {
 		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, or passphrase:PATH of a file that holds a passphrase"`
@@ -106,6 +108,7 @@ func defaultConfig() Config {
 	c.Server.Listen.HTTPS, c.Server.Listen.SSH, c.Server.Listen.Metrics = ":8443", ":2222", "127.0.0.1:9090"
 	c.Server.TLS.Mode = "self_signed"
 	c.Recordings.Search = true
+	c.Recordings.Views, c.Recordings.Workers = true, 1
 	c.Auth.SessionTTL = Duration(12 * time.Hour)
 	c.SSH.HoldTimeout, c.SSH.BannerInterval = Duration(10*time.Minute), Duration(30*time.Second)
 	c.SSH.Sessions.Total, c.SSH.Sessions.PerPerson = 2000, 200
@@ -356,6 +359,9 @@ func (c *Config) complete() error {
 	}
 	if _, err := c.minFree(); err != nil {
 		bad("recordings.min_free: %v", err)
+	}
+	if n := c.Recordings.Workers; n < 1 || n > 64 {
+		bad("recordings.view_workers is between 1 and 64, not %d", n)
 	}
 	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase") || path == "" {
 		bad("vault.master_key must be file:PATH or passphrase:PATH")
