@@ -62,6 +62,7 @@ type Config struct {
 	StaleAfter       time.Duration // sessions end when revocations could not be read for so long; default 60s
 	PendingPerUser   int           // default 50
 	Sessions         SessionLimits
+	Search           bool // recordings can be searched: their texts are in the store
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
@@ -85,6 +86,8 @@ type Broker struct {
 	watching map[string]int   // user id -> sessions that they watch here
 
 	wake chan struct{} // a change was made here: follow at once
+
+	searches chan struct{} // those that are looked for now
 
 	position int64 // in the audit log, from where Run follows it
 }
@@ -118,7 +121,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	case c.Node == "":
 		return nil, errors.New("broker: this server needs a name")
 	}
-	b := &Broker{c: c, live: map[string]*Live{}, watching: map[string]int{}, wake: make(chan struct{}, 1), unpushed: newUnpushed(), looks: looks{on: map[lookKey]*look{}}}
+	b := &Broker{c: c, live: map[string]*Live{}, watching: map[string]int{}, wake: make(chan struct{}, 1), unpushed: newUnpushed(), looks: looks{on: map[lookKey]*look{}}, searches: make(chan struct{}, searchesAtOnce)}
 	// Before the first session: whatever ends one comes after this.
 	var err error
 	if b.position, err = c.Store.AuditSize(ctx); err != nil {

@@ -286,6 +286,10 @@ var verbs = []struct {
 		_, err := b.LastCheck(ctx, by, s.closed.ID)
 		return err
 	}, true},
+	{"Search", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Search(ctx, by, broker.SearchFilter{Query: "DROP TABLE"})
+		return err
+	}, false},
 	{"Proof", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Proof(ctx, by, s.closed.ID)
 		return err

@@ -53,10 +53,10 @@ var table = map[string]string{
 	"broker/identity/local": "broker/access broker/identity broker/identity/mfa",
 
 	// The store saves, and implements what identity and vault ask of a store.
-	"broker/store": "broker/access broker/identity broker/identity/local recorder/audit vault",
+	"broker/store": "broker/access broker/identity broker/identity/local recorder/audit recorder/view vault",
 
 	// The verbs: the only place that decides and changes.
-	"broker": "broker/access broker/store policy recorder/audit vault/...",
+	"broker": "broker/access broker/store policy recorder/audit recorder/view vault/...",
 
 	// Work at targets: does what the verbs have begun.
 	"broker/provision": "broker broker/access",
@@ -70,7 +70,7 @@ var table = map[string]string{
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
-	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/cast recorder/screen recorder/view web/api web/ui",
+	"web": "broker broker/access broker/identity/... policy recorder recorder/audit recorder/cast recorder/screen recorder/view web/api web/ui",
 
 	// The client links no server code.
 	"cmd/drawbolt": "web/api recorder/audit recorder/cast",

@@ -42,7 +42,7 @@ var told = []string{
 	"codes", "completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "guest", "hidden",
 	"host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow", "one-person-once",
 	"own-request", "passes-through", "player", "proxy", "recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file",
-	"rolled-back", "rsync", "run", "schedule-extend", "target-check", "target-via", "unknown-key", "verify-elsewhere", "views", "watch",
+	"rolled-back", "rsync", "run", "schedule-extend", "search", "target-check", "target-via", "unknown-key", "verify-elsewhere", "views", "watch",
 	"wrong-fingerprint",
 }
 

@@ -117,6 +117,7 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/sessions/{id}/play/find", auth: login, summary: "Search in the recording", api: call((*Server).playFind)},
 		{method: post, path: "/v1/sessions/{id}/play/end", auth: login, summary: "Say that the player is closed, so that what was seen is put on record", api: call((*Server).playEnd)},
 		{method: post, path: "/v1/sessions/{id}/check", auth: login, summary: "Have the recording verified by the server", api: call((*Server).checkRecording)},
+		{method: get, path: "/v1/search", auth: login, summary: "What was shown, typed and run in the sessions that the caller may replay", api: call((*Server).search)},
 
 		// The audit log.
 		{method: get, path: "/v1/audit/events", auth: login, summary: "Events, in the order of the log", api: call((*Server).events)},
@@ -167,6 +168,7 @@ func (s *Server) routes() []route {
 		{method: get, path: "/batch/{id}", auth: login, page: (*Server).batchPage},
 		{method: post, path: "/batch/{id}", auth: login, page: (*Server).batchForm},
 		{method: get, path: "/targets", auth: login, page: (*Server).targetsPage},
+		{method: get, path: "/search", auth: login, page: (*Server).searchPage},
 		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},
 		{method: post, path: "/sessions/{id}", auth: login, page: (*Server).sessionForm},

@@ -18,7 +18,6 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +34,8 @@ import (
 type Index interface {
 	// SaveText keeps the texts of a session instead of those that it had.
 	SaveText(ctx context.Context, sessionID string, texts iter.Seq[view.Text]) error
+	// DeleteText removes the texts of a session.
+	DeleteText(ctx context.Context, sessionID string) error
 }
 
 // Config is what an Indexer needs.
@@ -192,7 +193,7 @@ func (x *Indexer) takeBack(ctx context.Context, id string) {
 	}
 	err = x.cfg.Sink.Remove(ctx, id+recorder.ViewSuffix)
 	if x.cfg.Index != nil {
-		err = errors.Join(err, x.cfg.Index.SaveText(ctx, id, slices.Values([]view.Text(nil))))
+		err = errors.Join(err, x.cfg.Index.DeleteText(ctx, id))
 	}
 	if err != nil {
 		x.cfg.Log.ErrorContext(ctx, "the view of a recording that is gone is still there", "session", id, "error", err)

@@ -62,6 +62,13 @@ func (s *shelf) SaveText(_ context.Context, id string, texts iter.Seq[view.Text]
 	return s.full
 }
 
+func (s *shelf) DeleteText(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.texts[id] = []string{}
+	return nil
+}
+
 func (s *shelf) openCast(_ context.Context, of access.Session) (io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

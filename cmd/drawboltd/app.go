@@ -101,6 +101,14 @@ func (a *App) openStore(ctx context.Context, create bool) error {
 		return err
 	}
 	a.closers = append(a.closers, a.db.Close)
+	// Nothing that could be searched stays behind when nothing is to be.
+	prepare := a.db.DropText
+	if a.config.Recordings.Search {
+		prepare = a.db.PrepareText
+	}
+	if err := prepare(ctx); err != nil {
+		return err
+	}
 	v, err := openVault(ctx, a.db, a.config.Vault.MasterKey, create)
 	if err != nil {
 		if !create {
@@ -145,7 +153,7 @@ func (a *App) openBroker(ctx context.Context) error {
 		Sessions: broker.SessionLimits{
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},
-		Log: a.log,
+		Search: a.config.Recordings.Search, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -220,9 +228,13 @@ func (a *App) openViews() error {
 	if err != nil {
 		return err
 	}
+	var index indexing.Index
+	if a.config.Recordings.Search {
+		index = a.db
+	}
 	a.worker = view.Worker{Command: []string{program, viewVerb}}
 	a.indexer, err = indexing.New(indexing.Config{
-		Store: a.db, Make: a.worker.Make, Sink: a.sink, Key: a.keys.recording,
+		Store: a.db, Make: a.worker.Make, Sink: a.sink, Key: a.keys.recording, Index: index,
 		OpenCast: func(ctx context.Context, s access.Session) (io.ReadCloser, error) { return a.openCast(ctx, s) },
 		Node:     a.config.Server.Name, Workers: a.config.Recordings.Workers, Log: a.log,
 	})

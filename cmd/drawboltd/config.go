@@ -49,6 +49,7 @@ type Config struct {
 		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open recordings without the server"`
 		Hidden     []string `yaml:"hidden_recipients" doc:"post-quantum age recipients who alone may open what was typed unseen, such as passwords (default: a key in the vault; drawboltd hidden)"`
 		MinFree    string   `yaml:"min_free" doc:"free bytes below which no session starts, such as 1GiB (default: 1GiB, at most 5% of the disk)"`
+		Search     bool     `yaml:"search" doc:"whether what was shown, typed and run is kept in the database too, in plain, so that it can be searched (default: true)"`
 		Views      bool     `yaml:"views" doc:"whether views are made of recordings when their sessions have ended: what the player seeks with and the search finds (default: true)"`
 		Workers    int      `yaml:"view_workers" doc:"views that are made at once"`
 	} `yaml:"recordings"`
@@ -107,6 +108,7 @@ func defaultConfig() Config {
 	c.Data = "/var/lib/drawbolt"
 	c.Server.Listen.HTTPS, c.Server.Listen.SSH, c.Server.Listen.Metrics = ":8443", ":2222", "127.0.0.1:9090"
 	c.Server.TLS.Mode = "self_signed"
+	c.Recordings.Search = true
 	c.Recordings.Views, c.Recordings.Workers = true, 1
 	c.Auth.SessionTTL = Duration(12 * time.Hour)
 	c.SSH.HoldTimeout, c.SSH.BannerInterval = Duration(10*time.Minute), Duration(30*time.Second)
