@@ -70,7 +70,7 @@ var table = map[string]string{
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
-	"web": "broker broker/access broker/identity/... policy recorder recorder/audit recorder/cast recorder/screen recorder/view web/api web/ui",
+	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/cast recorder/screen recorder/view web/api web/ui",
 
 	// The client links no server code.
 	"cmd/drawbolt": "web/api recorder/audit recorder/cast",
