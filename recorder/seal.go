@@ -254,13 +254,14 @@ func (r *Recorder) freeName(ctx context.Context, id string) (string, error) {
 	name := id + Suffix
 	for n := 2; n < 10; n++ {
 		f, err := r.cfg.Sink.Open(ctx, name)
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return name, nil
-		}
-		if err != nil {
+		case err == nil:
+			f.Close()
+		case !errors.Is(err, ErrErased):
 			return "", err
 		}
-		f.Close()
 		name = fmt.Sprintf("%s.%d%s", id, n, Suffix)
 	}
 	return "", fmt.Errorf("all names: %w", fs.ErrExist)
