@@ -30,6 +30,8 @@ const (
 	ActionSessionReplay    Action = "session.replay"
 	ActionSessionWatch     Action = "session.watch"
 	ActionSessionTerminate Action = "session.terminate"
+	ActionRecordingHold    Action = "recording.hold"   // keep recordings from being deleted
+	ActionRecordingDelete  Action = "recording.delete" // before their time, and say how long that is
 	ActionAuditRead        Action = "audit.read"
 	ActionAuditExport      Action = "audit.export"
 	ActionTargetRead       Action = "target.read"
@@ -56,6 +58,7 @@ func Actions() []Action {
 		ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate,
+		ActionRecordingHold, ActionRecordingDelete,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
@@ -69,6 +72,7 @@ func (a Action) Known() bool {
 	case ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate,
+		ActionRecordingHold, ActionRecordingDelete,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,

@@ -414,7 +414,12 @@ func (s *Server) showSession(w http.ResponseWriter, r *http.Request, by access.C
 		s.fail(w, r, by, err)
 		return
 	}
-	view := ui.Session{Session: apiSession(x), MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID}
+	known, err := s.withLife(r.Context(), by, x)
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	view := ui.Session{Session: known, MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID}
 	c, err := s.c.Broker.FindRequest(r.Context(), by, x.RequestID)
 	switch {
 	case err == nil:

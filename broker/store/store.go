@@ -93,7 +93,8 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 }
 
 func (db *DB) openSQLite(path string) error {
-	// The files hold everything; nobody else may read them.
+	// The files hold everything; nobody else may read them. What is deleted is
+	// overwritten: the header of a recording may be what makes it readable.
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (db *DB) openSQLite(path string) error {
 		return err
 	}
 	f.Close()
-	const pragmas = "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)"
+	const pragmas = "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=secure_delete(1)"
 	name := "file:" + (&urlPath{path}).escaped() + pragmas
 	if db.write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {
 		return err

@@ -53,6 +53,9 @@ func (c *cli) runSessions(ctx context.Context, f api.SessionFilter) error {
 				state = formatDuration(s.ClosedAt.Sub(s.OpenedAt)) + " " + state
 			}
 		}
+		if s.Deleted != nil {
+			state += ", recording deleted"
+		}
 		what := s.Kind
 		if s.Command != "" {
 			what += " " + s.Command

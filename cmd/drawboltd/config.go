@@ -46,8 +46,9 @@ type Config struct {
 	} `yaml:"database"`
 	Recordings struct {
 		Folder     string   `yaml:"folder" doc:"where sealed recordings go (default: recordings in the data folder)"`
-		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open recordings without the server"`
+		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open sealed recordings with keys of their own"`
 		MinFree    string   `yaml:"min_free" doc:"free bytes below which no session starts, such as 1GiB (default: 1GiB, at most 5% of the disk)"`
+		KeepDays   int      `yaml:"keep_days" doc:"days for which every recording is kept at least, whatever rules of retention or people say"`
 	} `yaml:"recordings"`
 	Vault struct {
 		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, or passphrase:PATH of a file that holds a passphrase"`
@@ -104,6 +105,7 @@ func defaultConfig() Config {
 	c.Data = "/var/lib/drawbolt"
 	c.Server.Listen.HTTPS, c.Server.Listen.SSH, c.Server.Listen.Metrics = ":8443", ":2222", "127.0.0.1:9090"
 	c.Server.TLS.Mode = "self_signed"
+	c.Recordings.KeepDays = 30
 	c.Auth.SessionTTL = Duration(12 * time.Hour)
 	c.SSH.HoldTimeout, c.SSH.BannerInterval = Duration(10*time.Minute), Duration(30*time.Second)
 	c.SSH.Sessions.Total, c.SSH.Sessions.PerPerson = 2000, 200
@@ -349,6 +351,9 @@ func (c *Config) complete() error {
 	}
 	if _, err := c.minFree(); err != nil {
 		bad("recordings.min_free: %v", err)
+	}
+	if n := c.Recordings.KeepDays; n < 0 || n > access.MaxKeepDays {
+		bad("recordings.keep_days is between 0 and %d, not %d", access.MaxKeepDays, n)
 	}
 	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase") || path == "" {
 		bad("vault.master_key must be file:PATH or passphrase:PATH")
