@@ -18,7 +18,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, c content) {
 	h := w.Header()
 	h.Set("Content-Type", c.media)
 	h.Set("Content-Disposition", `attachment; filename="`+c.file+`"`) // of an id that was checked
-	h.Set("Trailer", api.DamageTrailer) // before the content, or a short one gets none
+	h.Set("Trailer", api.DamageTrailer)                               // before the content, or a short one gets none
 	err := c.write(&patient{w, http.NewResponseController(w)})
 	if d, whole := wholeButDamaged(err); whole {
 		s.report(r, slog.LevelWarn, err)
