@@ -157,7 +157,7 @@ func TestSealCrashPoints(t *testing.T) {
 		stop()
 		x.kill()
 		x.start()
-		typed, _, err := x.recorded(x.carol, id)
+		typed, _, err := x.recorded(x.carol, id, x.hidden([]string{id})[id])
 		if err != nil || !strings.Contains(typed, fmt.Sprintf("evidence %d", rounds)) {
 			t.Errorf("killed at %d: %v, %q is on record", n, err, typed)
 		}
