@@ -81,7 +81,7 @@ func (tx *Tx) EraseRecording(ctx context.Context, s *access.Session) (int64, err
 // ErasedObjects returns names of erased objects that may still be in the sink and
 // were not tried to be removed since a time, those first that have waited longest.
 func (db *DB) ErasedObjects(ctx context.Context, since time.Time, limit int) ([]string, error) {
-	return db.texts(ctx, "SELECT name FROM recording_headers WHERE erased_at <> 0 AND tried_at <= ? ORDER BY tried_at, name LIMIT ?", toMicros(since), page(limit))
+	return db.listed(ctx, "SELECT name FROM recording_headers WHERE erased_at <> 0 AND tried_at <= ? ORDER BY tried_at, name LIMIT ?", toMicros(since), page(limit))
 }
 
 // ObjectTried notes that an erased object could not be removed now.
@@ -92,8 +92,8 @@ func (db *DB) ObjectTried(ctx context.Context, name string) error {
 	})
 }
 
-// texts returns the one column of text that a query selects.
-func (q queryer) texts(ctx context.Context, query string, args ...any) ([]string, error) {
+// listed returns the one column of text that a query selects.
+func (q queryer) listed(ctx context.Context, query string, args ...any) ([]string, error) {
 	rows, err := q.rows(ctx, query, args...)
 	if err != nil {
 		return nil, q.failed("read", err)
@@ -156,7 +156,7 @@ func (db *DB) DeletedRecordings(ctx context.Context, ids []string) ([]string, er
 	for i, id := range ids {
 		args[i] = id
 	}
-	return db.texts(ctx, "SELECT id FROM sessions WHERE deleted_at <> 0 AND id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", args...)
+	return db.listed(ctx, "SELECT id FROM sessions WHERE deleted_at <> 0 AND id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", args...)
 }
 
 // Retention returns the rules.
@@ -227,7 +227,7 @@ func (q queryer) HoldsOf(ctx context.Context, sessionID string) ([]access.Hold, 
 
 // HeldSessions returns the ids of the sessions under a hold, in order.
 func (q queryer) HeldSessions(ctx context.Context, holdID string) ([]string, error) {
-	return q.texts(ctx, "SELECT session_id FROM held_sessions WHERE hold_id = ? ORDER BY session_id", holdID)
+	return q.listed(ctx, "SELECT session_id FROM held_sessions WHERE hold_id = ? ORDER BY session_id", holdID)
 }
 
 // A Proposal is what one person has asked for that takes two.
