@@ -34,11 +34,12 @@ func recordingDeleted(s *access.Session) error {
 type RecordingLife struct {
 	KeptUntil time.Time // zero: for good, as far as the rules of today say
 	Rule      string    // of retention, that says so
-	Holds     []access.Hold
+	Holds     []access.Hold // only for who may replay the recording, or put it under a hold
 	Deleted   int64 // number of the event that deleted it, which is never 0; 0: it was not
 }
 
 // RecordingLife tells who may know of the session how long its recording is kept.
+// That it is under a hold is not told to the one who was recorded.
 func (b *Broker) RecordingLife(ctx context.Context, by access.Caller, id string) (RecordingLife, error) {
 	var l RecordingLife
 	s, e, err := b.knownSession(ctx, by, id, "session.read")
@@ -55,8 +56,16 @@ func (b *Broker) RecordingLife(ctx context.Context, by access.Caller, id string)
 		return l, err
 	}
 	l.KeptUntil, l.Rule = r.KeptUntil(&s, b.c.KeepDays)
-	l.Holds, err = b.c.Store.HoldsOf(ctx, s.ID)
-	return l, err
+	for _, action := range []policy.Action{policy.ActionSessionReplay, policy.ActionRecordingHold} {
+		switch err := b.maySession(ctx, by, action, &s); {
+		case err == nil:
+			l.Holds, err = b.c.Store.HoldsOf(ctx, s.ID)
+			return l, err
+		case !errors.Is(err, access.ErrDenied):
+			return l, err
+		}
+	}
+	return l, nil
 }
 
 // deletionOf finds the event that deleted the recording of a session.

@@ -242,6 +242,9 @@ func TestHold(t *testing.T) {
 		if l, err := h.RecordingLife(ctx, h.as("carol"), s.ID); err != nil || len(l.Holds) != 2 || l.Holds[0].Reason != "case 4711" || l.Holds[0].ByName != "lee" {
 			t.Errorf("its life is %+v, %v", l, err)
 		}
+		if l, err := h.RecordingLife(ctx, h.as("alice"), s.ID); err != nil || len(l.Holds) != 0 || l.Rule != "all" {
+			t.Errorf("who was recorded learns of %+v, %v", l, err)
+		}
 		_, _, err = h.HoldRecordings(ctx, h.as("lee"), broker.HoldOrder{Sessions: []string{other.ID}, Reason: "too late"})
 		want(t, err, access.ErrNotFound)
 
