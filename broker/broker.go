@@ -63,6 +63,7 @@ type Config struct {
 	KeepDays         int           // no recording is deleted earlier than so many days after its session's end
 	PendingPerUser   int           // default 50
 	Sessions         SessionLimits
+	Search           bool // recordings can be searched: their texts are in the store
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
@@ -82,6 +83,8 @@ type Broker struct {
 	liveMu sync.Mutex
 	live   map[string]*Live // session id ->
 	wake   chan struct{}    // a change was made here: follow at once
+
+	searches chan struct{} // those that are looked for now
 
 	position int64 // in the audit log, from where Run follows it
 }
@@ -115,7 +118,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	case c.Node == "":
 		return nil, errors.New("broker: this server needs a name")
 	}
-	b := &Broker{c: c, live: map[string]*Live{}, wake: make(chan struct{}, 1), unpushed: newUnpushed()}
+	b := &Broker{c: c, live: map[string]*Live{}, wake: make(chan struct{}, 1), unpushed: newUnpushed(), searches: make(chan struct{}, searchesAtOnce)}
 	// Before the first session: whatever ends one comes after this.
 	var err error
 	if b.position, err = c.Store.AuditSize(ctx); err != nil {

@@ -133,7 +133,7 @@ func newConfig(t testing.TB) broker.Config {
 	ok(t, vault.Init(t.Context(), vc))
 	v, err := vault.Open(t.Context(), vc)
 	ok(t, err)
-	c := broker.Config{Vault: v, Node: "node1", CheckpointEvery: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	c := broker.Config{Vault: v, Node: "node1", Search: true, CheckpointEvery: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	for kind, to := range map[sshca.Kind]**sshca.Authority{sshca.User: &c.UserCA, sshca.Host: &c.HostCA, sshca.Identity: &c.IdentityCA} {
 		*to, err = sshca.Create(t.Context(), v, kind)
 		ok(t, err)

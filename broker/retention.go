@@ -32,10 +32,10 @@ func recordingDeleted(s *access.Session) error {
 
 // A RecordingLife is how long the recording of a session is kept, and why.
 type RecordingLife struct {
-	KeptUntil time.Time // zero: for good, as far as the rules of today say
-	Rule      string    // of retention, that says so
+	KeptUntil time.Time     // zero: for good, as far as the rules of today say
+	Rule      string        // of retention, that says so
 	Holds     []access.Hold // only for who may replay the recording, or put it under a hold
-	Deleted   int64 // number of the event that deleted it, which is never 0; 0: it was not
+	Deleted   int64         // number of the event that deleted it, which is never 0; 0: it was not
 }
 
 // RecordingLife tells who may know of the session how long its recording is kept.

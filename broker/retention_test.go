@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
+	"github.com/drawbolt/drawbolt/recorder/view"
 )
 
 // recorded is a closed session of alice with a sealed recording, whose header and
@@ -104,6 +106,8 @@ func TestRetention(t *testing.T) {
 			access.RetentionRule{ID: "prod", Targets: access.Selector{Labels: map[string][]string{"environment": {"test", "prod"}}}, Accounts: []string{"root"}, KeepDays: 10},
 			access.RetentionRule{ID: "all", KeepDays: 0},
 		)
+		texts := slices.Values([]view.Text{{In: view.Output, Text: "a secret of db01"}})
+		ok(t, h.db.SaveText(ctx, s.ID, texts))
 		// What the target is called today does not count.
 		tg, err := h.db.Target(ctx, "db01")
 		ok(t, err)
@@ -160,6 +164,12 @@ func TestRetention(t *testing.T) {
 		// Nothing is kept of it afterwards: a view that was being made, for one.
 		if h.db.PutHeader(ctx, s.ID+".view.zst.age", []byte("late")) == nil {
 			t.Error("a header came after the deletion")
+		}
+		if h.db.SaveText(ctx, s.ID, texts) == nil {
+			t.Error("its text was kept after the deletion")
+		}
+		if v, err := h.db.View(ctx, s.ID); err != nil || v.State != store.ViewRemoved {
+			t.Errorf("its view is %+v, %v", v, err)
 		}
 		names, err := h.db.ErasedObjects(ctx, h.clock.now(), 10)
 		ok(t, err)

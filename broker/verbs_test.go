@@ -282,6 +282,10 @@ var verbs = []struct {
 		_, err := b.Replay(ctx, by, s.closed.ID, "play")
 		return err
 	}, true},
+	{"Search", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Search(ctx, by, broker.SearchFilter{Query: "DROP TABLE"})
+		return err
+	}, false},
 	{"Proof", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Proof(ctx, by, s.closed.ID)
 		return err

@@ -77,3 +77,25 @@ func TestConcurrentDecisions(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestOwnersOfOthers: whether somebody may see or replay a session of others does
+// not hang on who those are, so a search may ask once for all of them.
+func TestOwnersOfOthers(t *testing.T) {
+	e := engine(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		in := nearly(rt)
+		in.Action = rapid.SampledFrom([]policy.Action{policy.ActionSessionList, policy.ActionSessionReplay}).Draw(rt, "action")
+		other := rapid.StringMatching("USR-[0-9a-z]{16}").Filter(func(s string) bool { return s != in.User.ID })
+		answer := func(owner string) bool {
+			in.Request = policy.Request{Requester: owner}
+			d, err := e.Decide(t.Context(), in)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			return d.Allow
+		}
+		if one, two := other.Draw(rt, "one"), other.Draw(rt, "two"); answer(one) != answer(two) {
+			rt.Fatalf("a session of %s is not as one of %s", one, two)
+		}
+	})
+}

@@ -34,39 +34,40 @@ var table = map[string]string{
 	// Leaves know nothing of the house.
 	"broker/access":                     "",
 	"broker/identity/mfa":               "",
-	"broker/bastion/commandline":        "",
+	"recorder/commandline":              "",
 	"policy":                            "",
 	"rego":                              "",
 	"vault":                             "",
 	"recorder/audit":                    "",
 	"recorder/cast":                     "",
+	"recorder/screen":                   "",
 	"broker/bastion/sshproxy/sftpwire":  "",
 	"broker/bastion/sshproxy/rsyncwire": "",
 	"web/api":                           "",
 
 	"recorder":              "recorder/cast",
-	"recorder/view":         "recorder/cast",
+	"recorder/view":         "recorder/cast recorder/commandline recorder/screen",
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
 	"broker/identity":       "broker/access",
 	"broker/identity/local": "broker/access broker/identity broker/identity/mfa",
 
 	// The store saves, and implements what identity and vault ask of a store.
-	"broker/store": "broker/access broker/identity broker/identity/local recorder/audit vault",
+	"broker/store": "broker/access broker/identity broker/identity/local recorder/audit recorder/view vault",
 
 	// The verbs: the only place that decides and changes.
-	"broker": "broker/access broker/store policy recorder/audit vault/...",
+	"broker": "broker/access broker/store policy recorder/audit recorder/view vault/...",
 
 	// Work at targets: does what the verbs have begun.
 	"broker/provision": "broker broker/access",
 	"broker/push":      "broker broker/access",
 
-	"broker/bastion": "broker broker/access broker/bastion/commandline recorder vault",
+	"broker/bastion": "broker broker/access recorder/commandline recorder vault",
 
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
-	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/cast web/api web/ui",
+	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/cast recorder/view web/api web/ui",
 
 	// The client links no server code.
 	"cmd/drawbolt": "web/api recorder/audit recorder/cast",
@@ -80,8 +81,9 @@ var table = map[string]string{
 
 const module = "github.com/drawbolt/drawbolt"
 
-// runners may start other programs.
-var runners = []string{"cmd/...", "test/..."}
+// runners may start other programs. A view is made by the server's own program, in
+// a process that has nothing.
+var runners = []string{"cmd/...", "test/...", "recorder/view"}
 
 // unfit are the packages that the client must not link, however indirectly:
 // each would make it a server's size or give it a server's powers.

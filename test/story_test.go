@@ -42,7 +42,7 @@ var told = []string{
 	"completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "hidden", "host-key", "hostile-input",
 	"import", "key-offered", "limits", "lock", "lost-key", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy",
 	"recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend",
-	"target-check", "target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
+	"target-check", "target-via", "unknown-key", "verify-elsewhere", "views", "wrong-fingerprint",
 }
 
 // storiesAtOnce is how many stories run side by side: each waits more than it

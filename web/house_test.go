@@ -43,6 +43,7 @@ type house struct {
 	t      *testing.T
 	server *Server
 	broker *broker.Broker
+	db     *store.DB
 	logins *identity.Logins
 	local  *local.Provider
 	people map[string]access.User
@@ -104,6 +105,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	})
 	db := must(store.Open(ctx, store.Config{URL: "sqlite://" + filepath.Join(dir, "db")}))
 	t.Cleanup(func() { db.Close() })
+	h.db = db
 	root := filepath.Join(dir, "root.key")
 	if err := keeper.CreateFile(root); err != nil {
 		t.Fatal(err)
@@ -118,7 +120,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 		t.Fatal(err)
 	}
 	h.broker = must(broker.New(ctx, broker.Config{
-		Store: db, Policy: must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 5 * time.Second})), Node: "gw-1", Log: log,
+		Store: db, Policy: must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 5 * time.Second})), Node: "gw-1", Log: log, Search: true,
 		UserCA: must(sshca.Create(ctx, v, sshca.User)), HostCA: must(sshca.Create(ctx, v, sshca.Host)), IdentityCA: must(sshca.Create(ctx, v, sshca.Identity)),
 		Signer: must(note.NewSigner(skey)), Verifier: must(note.NewVerifier(vkey)),
 	}))

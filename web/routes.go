@@ -105,6 +105,7 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/sessions/{id}/recording", auth: login, summary: "The recording, decrypted", api: stream((*Server).recording)},
 		{method: get, path: "/v1/sessions/{id}/proof", auth: login, summary: "The proof that the recording's hash stands in the audit log", api: call((*Server).proof)},
 		{method: get, path: "/v1/sessions/{id}/sealed", auth: login, summary: "The recording as it is kept (age)", api: stream((*Server).sealed)},
+		{method: get, path: "/v1/search", auth: login, summary: "What was shown, typed and run in the sessions that the caller may replay", api: call((*Server).search)},
 
 		{method: post, path: "/v1/sessions/{id}/delete-recording", auth: login, summary: "Delete a recording before its time; done when two people have said so", api: call((*Server).deleteRecording)},
 		{method: get, path: "/v1/holds", auth: login, summary: "Holds on recordings", api: call((*Server).holds)},
@@ -162,6 +163,7 @@ func (s *Server) routes() []route {
 		{method: get, path: "/batch/{id}", auth: login, page: (*Server).batchPage},
 		{method: post, path: "/batch/{id}", auth: login, page: (*Server).batchForm},
 		{method: get, path: "/targets", auth: login, page: (*Server).targetsPage},
+		{method: get, path: "/search", auth: login, page: (*Server).searchPage},
 		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},
 		{method: post, path: "/sessions/{id}", auth: login, page: (*Server).sessionForm},

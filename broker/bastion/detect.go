@@ -10,8 +10,8 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
-	"github.com/drawbolt/drawbolt/broker/bastion/commandline"
 	"github.com/drawbolt/drawbolt/recorder"
+	"github.com/drawbolt/drawbolt/recorder/commandline"
 )
 
 // A Watch carries the terminal of a session and looks for the commands that the

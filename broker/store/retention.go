@@ -63,13 +63,20 @@ func (db *DB) RemoveHeader(ctx context.Context, name string) error {
 }
 
 // EraseRecording erases the headers of all objects of a session and returns how
-// many there were. The objects stay in the list of those to be removed from the
-// sink; the sealed recording is on it also when it has no header of its own.
+// many there were; the text that is found of it goes, and no view of it is made any
+// more. The objects stay in the list of those to be removed from the sink; the
+// sealed recording is on it also when it has no header of its own.
 func (tx *Tx) EraseRecording(ctx context.Context, s *access.Session) (int64, error) {
 	now := toMicros(tx.now)
 	n, err := tx.exec(ctx, "UPDATE recording_headers SET header = ?, erased_at = ?, tried_at = 0 WHERE session_id = ? AND erased_at = 0", []byte{}, now, s.ID)
 	if err != nil {
 		return 0, fmt.Errorf("erase recording: %w", err)
+	}
+	if err := tx.DeleteText(ctx, s.ID); err != nil {
+		return 0, err
+	}
+	if err := tx.RemoveView(ctx, s); err != nil {
+		return 0, err
 	}
 	if _, err := tx.exec(ctx, `INSERT INTO recording_headers (name, session_id, header, erased_at, tried_at) VALUES (?, ?, ?, ?, 0)
 		ON CONFLICT (name) DO NOTHING`, s.Recording.Name, s.ID, []byte{}, now); err != nil {

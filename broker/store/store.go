@@ -37,7 +37,7 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
 // A DB is an open database. It is safe for concurrent use.
@@ -48,6 +48,7 @@ type DB struct {
 	read     *sql.DB
 	postgres bool
 	now      func() time.Time
+	texts    int64 // of one session, at most
 
 	group  group       // of changes, for SQLite
 	writes *statements // of write; nil for PostgreSQL
@@ -60,12 +61,18 @@ type Config struct {
 	URL string
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
+	// Texts is how many texts of one session are kept to be searched, the first
+	// of them; default 200,000, at most 1,000,000.
+	Texts int64
 }
 
 // Open opens the database and brings its schema up to date. Two servers that
 // start at once wait for each other. The caller closes it.
 func Open(ctx context.Context, c Config) (*DB, error) {
-	db := &DB{now: c.Now}
+	db := &DB{now: c.Now, texts: min(c.Texts, 1_000_000)}
+	if db.texts <= 0 {
+		db.texts = 200_000
+	}
 	if db.now == nil {
 		db.now = time.Now
 	}
@@ -93,8 +100,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 }
 
 func (db *DB) openSQLite(path string) error {
-	// The files hold everything; nobody else may read them. What is deleted is
-	// overwritten: the header of a recording may be what makes it readable.
+	// The files hold everything; nobody else may read them.
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -103,9 +109,11 @@ func (db *DB) openSQLite(path string) error {
 		return err
 	}
 	f.Close()
-	const pragmas = "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=secure_delete(1)"
+	const pragmas = "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)"
 	name := "file:" + (&urlPath{path}).escaped() + pragmas
-	if db.write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {
+	// What is removed is overwritten: the text of a recording that is gone is gone,
+	// and so is the header, with which a copy of it could be opened.
+	if db.write, err = sql.Open("sqlite", name+"&_txlock=immediate&_pragma=secure_delete(1)"); err != nil {
 		return err
 	}
 	db.write.SetMaxOpenConns(1)
@@ -142,15 +150,24 @@ func (db *DB) migrate(ctx context.Context) error {
 		return err
 	}
 	dialect := goose.DialectSQLite3
+	search := "sqlite/00012_search.sql" // no statements for both could make it
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
 	if db.postgres {
-		dialect = goose.DialectPostgres
+		dialect, search = goose.DialectPostgres, "postgres/00012_search.sql"
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
 			return err
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
+	statements, err := fs.ReadFile(files, search)
+	if err != nil {
+		return err
+	}
+	options = append(options, goose.WithGoMigrations(goose.NewGoMigration(12, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, string(statements))
+		return err
+	}}, nil)))
 	provider, err := goose.NewProvider(dialect, db.write, files, options...)
 	if err != nil {
 		return err

@@ -324,6 +324,18 @@ func TestVerbs(t *testing.T) {
 		{"sessions", []string{"sessions"}, map[string]any{"GET /v1/sessions?limit=50": api.List[api.Session]{Items: []api.Session{
 			{ID: "SES-2", State: "open", User: "alice", Target: "db01", Account: "root", Kind: "shell", OpenedAt: noon},
 			{ID: "SES-1", State: "closed", User: "dave", Target: "web01", Account: "deploy", Kind: "exec", Command: "uptime\r\nrm", OpenedAt: noon.Add(-26 * time.Hour), ClosedAt: later(-25 * time.Hour), EndReason: "exited"}}}}},
+		{"search", []string{"search", "DROP TABLE", "--in", "output,keys", "--target", "db*", "--since", "2026-02-01"}, map[string]any{
+			"GET /v1/search?in=output%2Ckeys&limit=50&q=DROP+TABLE&since=2026-02-01T00%3A00%3A00Z&target=db%2A": api.SearchPage{Sessions: 1204, Partial: 1, Items: []api.SearchHit{
+				{Session: "SES-9f2c", Time: noon, AtSeconds: 962, User: "alice", Account: "root", Target: "db01", In: "output", Text: "DROP TABLE audit_old;", URL: "/sessions/SES-9f2c?t=962&q=DROP+TABLE"},
+				{Session: "SES-77ab", Time: noon.Add(-240 * time.Hour), AtSeconds: 80, User: "dave", Account: "postgres", Target: "db03", In: "keys",
+					Text: strings.Repeat("echo some words before; ", 5) + "drop table tmp_x;" + strings.Repeat(" and some behind", 5), URL: "/sessions/SES-77ab?t=80&q=DROP+TABLE"}}}}},
+		{"search-none", []string{"search", "nothing"}, map[string]any{"GET /v1/search?limit=50&q=nothing": api.SearchPage{Sessions: 1}}},
+		{"search-json", []string{"search", "nothing", "--json=session"}, map[string]any{"GET /v1/search?limit=50&q=nothing": api.SearchPage{}}},
+		{"search-pages", []string{"search", "passwd", "--limit", "2", "--json=session,at_seconds,text"}, map[string]any{
+			"GET /v1/search?limit=2&q=passwd":          api.SearchPage{Sessions: 3, Next: "7", Reached: later(-time.Hour), Items: []api.SearchHit{{Session: "SES-1", AtSeconds: 1, Text: "cat passwd"}}},
+			"GET /v1/search?before=7&limit=1&q=passwd": api.SearchPage{Sessions: 3, Next: "8", Items: []api.SearchHit{{Session: "SES-2", AtSeconds: 2, Text: "vi passwd"}}}}},
+		{"search-short", []string{"search", "rm"}, map[string]any{
+			"GET /v1/search?limit=50&q=rm": refuse{Title: "Unprocessable", Status: 422, Detail: "one of the words that are searched for must have at least 3 characters", Code: "DB-6060", Next: `drawbolt search '"rm -rf"'`}}},
 		{"audit-search", []string{"audit", "search", "--actor", "alice", "--since", "7d", "--limit", "2"}, map[string]any{
 			"GET /v1/audit/events?actor=alice&limit=2&since=2026-02-22T12%3A00%3A00Z": api.List[api.Event]{Next: "4", Items: []api.Event{
 				{Seq: 4, Time: noon, Actor: "USR-1", ActorName: "alice", Action: "request.create", Object: "REQ-1", Target: "db01", Account: "root", Outcome: "done", Reason: "INC-1"}}},

@@ -30,11 +30,13 @@ import (
 	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy"
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
+	"github.com/drawbolt/drawbolt/broker/indexing"
 	"github.com/drawbolt/drawbolt/broker/provision"
 	"github.com/drawbolt/drawbolt/broker/push"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
+	"github.com/drawbolt/drawbolt/recorder/view"
 	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/web"
 )
@@ -53,6 +55,8 @@ type App struct {
 	recorder *recorder.Recorder
 	accounts *provision.Provisioner
 	pusher   *push.Pusher
+	worker   view.Worker
+	indexer  *indexing.Indexer
 	bastion  *bastion.Bastion
 	ssh      *sshproxy.Server
 	web      *web.Server
@@ -83,6 +87,9 @@ func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (_ *Ap
 	if err := a.openRecorder(); err != nil {
 		return nil, err
 	}
+	if err := a.openViews(); err != nil {
+		return nil, err
+	}
 	return a, a.openFronts()
 }
 
@@ -95,6 +102,14 @@ func (a *App) openStore(ctx context.Context, create bool) error {
 		return err
 	}
 	a.closers = append(a.closers, a.db.Close)
+	// Nothing that could be searched stays behind when nothing is to be.
+	prepare := a.db.DropText
+	if a.config.Recordings.Search {
+		prepare = a.db.PrepareText
+	}
+	if err := prepare(ctx); err != nil {
+		return err
+	}
 	v, err := openVault(ctx, a.db, a.config.Vault.MasterKey, create)
 	if err != nil {
 		if !create {
@@ -140,7 +155,7 @@ func (a *App) openBroker(ctx context.Context) error {
 		Sessions: broker.SessionLimits{
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},
-		Log: a.log,
+		Search: a.config.Recordings.Search, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -209,6 +224,23 @@ func parseRecipients(texts []string) (list []age.Recipient, err error) {
 		list = append(list, r)
 	}
 	return list, nil
+}
+
+func (a *App) openViews() error {
+	program, err := ownProgram()
+	if err != nil {
+		return err
+	}
+	var index indexing.Index
+	if a.config.Recordings.Search {
+		index = a.db
+	}
+	a.worker = view.Worker{Command: []string{program, viewVerb}}
+	a.indexer, err = indexing.New(indexing.Config{
+		Store: a.db, OpenCast: a.openCast, Make: a.worker.Make, Sink: a.sink, Key: a.keys.recording, Index: index,
+		Node: a.config.Server.Name, Workers: a.config.Recordings.Workers, Log: a.log,
+	})
+	return err
 }
 
 func (a *App) openFronts() error {
@@ -288,6 +320,12 @@ type salvaging struct {
 	io.Closer
 }
 
+// OpenView opens the view of a session's recording for view.Read. The error wraps
+// fs.ErrNotExist while there is none.
+func (a *App) OpenView(ctx context.Context, s access.Session) (io.ReadCloser, error) {
+	return a.indexer.Open(ctx, s)
+}
+
 type reading struct {
 	io.Reader
 	io.Closer
@@ -346,6 +384,9 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "recorder", a.recorder.Run)
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "push", a.pusher.Run)
+	if a.config.Recordings.Views {
+		start(&services, base, "views", a.indexer.Run)
+	}
 	start(&services, base, "housekeeping", a.housekeeping)
 	start(&services, base, "retention", a.retention)
 	start(&services, base, "memory", giveBack)
@@ -471,6 +512,8 @@ func (a *App) serveMetrics(ctx context.Context) error {
 			}
 			return float64(n)
 		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_views_waiting", Help: "Recordings whose view is not made yet, on all servers of the database."}, func() float64 { return a.countViews(false) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_views_failed", Help: "Recordings of which no view could be made, on all servers of the database."}, func() float64 { return a.countViews(true) }),
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -482,6 +525,18 @@ func (a *App) serveMetrics(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+func (a *App) countViews(failed bool) float64 {
+	open, lost, err := a.db.CountViews(context.Background())
+	switch {
+	case err != nil:
+		return -1
+	case failed:
+		return float64(lost)
+	default:
+		return float64(open)
+	}
 }
 
 // Close closes what NewApp and Listen opened.

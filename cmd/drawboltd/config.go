@@ -50,6 +50,9 @@ type Config struct {
 		Hidden     []string `yaml:"hidden_recipients" doc:"post-quantum age recipients who alone may open what was typed unseen, such as passwords (default: a key in the vault; drawboltd hidden)"`
 		MinFree    string   `yaml:"min_free" doc:"free bytes below which no session starts, such as 1GiB (default: 1GiB, at most 5% of the disk)"`
 		KeepDays   int      `yaml:"keep_days" doc:"days for which every recording is kept at least, whatever rules of retention or people say"`
+		Search     bool     `yaml:"search" doc:"whether what was shown, typed and run is kept in the database too, in plain, so that it can be searched (default: true)"`
+		Views      bool     `yaml:"views" doc:"whether views are made of recordings when their sessions have ended: what the player seeks with and the search finds (default: true)"`
+		Workers    int      `yaml:"view_workers" doc:"views that are made at once"`
 	} `yaml:"recordings"`
 	Vault struct {
 		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, or passphrase:PATH of a file that holds a passphrase"`
@@ -107,6 +110,8 @@ func defaultConfig() Config {
 	c.Server.Listen.HTTPS, c.Server.Listen.SSH, c.Server.Listen.Metrics = ":8443", ":2222", "127.0.0.1:9090"
 	c.Server.TLS.Mode = "self_signed"
 	c.Recordings.KeepDays = 30
+	c.Recordings.Search = true
+	c.Recordings.Views, c.Recordings.Workers = true, 1
 	c.Auth.SessionTTL = Duration(12 * time.Hour)
 	c.SSH.HoldTimeout, c.SSH.BannerInterval = Duration(10*time.Minute), Duration(30*time.Second)
 	c.SSH.Sessions.Total, c.SSH.Sessions.PerPerson = 2000, 200
@@ -258,6 +263,11 @@ func (s setting) assign(value string) error {
 		*p = value
 	case *[]string:
 		*p = strings.Split(value, ",")
+	case *bool:
+		if value != "true" && value != "false" {
+			return fmt.Errorf("%q is neither true nor false", value)
+		}
+		*p = value == "true"
 	case *int:
 		n, err := strconv.Atoi(value)
 		if err != nil {
@@ -355,6 +365,9 @@ func (c *Config) complete() error {
 	}
 	if n := c.Recordings.KeepDays; n < 0 || n > access.MaxKeepDays {
 		bad("recordings.keep_days is between 0 and %d, not %d", access.MaxKeepDays, n)
+	}
+	if n := c.Recordings.Workers; n < 1 || n > 64 {
+		bad("recordings.view_workers is between 1 and 64, not %d", n)
 	}
 	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase") || path == "" {
 		bad("vault.master_key must be file:PATH or passphrase:PATH")

@@ -98,6 +98,8 @@ func configSchema() map[string]any {
 			leaf["type"], leaf["items"] = "array", map[string]any{"type": "string"}
 		case int:
 			leaf["type"], leaf["minimum"], leaf["maximum"], leaf["default"] = "integer", 1, maxSessions, v
+		case bool:
+			leaf["type"], leaf["default"] = "boolean", v
 		case Duration:
 			leaf["pattern"] = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
 			b, _ := v.MarshalYAML()

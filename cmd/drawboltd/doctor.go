@@ -134,6 +134,16 @@ func examine(ctx context.Context, path string) []finding {
 	} else {
 		ok("recordings", "no journal is damaged")
 	}
+	switch open, failed, err := a.db.CountViews(ctx); {
+	case err != nil:
+		bad("views", err, "")
+	case !c.Recordings.Views:
+		ok("views", "none are made (recordings.views)")
+	case failed > 0:
+		warn("views", fmt.Sprintf("of %d recordings no view could be made; %d wait", failed, open), "drawboltd views")
+	default:
+		ok("views", "%d wait to be made", open)
+	}
 	return list
 }
 

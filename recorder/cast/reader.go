@@ -26,6 +26,7 @@ type Reader struct {
 	offset int64 // after the line last read
 	at     time.Duration
 	events int64
+	span   [2]int64 // where the lines of the event last read begin and end
 
 	all    hash.Hash
 	chunk  hash.Hash
@@ -61,6 +62,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	}
 	second = bytes.Clone(second)
 	c.hash(second)
+	c.span = [2]int64{c.offset, c.offset}
 	if err == nil && (first[0] != '{' || bytes.HasPrefix(second, []byte(lineRecording))) {
 		c.header, err = parseHeader(first[:len(first)-1], second[:len(second)-1])
 		if err == nil {
@@ -91,6 +93,10 @@ func (c *Reader) first(err error) error {
 // Header returns what the file says of itself. It is zero when that part of the
 // file could not be read, which Next reports first.
 func (c *Reader) Header() Header { return c.header }
+
+// Offsets returns where in the file the lines of the event that Next returned last
+// begin, and where they end. Before the first event both are the end of the header.
+func (c *Reader) Offsets() (from, to int64) { return c.span[0], c.span[1] }
 
 // next reads one line with its newline. It returns io.EOF at the end, a
 // *DamageError of the kind ErrCut when the last line has no newline, and one of
@@ -173,7 +179,9 @@ func (c *Reader) Next() (Event, error) {
 
 func (c *Reader) read() (Event, error) {
 	var comment []byte // of the event that must follow
+	var from int64     // where it stands
 	for {
+		began := c.offset
 		line, err := c.next()
 		if err == io.EOF {
 			if c.seal != nil {
@@ -197,12 +205,16 @@ func (c *Reader) read() (Event, error) {
 		case bytes.HasPrefix(body, []byte(lineEvent)) && comment == nil:
 			c.hash(line)
 			c.comment = append(c.comment[:0], body[len(lineEvent):]...)
-			comment = c.comment
+			comment, from = c.comment, began
 			continue
 		default:
 			c.hash(line)
 			var e Event
 			if e, bad = c.event(body, comment); bad == nil {
+				if comment == nil {
+					from = began
+				}
+				c.span = [2]int64{from, c.offset}
 				return e, nil
 			}
 			if !c.damaged {

@@ -130,6 +130,9 @@ func (i Item) Check() error {
 // Plain reports whether s is UTF-8 without control and format characters.
 func Plain(s string) bool {
 	for _, r := range s {
+		if r >= ' ' && r < 0x7f {
+			continue
+		}
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {
 			return false
 		}

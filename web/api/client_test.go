@@ -106,6 +106,10 @@ var routes = []struct {
 	{"Sessions", func(ctx context.Context, c *Client) error {
 		return discard(c.Sessions(ctx, SessionFilter{Live: true, Target: "t", User: "u", Limit: 1, Before: "SES-1"}))
 	}, `GET /v1/sessions?before=SES-1&limit=1&live=true&target=t&user=u`},
+	{"Search", func(ctx context.Context, c *Client) error {
+		return discard(c.Search(ctx, SearchFilter{Query: "DROP \"a b\"", In: []string{"output", "keys"}, User: "u", Target: "db*", Account: "root",
+			Since: at("2026-03-01T09:00:00Z"), Until: at("2026-03-02T09:00:00Z"), Of: "REQ-1", Files: true, Limit: 7, Before: "12"}))
+	}, `GET /v1/search?account=root&before=12&files=true&in=output%2Ckeys&limit=7&of=REQ-1&q=DROP+%22a+b%22&since=2026-03-01T09%3A00%3A00Z&target=db%2A&until=2026-03-02T09%3A00%3A00Z&user=u`},
 	{"FindSession", func(ctx context.Context, c *Client) error { return discard(c.FindSession(ctx, "SES-1")) }, `GET /v1/sessions/SES-1`},
 	{"EndSession", func(ctx context.Context, c *Client) error { return discard(c.EndSession(ctx, "SES-1", "no")) }, `POST /v1/sessions/SES-1/end {"reason":"no"}`},
 	{"Recording", func(ctx context.Context, c *Client) error { return drain(c.Recording(ctx, "SES-1", "txt")) }, `GET /v1/sessions/SES-1/recording?format=txt`},
