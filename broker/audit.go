@@ -219,22 +219,30 @@ func (b *Broker) export(ctx context.Context, w io.Writer, size int64) error {
 	}
 }
 
-// A Proof shows that one event is in the audit log: the leaf, its place, and
-// the path to a signed checkpoint.
+// A Proof shows that events are in the audit log, by the path from each to a
+// signed checkpoint.
 type Proof struct {
-	Leaf       []byte
-	Seq        int64
-	Inclusion  tlog.RecordProof
+	ProvenEvent
+	Deletion   *ProvenEvent // of the recording, when it is deleted
 	Checkpoint []byte
+}
+
+// A ProvenEvent is one event of the audit log: the leaf, its place, and the path to
+// the checkpoint.
+type ProvenEvent struct {
+	Leaf      []byte
+	Seq       int64
+	Inclusion tlog.RecordProof
 }
 
 // Proof proves the event of a session that carries the hash of its recording,
 // to who may replay it: the closing one, or that of a recording which was
-// sealed later.
+// sealed later. When the recording is deleted, it proves that as well.
 func (b *Broker) Proof(ctx context.Context, by access.Caller, sessionID string) (Proof, error) {
-	s, err := b.Replay(ctx, by, sessionID, "verify")
+	var p Proof
+	s, err := b.replay(ctx, by, sessionID, "verify", true)
 	if err != nil {
-		return Proof{}, err
+		return p, err
 	}
 	leaves, err := b.c.Store.Leaves(ctx, store.LeafFilter{Session: s.ID, Action: "session.seal", Limit: 1})
 	if err == nil && len(leaves) == 0 {
@@ -244,23 +252,34 @@ func (b *Broker) Proof(ctx context.Context, by access.Caller, sessionID string) 
 		err = fmt.Errorf("the closing event of %s is not in the audit log", s.ID)
 	}
 	if err != nil {
-		return Proof{}, err
+		return p, err
 	}
 	e, err := audit.Parse(leaves[0])
 	if err != nil {
-		return Proof{}, err
+		return p, err
 	}
-	message, err := b.sign(ctx)
+	p.Leaf, p.Seq = leaves[0], e.Seq
+	if !s.DeletedAt.IsZero() {
+		leaf, deletion, err := b.deletionOf(ctx, &s)
+		if err != nil {
+			return p, err
+		}
+		p.Deletion = &ProvenEvent{Leaf: leaf, Seq: deletion.Seq}
+	}
+	if p.Checkpoint, err = b.sign(ctx); err != nil {
+		return p, err
+	}
+	head, err := audit.OpenCheckpoint(p.Checkpoint, b.c.Verifier)
 	if err != nil {
-		return Proof{}, err
+		return p, err
 	}
-	head, err := audit.OpenCheckpoint(message, b.c.Verifier)
-	if err != nil {
-		return Proof{}, err
+	for _, proven := range []*ProvenEvent{&p.ProvenEvent, p.Deletion} {
+		if proven == nil {
+			continue
+		}
+		if proven.Inclusion, err = audit.ProveInclusion(head.Size, proven.Seq, b.c.Store.Hashes(ctx)); err != nil {
+			return p, err
+		}
 	}
-	inclusion, err := audit.ProveInclusion(head.Size, e.Seq, b.c.Store.Hashes(ctx))
-	if err != nil {
-		return Proof{}, err
-	}
-	return Proof{Leaf: leaves[0], Seq: e.Seq, Inclusion: inclusion, Checkpoint: message}, nil
+	return p, nil
 }

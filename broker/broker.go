@@ -60,6 +60,7 @@ type Config struct {
 	CheckpointEvery  time.Duration // default 1m
 	StuckAfter       time.Duration // a removal of an account that has failed for so long is a finding; default 10m
 	StaleAfter       time.Duration // sessions end when revocations could not be read for so long; default 60s
+	KeepDays         int           // no recording is deleted earlier than so many days after its session's end
 	PendingPerUser   int           // default 50
 	Sessions         SessionLimits
 	Search           bool // recordings can be searched: their texts are in the store

@@ -172,7 +172,7 @@ var people = []struct {
 	{"alice", []string{"engineers"}, false}, {"erin", []string{"engineers", "approvers"}, false},
 	{"bob", []string{"approvers"}, false}, {"dave", []string{"approvers"}, false},
 	{"carol", []string{"auditors"}, false}, {"root", []string{"admins"}, false}, {"ci", []string{"engineers", "approvers"}, true},
-	{"mallory", nil, false},
+	{"mallory", nil, false}, {"kim", []string{"custodians"}, false}, {"lee", []string{"custodians"}, false},
 }
 
 func (h *house) furnish() {
@@ -190,6 +190,7 @@ func (h *house) furnish() {
 		}},
 		{Name: "approvers", Groups: []string{"approvers"}, Rules: []access.Rule{{ID: "vote", Actions: []string{"approve", "deny", "revoke"}}}},
 		{Name: "auditors", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "read", Actions: []string{"session.list", "session.replay", "session.watch", "audit.read", "audit.export", "request.read"}}}},
+		{Name: "custodians", Groups: []string{"custodians"}, Rules: []access.Rule{{ID: "keep", Actions: []string{"recording.hold", "recording.delete", "session.list"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{
 			"target.read", "target.write", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "session.moderate", "session.watch", "request.read", "policy.read", "revoke", "secret.write", "system.write",
 		}}}},

@@ -37,7 +37,7 @@ type Glance struct {
 // server stops. So a server that dies takes the spans of a minute with it, and
 // never that somebody looked.
 func (b *Broker) Look(ctx context.Context, by access.Caller, id string, g Glance) (access.Session, error) {
-	s, e, err := b.mayReplay(ctx, by, id, "play")
+	s, e, err := b.mayReplay(ctx, by, id, "play", false)
 	if err != nil {
 		return s, err
 	}

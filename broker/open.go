@@ -172,7 +172,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		s = access.Session{
 			ID: access.NewID(access.SessionPrefix), GrantID: g.ID, RequestID: r.ID, UserID: caller.User.ID, UserName: caller.User.Name,
 			TargetID: t.ID, TargetName: t.Name, Account: g.Account, Kind: o.Kind, Command: audit.Clean(o.Command, audit.MaxDetailValue),
-			Client: audit.Clean(o.Client, audit.MaxName), Node: b.c.Node, State: access.Opening, OpenedAt: tx.Now(), Version: 1,
+			Client: audit.Clean(o.Client, audit.MaxName), Node: b.c.Node, State: access.Opening, OpenedAt: tx.Now(), Labels: t.Labels, Version: 1,
 		}
 		if by.Source.IsValid() {
 			s.Source = by.Source.String()

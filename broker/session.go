@@ -115,16 +115,23 @@ func (b *Broker) knownSession(ctx context.Context, by access.Caller, id, action 
 // Replay lets the caller see the recording of a session. Seeing it is an event
 // of its own; how says in a word what is done with it.
 func (b *Broker) Replay(ctx context.Context, by access.Caller, id, how string) (access.Session, error) {
-	s, e, err := b.mayReplay(ctx, by, id, how)
+	return b.replay(ctx, by, id, how, false)
+}
+
+// replay is Replay. What is asked for with gone is evidence that remains when the
+// recording itself is deleted.
+func (b *Broker) replay(ctx context.Context, by access.Caller, id, how string, gone bool) (access.Session, error) {
+	s, e, err := b.mayReplay(ctx, by, id, how, gone)
 	if err != nil {
 		return s, err
 	}
 	return s, b.c.Store.Record(ctx, e)
 }
 
-// mayReplay asks whether the caller may see the recording of a session, records
-// a refusal, and returns the event that is to be recorded before anything is shown.
-func (b *Broker) mayReplay(ctx context.Context, by access.Caller, id, how string) (access.Session, audit.Event, error) {
+// mayReplay asks whether the caller may see the recording of a session, or with
+// gone what remains of it, records a refusal, and returns the event that is to be
+// recorded before anything is shown.
+func (b *Broker) mayReplay(ctx context.Context, by access.Caller, id, how string, gone bool) (access.Session, audit.Event, error) {
 	s, e, err := b.knownSession(ctx, by, id, "session.replay")
 	if err != nil {
 		return s, e, b.refused(ctx, e, err)
@@ -135,6 +142,9 @@ func (b *Broker) mayReplay(ctx context.Context, by access.Caller, id, how string
 	}
 	if s.State != access.Closed || s.Recording.Name == "" {
 		return s, e, b.refused(ctx, e, &access.Error{Kind: access.ErrConflict, Code: "DB-3008", Text: "session " + s.ID + " has no sealed recording (yet)", Next: "drawbolt sessions --live"})
+	}
+	if !s.DeletedAt.IsZero() && !gone {
+		return s, e, b.refused(ctx, e, recordingDeleted(&s))
 	}
 	detail(&e, "recording_sha256", s.Recording.SHA256)
 	return s, e, nil

@@ -30,6 +30,7 @@ type scene struct {
 	pending, granted broker.Case
 	session          *broker.Live // of granted, open
 	closed           access.Session
+	held             string // a hold on the session that is open
 }
 
 func newScene(h *house) *scene {
@@ -48,6 +49,9 @@ func newScene(h *house) *scene {
 	_, err = h.Credential(t.Context(), s.session, newKey(t))
 	ok(t, err)
 	s.stuck()
+	hold, _, err := h.HoldRecordings(t.Context(), h.as("kim"), broker.HoldOrder{Sessions: []string{s.session.Session.ID}, Reason: "case 42"})
+	ok(t, err)
+	s.held = hold.ID
 	return s
 }
 
@@ -294,6 +298,38 @@ var verbs = []struct {
 		_, err := b.Proof(ctx, by, s.closed.ID)
 		return err
 	}, true},
+	{"RecordingLife", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.RecordingLife(ctx, by, s.closed.ID)
+		return err
+	}, true},
+	{"HoldRecordings", "kim", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, _, err := b.HoldRecordings(ctx, by, broker.HoldOrder{Sessions: []string{s.closed.ID}, Reason: "case 4711"})
+		return err
+	}, true},
+	{"HoldRecordings", "kim", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, _, err := b.HoldRecordings(ctx, by, broker.HoldOrder{User: "alice", Reason: "case 4711"})
+		return err
+	}, true},
+	{"Holds", "kim", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Holds(ctx, by)
+		return err
+	}, false},
+	{"LiftHold", "kim", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.LiftHold(ctx, by, s.held, "case 4711 is closed")
+		return err
+	}, false},
+	{"DeleteRecording", "kim", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.DeleteRecording(ctx, by, s.closed.ID, "erasure request 88")
+		return err
+	}, true},
+	{"Retention", "kim", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Retention(ctx, by)
+		return err
+	}, false},
+	{"SetRetention", "kim", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, _, err := b.SetRetention(ctx, by, access.Retention{Version: 1, Rules: []access.RetentionRule{{ID: "year", KeepDays: 365}}})
+		return err
+	}, false},
 	{"Terminate", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.Terminate(ctx, by, s.session.Session.ID, "INC-1")
 	}, true},
@@ -362,6 +398,7 @@ var notVerbs = map[string]string{
 	"Close":              "for the handle that Open returned; ending takes nothing",
 	"Refused":            "writes down that a front refused something",
 	"Recovered":          "the server's own, after a crash",
+	"ExpireRecordings":   "the server's own, for rules that two people have set",
 	"Abandoned":          "closes what this server left open when it died",
 	"CheckLog":           "the server's own, before it serves",
 	"Account":            "what the server itself has planned",

@@ -31,6 +31,8 @@ const (
 	ActionSessionWatch     Action = "session.watch"
 	ActionSessionTerminate Action = "session.terminate"
 	ActionSessionModerate  Action = "session.moderate" // write to its user, hold back what they type
+	ActionRecordingHold    Action = "recording.hold"   // keep recordings from being deleted
+	ActionRecordingDelete  Action = "recording.delete" // before their time, and say how long that is
 	ActionAuditRead        Action = "audit.read"
 	ActionAuditExport      Action = "audit.export"
 	ActionTargetRead       Action = "target.read"
@@ -57,6 +59,7 @@ func Actions() []Action {
 		ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
+		ActionRecordingHold, ActionRecordingDelete,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
@@ -70,6 +73,7 @@ func (a Action) Known() bool {
 	case ActionRequest, ActionApprove, ActionDeny, ActionCancel, ActionActivate, ActionConnect,
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
+		ActionRecordingHold, ActionRecordingDelete,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,

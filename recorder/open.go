@@ -36,30 +36,39 @@ func OpenSealed(r io.ReaderAt, size int64, id ...age.Identity) (io.ReadSeeker, e
 }
 
 func openSealed(r io.ReaderAt, size int64, id ...age.Identity) (io.ReadSeeker, error) {
-	plain, n, err := age.DecryptReaderAt(r, size, id...)
+	c, _, err := openFrames(r, size, id...)
 	if err != nil {
 		return nil, err
+	}
+	return struct{ io.ReadSeeker }{c}, nil // without ReadAt, which may be called concurrently
+}
+
+func openFrames(r io.ReaderAt, size int64, id ...age.Identity) (*seekable.Reader, seekable.SeekTable, error) {
+	none := seekable.SeekTable{}
+	plain, n, err := age.DecryptReaderAt(r, size, id...)
+	if err != nil {
+		return nil, none, err
 	}
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecoderMaxWindow(maxFrame))
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	f := &frames{r: plain, size: n, dec: dec}
 	c, err := seekable.NewReader(nil, f, seekable.WithReaderEnvironment(f), seekable.WithReaderFrameCache(f))
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	table, err := c.SeekTable()
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	for i := range table.NumFrames() {
 		if e, ok := table.EntryByID(i); !ok || e.CompressedSize > maxFrame || e.DecompressedSize > maxFrame {
-			return nil, fmt.Errorf("frame %d is too large", i)
+			return nil, none, fmt.Errorf("frame %d is too large", i)
 		}
 	}
-	return struct{ io.ReadSeeker }{c}, nil // without ReadAt, which may be called concurrently
+	return c, table, nil
 }
 
 // A frames is where a seekable.Reader gets frames from, for one reader at a time:

@@ -270,13 +270,14 @@ func (r *Recorder) freeName(ctx context.Context, id, suffix string) (string, err
 	name := id + suffix
 	for n := 2; n < 10; n++ {
 		f, err := r.cfg.Sink.Open(ctx, name)
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return name, nil
-		}
-		if err != nil {
+		case err == nil:
+			f.Close()
+		case !errors.Is(err, ErrErased):
 			return "", err
 		}
-		f.Close()
 		name = fmt.Sprintf("%s.%d%s", id, n, suffix)
 	}
 	return "", fmt.Errorf("all names: %w", fs.ErrExist)

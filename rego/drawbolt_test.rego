@@ -11,6 +11,8 @@ alice := {
 
 lead := object.union(alice, {"id": "u-lead", "name": "lena", "groups": ["db-leads"]})
 
+custodian := object.union(alice, {"id": "u-kim", "name": "kim", "groups": ["custodians"]})
+
 officer := object.union(alice, {"id": "u-sec", "name": "sam", "groups": ["security"]})
 
 ops := object.union(alice, {"id": "u-ops", "name": "olga", "groups": ["ops"]})
@@ -513,6 +515,14 @@ test_revoke if allowed(object.union(use, {"action": "revoke", "user": officer}))
 test_revoke_by_another if refused(object.union(use, {"action": "revoke", "user": lead}), "revoke.role")
 
 test_terminate if allowed(object.union(use, {"action": "session.terminate", "user": officer}))
+
+test_hold if allowed(general("recording.hold", custodian))
+
+test_delete_on_a_target if allowed(object.union(use, {"action": "recording.delete", "user": custodian}))
+
+test_delete_by_auditor if refused(general("recording.delete", auditor), "recording.delete.role")
+
+test_delete_ones_own if refused(object.union(use, {"action": "recording.delete"}), "recording.delete.role")
 
 test_break_glass_flag_changes_nothing_elsewhere if {
 	d := drawbolt.decision with input as with_request(general("audit.read", auditor), {"break_glass": true})

@@ -121,3 +121,53 @@ func TestKillWithOpenSSH(t *testing.T) {
 		}
 	}
 }
+
+// TestSealCrashPoints kills the server at the first, second, third, ... step of
+// sealing a recording, whose header goes into the database, its rest into the
+// folder and whose journal goes away then. Afterwards it is there and whole, each time.
+func TestSealCrashPoints(t *testing.T) {
+	x := newSite(t, "", "", 20)
+	data := filepath.Join(x.dir, "data")
+	file := filepath.Join(data, "drawbolt.db")
+	survived, rounds := false, 0
+	for n := 1; !survived && rounds < 14; n += 1 + n/3 {
+		rounds++
+		sh, r := x.open(accounts(20)[rounds], time.Hour)
+		_, err := fmt.Fprintf(sh.in, "evidence %d\r", rounds)
+		must(t, err)
+		eventually(t, 10*time.Second, "it is heard", func() bool {
+			data, _ := x.heardBy(r).get()
+			return strings.Contains(data, "evidence")
+		})
+		l, err := x.carol.Sessions(t.Context(), api.SessionFilter{Limit: 1})
+		must(t, err)
+		id := l.Items[0].ID
+		object, journal := filepath.Join(data, "recordings", id+".cast.zst.age"), filepath.Join(data, "journals", id)
+		stop := x.inject("pwrite64,fsync,fdatasync,write,linkat,unlinkat", fmt.Sprintf("signal=KILL:when=%d", n),
+			file, file+"-wal", filepath.Dir(object), object, filepath.Dir(journal), journal+".journal", journal+".sealed")
+		sh.client.Close()
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && !survived; time.Sleep(20 * time.Millisecond) {
+			s, err := x.carol.FindSession(t.Context(), id)
+			if err != nil && api.AsProblem(err) == nil {
+				break // it is dead
+			}
+			_, gone := os.Stat(journal + ".journal")
+			survived = err == nil && s.Recording != nil && gone != nil
+		}
+		stop()
+		x.kill()
+		x.start()
+		typed, _, err := x.recorded(x.carol, id, x.hidden([]string{id})[id])
+		if err != nil || !strings.Contains(typed, fmt.Sprintf("evidence %d", rounds)) {
+			t.Errorf("killed at %d: %v, %q is on record", n, err, typed)
+		}
+		if left, _ := filepath.Glob(journal + "*"); len(left) > 0 {
+			t.Errorf("killed at %d: left %q", n, left)
+		}
+	}
+	if !survived || rounds < 6 {
+		t.Errorf("%d rounds, and the last one went through: %t; the points of this test are wrong", rounds, survived)
+	}
+	x.sound(nil)
+	t.Logf("%d crashes", rounds-1)
+}

@@ -41,9 +41,9 @@ var told = []string{
 	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
 	"codes", "completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "guest", "hidden",
 	"host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow", "one-person-once",
-	"own-request", "passes-through", "player", "proxy", "recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file",
-	"rolled-back", "rsync", "run", "schedule-extend", "search", "target-check", "target-via", "unknown-key", "verify-elsewhere", "views", "watch",
-	"wrong-fingerprint",
+	"own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release",
+	"restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check", "target-via", "unknown-key",
+	"verify-elsewhere", "views", "watch", "wrong-fingerprint",
 }
 
 // storiesAtOnce is how many stories run side by side: each waits more than it

@@ -88,6 +88,9 @@ func apiSession(s access.Session) api.Session {
 		sealed := apiSealed(s.Recording)
 		out.Recording = &sealed
 	}
+	if !s.DeletedAt.IsZero() {
+		out.Deleted = &api.Deletion{At: s.DeletedAt.UTC(), Rule: s.Deletion.Rule, Reason: s.Deletion.Reason, By: s.Deletion.By}
+	}
 	return out
 }
 

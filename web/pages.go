@@ -428,7 +428,11 @@ func (s *Server) viewSession(ctx context.Context, by access.Caller, id string) (
 	if err != nil {
 		return ui.Session{}, err
 	}
-	view := ui.Session{Session: apiSession(x), MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID}
+	known, err := s.withLife(ctx, by, x)
+	if err != nil {
+		return ui.Session{}, err
+	}
+	view := ui.Session{Session: known, MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID}
 	c, err := s.c.Broker.FindRequest(ctx, by, x.RequestID)
 	switch {
 	case err == nil:

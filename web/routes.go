@@ -119,6 +119,13 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/sessions/{id}/check", auth: login, summary: "Have the recording verified by the server", api: call((*Server).checkRecording)},
 		{method: get, path: "/v1/search", auth: login, summary: "What was shown, typed and run in the sessions that the caller may replay", api: call((*Server).search)},
 
+		{method: post, path: "/v1/sessions/{id}/delete-recording", auth: login, summary: "Delete a recording before its time; done when two people have said so", api: call((*Server).deleteRecording)},
+		{method: get, path: "/v1/holds", auth: login, summary: "Holds on recordings", api: call((*Server).holds)},
+		{method: post, path: "/v1/holds", auth: login, summary: "Keep recordings from being deleted", api: call((*Server).holdRecordings)},
+		{method: post, path: "/v1/holds/{id}/lift", auth: login, summary: "Lift a hold; done when two people have said so", api: call((*Server).liftHold)},
+		{method: get, path: "/v1/retention", auth: login, summary: "How long recordings are kept", api: call((*Server).retention)},
+		{method: put, path: "/v1/retention", auth: login, summary: "Say how long recordings are kept; done when two people have said so", api: call((*Server).setRetention)},
+
 		// The audit log.
 		{method: get, path: "/v1/audit/events", auth: login, summary: "Events, in the order of the log", api: call((*Server).events)},
 		{method: get, path: "/v1/audit/export", auth: login, summary: "The whole log with its proofs", api: stream((*Server).exportAudit)},

@@ -700,6 +700,36 @@ type broken struct{ io.Reader }
 func (broken) Seek(int64, int) (int64, error) { return 0, errors.New("the disk broke") }
 func (broken) Close() error                   { return nil }
 
+// salvaged is a recording of which a part could not be read.
+type salvaged struct{ io.Reader }
+
+func (salvaged) Close() error { return nil }
+func (salvaged) Damage() error {
+	return errors.New("bytes 1 to 2 of the recording cannot be read: \x1b[2J")
+}
+
+// TestDamagedRecording: all that can be read of a damaged recording comes, and
+// then, what could not be; nothing of it acts on a terminal.
+func TestDamagedRecording(t *testing.T) {
+	h := newHouse(t)
+	x := h.record("uptime", "up\r\n")
+	h.server.c.OpenCast = func(context.Context, access.Session) (io.ReadCloser, error) {
+		return salvaged{bytes.NewReader(h.casts[x.ID])}, nil
+	}
+	srv := httptest.NewServer(h.server.Handler())
+	defer srv.Close()
+	c := api.Client{Server: srv.URL, Token: h.token("carol"), HTTP: srv.Client(), Timeout: 10 * time.Second}
+	for _, format := range []string{"cast", "txt"} {
+		r := must(c.Recording(t.Context(), x.ID, format))
+		b, err := io.ReadAll(r)
+		r.Close()
+		d := (*api.Damaged)(nil)
+		if !errors.As(err, &d) || d.Text != `bytes 1 to 2 of the recording cannot be read: \x1b[2J` || !bytes.Contains(b, []byte("up")) {
+			t.Errorf("%s: %d bytes, %v", format, len(b), err)
+		}
+	}
+}
+
 // TestBrokenRecordingIsCut wants a reader to notice that a recording has broken
 // off, however much of it came.
 func TestBrokenRecordingIsCut(t *testing.T) {

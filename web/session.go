@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 
@@ -29,7 +30,10 @@ func (s *Server) sessions(ctx context.Context, by access.Caller, in *struct {
 
 func (s *Server) findSession(ctx context.Context, by access.Caller, in *ByID) (api.Session, error) {
 	x, err := s.c.Broker.FindSession(ctx, by, in.ID)
-	return apiSession(x), err
+	if err != nil {
+		return api.Session{}, err
+	}
+	return s.withLife(ctx, by, x)
 }
 
 func (s *Server) endSession(ctx context.Context, by access.Caller, in *struct {
@@ -92,7 +96,7 @@ func (s *Server) openText(ctx context.Context, by access.Caller, id string) (con
 	}
 	return content{media: "text/plain; charset=utf-8", file: x.ID + ".txt", write: func(w io.Writer) error {
 		defer r.Close()
-		return cast.Text(w, r)
+		return errors.Join(cast.Text(w, r), damage(r))
 	}}, nil
 }
 
@@ -137,9 +141,24 @@ func copyAll(r io.ReadCloser) func(io.Writer) error {
 	return func(w io.Writer) error {
 		defer r.Close()
 		_, err := io.Copy(w, r)
-		return err
+		return errors.Join(err, damage(r))
 	}
 }
+
+// damage is what of a recording could not be read, though everything else was.
+func damage(r io.Reader) error {
+	if d, ok := r.(interface{ Damage() error }); ok {
+		if err := d.Damage(); err != nil {
+			return &damaged{err}
+		}
+	}
+	return nil
+}
+
+// A damaged content was written as far as it could be read.
+type damaged struct{ error }
+
+func (d *damaged) Unwrap() error { return d.error }
 
 func (s *Server) proof(ctx context.Context, by access.Caller, in *ByID) (api.Proof, error) {
 	p, err := s.c.Broker.Proof(ctx, by, in.ID)
@@ -154,8 +173,14 @@ func (s *Server) proof(ctx context.Context, by access.Caller, in *ByID) (api.Pro
 	if err != nil {
 		return api.Proof{}, fmt.Errorf("read back our own checkpoint: %w", err)
 	}
-	return api.Proof{
-		Leaf: p.Leaf, Seq: p.Seq, Size: head.Size, Checkpoint: string(p.Checkpoint), Sealed: apiSealed(x.Recording),
-		Inclusion: each(p.Inclusion, func(h tlog.Hash) string { return base64.StdEncoding.EncodeToString(h[:]) }),
-	}, nil
+	out := api.Proof{ProvenEvent: provenEvent(p.ProvenEvent), Size: head.Size, Checkpoint: string(p.Checkpoint), Sealed: apiSealed(x.Recording)}
+	if p.Deletion != nil {
+		e := provenEvent(*p.Deletion)
+		out.Deletion = &e
+	}
+	return out, nil
+}
+
+func provenEvent(e broker.ProvenEvent) api.ProvenEvent {
+	return api.ProvenEvent{Leaf: e.Leaf, Seq: e.Seq, Inclusion: each(e.Inclusion, func(h tlog.Hash) string { return base64.StdEncoding.EncodeToString(h[:]) })}
 }

@@ -43,6 +43,9 @@ type Session struct {
 	ExitStatus *int
 	Serial     uint64 // of the certificate that was used
 	Recording  Sealed
+	Labels     Labels    // of the target when the session was opened
+	DeletedAt  time.Time // when the recording was deleted; zero: it was not
+	Deletion   Deletion
 	// Risks say why somebody should look at it, such as RiskBreakGlass.
 	Risks   []string
 	Version int64

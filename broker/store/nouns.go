@@ -109,6 +109,7 @@ var sessions = newTable("sessions", "id", func(s *access.Session) []column {
 		{"opened_at", micros{&s.OpenedAt}}, {"closed_at", micros{&s.ClosedAt}},
 		{"end_reason", &s.EndReason}, {"exit_status", status{&s.ExitStatus}},
 		{"serial", unsigned{&s.Serial}}, {"recording", encoded{&s.Recording}}, {"risks", encoded{&s.Risks}}, {"version", &s.Version},
+		{"labels", encoded{&s.Labels}}, {"deleted_at", micros{&s.DeletedAt}}, {"deletion", encoded{&s.Deletion}},
 	}
 })
 
@@ -282,6 +283,7 @@ type SessionFilter struct {
 	User, Target, Account, Grant string // user and target by id
 	Batch                        string // of the requests
 	Node                         string
+	Since, Until                 time.Time // of the opening; Until is exclusive
 	Before                       string
 	Limit                        int
 }
@@ -320,6 +322,12 @@ func (q queryer) Sessions(ctx context.Context, f SessionFilter) ([]access.Sessio
 		if c.value != "" {
 			clause, args = clause+" AND "+c.column+" = ?", append(args, c.value)
 		}
+	}
+	if !f.Since.IsZero() {
+		clause, args = clause+" AND opened_at >= ?", append(args, toMicros(f.Since))
+	}
+	if !f.Until.IsZero() {
+		clause, args = clause+" AND opened_at < ?", append(args, toMicros(f.Until))
 	}
 	if f.Batch != "" {
 		clause, args = clause+" AND request_id IN (SELECT id FROM requests WHERE batch = ?)", append(args, f.Batch)

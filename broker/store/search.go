@@ -150,9 +150,12 @@ type textSession struct {
 
 // addTextSession makes the row of a session, in a slot that is free.
 func (tx *Tx) addTextSession(ctx context.Context, s *textSession) error {
-	of, err := sessions.one(ctx, tx.queryer, "WHERE id = ?", s.id)
+	of, err := tx.Session(ctx, s.id) // locked: its recording is not deleted meanwhile
 	if err != nil {
 		return err
+	}
+	if !of.DeletedAt.IsZero() {
+		return &access.Error{Kind: access.ErrConflict, Code: "DB-6117", Text: "the recording of " + s.id + " was deleted, and its text is kept no more"}
 	}
 	scope := TextScope{UserID: of.UserID, TargetID: of.TargetID, TargetName: of.TargetName, Account: of.Account}
 	if err := tx.findScope(ctx, &scope); err != nil {

@@ -111,7 +111,8 @@ func (db *DB) openSQLite(path string) error {
 	f.Close()
 	const pragmas = "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)"
 	name := "file:" + (&urlPath{path}).escaped() + pragmas
-	// What is removed is overwritten: the text of a recording that is gone is gone.
+	// What is removed is overwritten: the text of a recording that is gone is gone,
+	// and so is the header, with which a copy of it could be opened.
 	if db.write, err = sql.Open("sqlite", name+"&_txlock=immediate&_pragma=secure_delete(1)"); err != nil {
 		return err
 	}

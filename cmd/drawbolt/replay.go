@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drawbolt/drawbolt/recorder/cast"
+	"github.com/drawbolt/drawbolt/web/api"
 )
 
 type replayOptions struct {
@@ -77,6 +78,15 @@ func (c *cli) runReplay(ctx context.Context, o replayOptions) error {
 	err = cast.Play(ctx, c.stdout, r, play)
 	if c.outTTY {
 		fmt.Fprintln(c.stdout)
+	}
+	return damagedRecording(err)
+}
+
+// damagedRecording says what of a recording is damaged, all else of which was
+// given.
+func damagedRecording(err error) error {
+	if d, ok := errors.AsType[*api.Damaged](err); ok { // the server knows more
+		return &failure{code: exitError, text: d.Error(), cause: err}
 	}
 	if d, ok := errors.AsType[*cast.DamageError](err); ok {
 		return &failure{code: exitError, text: d.Error(), cause: err}

@@ -65,17 +65,7 @@ func (c *cli) roleShowCmd() *cobra.Command {
 				_, err := c.emit(r)
 				return err
 			}
-			b, err := json.Marshal(r)
-			if err != nil {
-				return err
-			}
-			var out bytes.Buffer // armour first: line ends are what it escapes
-			if err := json.Indent(&out, armour(b), "", "  "); err != nil {
-				return err
-			}
-			out.WriteByte('\n')
-			_, err = out.WriteTo(c.stdout)
-			return err
+			return c.printJSON(r)
 		},
 	}
 }
@@ -101,21 +91,9 @@ the role as it is; without one it is replaced as it is now.`,
 }
 
 func (c *cli) runRoleSet(ctx context.Context, file string) error {
-	f, err := c.openInput(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return err
-	}
-	if len(b) > maxFile {
-		return usage("%s is longer than %d bytes", file, maxFile)
-	}
 	var r api.Role
-	if err := api.Unmarshal(b, &r); err != nil {
-		return usage("%s: %v", file, err)
+	if err := c.readJSON(file, &r); err != nil {
+		return err
 	}
 	if r.Name == "" {
 		return usage("%s: the role has no name", file)
@@ -139,6 +117,41 @@ func (c *cli) runRoleSet(ctx context.Context, file string) error {
 	}
 	c.done("the role %s is set: version %d", r.Name, r.Version)
 	return nil
+}
+
+// readJSON reads a file of JSON, in which there may be nothing that is not known.
+func (c *cli) readJSON(file string, into any) error {
+	f, err := c.openInput(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return err
+	}
+	if len(b) > maxFile {
+		return usage("%s is longer than %d bytes", file, maxFile)
+	}
+	if err := api.Unmarshal(b, into); err != nil {
+		return usage("%s: %v", file, err)
+	}
+	return nil
+}
+
+// printJSON prints what readJSON reads, for people to edit.
+func (c *cli) printJSON(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer // armour first: line ends are what it escapes
+	if err := json.Indent(&out, armour(b), "", "  "); err != nil {
+		return err
+	}
+	out.WriteByte('\n')
+	_, err = out.WriteTo(c.stdout)
+	return err
 }
 
 func (c *cli) roleRmCmd() *cobra.Command {

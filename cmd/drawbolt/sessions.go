@@ -57,6 +57,9 @@ func (c *cli) runSessions(ctx context.Context, f api.SessionFilter) error {
 		if len(s.Risks) > 0 {
 			state += " (" + strings.Join(s.Risks, ", ") + ")"
 		}
+		if s.Deleted != nil {
+			state += ", recording deleted"
+		}
 		what := s.Kind
 		if s.Command != "" {
 			what += " " + s.Command

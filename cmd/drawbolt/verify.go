@@ -45,7 +45,10 @@ event that closed it, and the proof that this event stands in the signed log.
 Without --key the server is asked for the key, which proves only that the server
 agrees with itself.
 
-Exit codes: 0 whole and unchanged, 1 not.`,
+Of a recording that was deleted, the proof that its deletion stands in the log is
+checked as well.
+
+Exit codes: 0 whole and unchanged, 1 not, 6 deleted, which the log proves.`,
 		Example: "  drawbolt audit key > audit.pub\n  drawbolt verify evidence.cast --key audit.pub\n  drawbolt verify SES-9f2c --key audit.pub",
 		Args:    between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -161,12 +164,22 @@ type recordingJSON struct {
 	Key             string    `json:"key"`
 	Journal         string    `json:"journal,omitempty"` // head of the hash chain of the journal it was made from
 	// Of a session that the server was asked for:
-	SHA256         string     `json:"sha256,omitempty"` // of the sealed file
-	Seq            *int64     `json:"seq,omitempty"`    // of the event that closed it
-	CheckpointSize int64      `json:"checkpoint_size,omitempty"`
-	CheckpointTime *time.Time `json:"checkpoint_time,omitempty"`
-	KeyFromServer  bool       `json:"key_from_server,omitempty"`
-	Problem        string     `json:"problem,omitempty"`
+	SHA256         string       `json:"sha256,omitempty"` // of the sealed file
+	Seq            *int64       `json:"seq,omitempty"`    // of the event that closed it
+	CheckpointSize int64        `json:"checkpoint_size,omitempty"`
+	CheckpointTime *time.Time   `json:"checkpoint_time,omitempty"`
+	KeyFromServer  bool         `json:"key_from_server,omitempty"`
+	Deleted        *deletedJSON `json:"deleted,omitempty"`
+	Problem        string       `json:"problem,omitempty"`
+}
+
+// deletedJSON is what the audit log proves of a recording that was deleted.
+type deletedJSON struct {
+	At     time.Time `json:"at"`
+	Seq    int64     `json:"seq"` // of the event
+	Rule   string    `json:"rule,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	By     []string  `json:"by,omitempty"`
 }
 
 func checkRecording(r io.Reader, keys []note.Verifier) (recordingJSON, error) {
@@ -258,25 +271,19 @@ func (c *cli) checkSession(ctx context.Context, cl *api.Client, id string, keys 
 	if err != nil {
 		return j, broken("the checkpoint: %v", err)
 	}
-	path := make(tlog.RecordProof, 0, len(proof.Inclusion))
-	for _, text := range proof.Inclusion {
-		h, err := tlog.ParseHash(text)
-		if err != nil || len(path) > 64 {
-			return j, broken("the proof is not one")
-		}
-		path = append(path, h)
-	}
-	if err := audit.CheckInclusion(point, proof.Leaf, path); err != nil {
-		return j, broken("%v", err)
-	}
-	event, err := audit.Parse(proof.Leaf)
+	event, err := provenEvent(point, proof.ProvenEvent)
 	if err != nil {
-		return j, broken("%v", err)
+		return j, err
 	}
 	want := event.Details["recording_sha256"]
 	tells := event.Action == "session.close" || event.Action == "session.seal" // the latter when it was sealed later
 	if !tells || event.Outcome != audit.Done || event.Session != id || want == "" {
 		return j, broken("event %d of the audit log does not tell the recording of %s", event.Seq, id)
+	}
+	t := point.Time
+	j.SHA256, j.Seq, j.CheckpointSize, j.CheckpointTime = want, &event.Seq, point.Size, &t
+	if proof.Deletion != nil {
+		return j, j.deletedBy(point, *proof.Deletion)
 	}
 	got, err := hashSealed(ctx, cl, id)
 	if err != nil {
@@ -290,6 +297,7 @@ func (c *cli) checkSession(ctx context.Context, cl *api.Client, id string, keys 
 		return j, err
 	}
 	defer r.Close()
+	known := j
 	if j, err = checkRecording(r, keys); err != nil {
 		return j, damage(err)
 	}
@@ -301,9 +309,48 @@ func (c *cli) checkSession(ctx context.Context, cl *api.Client, id string, keys 
 	if head := event.Details["recording_head"]; head != "" && head != j.Journal {
 		return j, broken("the recording was made from the journal %s, the audit log says %s", j.Journal, head)
 	}
-	t := point.Time
-	j.SHA256, j.Seq, j.CheckpointSize, j.CheckpointTime = got, &event.Seq, point.Size, &t
+	j.SHA256, j.Seq, j.CheckpointSize, j.CheckpointTime = known.SHA256, known.Seq, known.CheckpointSize, known.CheckpointTime
 	return j, nil
+}
+
+// provenEvent returns an event of which the proof holds.
+func provenEvent(point audit.Checkpoint, proof api.ProvenEvent) (audit.Event, error) {
+	path := make(tlog.RecordProof, 0, len(proof.Inclusion))
+	for _, text := range proof.Inclusion {
+		h, err := tlog.ParseHash(text)
+		if err != nil || len(path) > 64 {
+			return audit.Event{}, broken("the proof is not one")
+		}
+		path = append(path, h)
+	}
+	if err := audit.CheckInclusion(point, proof.Leaf, path); err != nil {
+		return audit.Event{}, broken("%v", err)
+	}
+	event, err := audit.Parse(proof.Leaf)
+	if err != nil {
+		return event, broken("%v", err)
+	}
+	return event, nil
+}
+
+// deletedBy returns the failure that says that a recording is gone, if the proof
+// of its deletion holds.
+func (j *recordingJSON) deletedBy(point audit.Checkpoint, proof api.ProvenEvent) error {
+	e, err := provenEvent(point, proof)
+	if err != nil {
+		return err
+	}
+	if e.Action != "recording.delete" || e.Outcome != audit.Done || e.Session != j.Session || e.Details["recording_sha256"] != j.SHA256 {
+		return broken("event %d of the audit log does not tell that the recording of %s was deleted", e.Seq, j.Session)
+	}
+	j.Deleted = &deletedJSON{At: e.Time, Seq: e.Seq, Rule: e.Rule, Reason: e.Reason}
+	how := "by the rule of retention " + e.Rule
+	if first := e.Details["first"]; first != "" { // by people, whom a rule of policy let
+		j.Deleted.Rule, j.Deleted.By = "", []string{first, e.ActorName}
+		how = fmt.Sprintf("by %s and %s: %s", first, e.ActorName, e.Reason)
+	}
+	return &failure{code: exitNotFound, text: fmt.Sprintf("the recording was deleted on %s, %s; event %d of the audit log says so, which checkpoint %d of %s covers, and keeps its SHA-256 %s",
+		e.Time.UTC().Format(time.RFC3339), how, e.Seq, point.Size, point.Time.UTC().Format(time.RFC3339), j.SHA256)}
 }
 
 func hashSealed(ctx context.Context, cl *api.Client, id string) (string, error) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/recorder/cast"
@@ -90,7 +91,7 @@ func (e *evidence) answers() map[string]any {
 		"GET /v1/audit/key":                            api.AuditKey{Key: e.key, Recordings: []string{e.key}},
 		"GET /v1/audit/checkpoint":                     api.Checkpoint{Checkpoint: string(e.checkpoint)},
 		"GET /v1/audit/export":                         e.export,
-		"GET /v1/sessions/SES-1/proof":                 api.Proof{Leaf: e.leaf, Size: 1, Inclusion: []string{}, Checkpoint: string(e.checkpoint)},
+		"GET /v1/sessions/SES-1/proof":                 api.Proof{ProvenEvent: api.ProvenEvent{Leaf: e.leaf, Inclusion: []string{}}, Size: 1, Checkpoint: string(e.checkpoint)},
 		"GET /v1/sessions/SES-1/sealed":                e.sealed,
 		"GET /v1/sessions/SES-1/recording?format=cast": e.cast,
 	}
@@ -121,17 +122,17 @@ func TestVerifySession(t *testing.T) {
 			a["GET /v1/sessions/SES-1/sealed"] = []byte("something else")
 		}, "the sealed file has SHA-256"},
 		{"event altered", "SES-1", nil, func(e *evidence, a map[string]any) {
-			a["GET /v1/sessions/SES-1/proof"] = api.Proof{Leaf: bytes.Replace(e.leaf, []byte("system"), []byte("nobody"), 1), Size: 1, Checkpoint: string(e.checkpoint)}
+			a["GET /v1/sessions/SES-1/proof"] = api.Proof{ProvenEvent: api.ProvenEvent{Leaf: bytes.Replace(e.leaf, []byte("system"), []byte("nobody"), 1)}, Size: 1, Checkpoint: string(e.checkpoint)}
 		}, "check inclusion"},
 		{"event of another session", "SES-1", func(e *audit.Event) { e.Session = "SES-2" }, nil, "does not tell the recording of SES-1"},
 		{"event of another kind", "SES-1", func(e *audit.Event) { e.Action = "request.create" }, nil, "does not tell the recording"},
 		{"refused event", "SES-1", func(e *audit.Event) { e.Outcome = audit.Refused }, nil, "does not tell the recording"},
 		{"no recording in the event", "SES-1", func(e *audit.Event) { e.Details = nil }, nil, "does not tell the recording"},
 		{"checkpoint by a stranger", "SES-1", nil, func(e *evidence, a map[string]any) {
-			a["GET /v1/sessions/SES-1/proof"] = api.Proof{Leaf: stranger.leaf, Size: 1, Checkpoint: string(stranger.checkpoint)}
+			a["GET /v1/sessions/SES-1/proof"] = api.Proof{ProvenEvent: api.ProvenEvent{Leaf: stranger.leaf}, Size: 1, Checkpoint: string(stranger.checkpoint)}
 		}, "the checkpoint"},
 		{"no proof", "SES-1", nil, func(e *evidence, a map[string]any) {
-			a["GET /v1/sessions/SES-1/proof"] = api.Proof{Leaf: e.leaf, Inclusion: []string{"x"}, Checkpoint: string(e.checkpoint)}
+			a["GET /v1/sessions/SES-1/proof"] = api.Proof{ProvenEvent: api.ProvenEvent{Leaf: e.leaf, Inclusion: []string{"x"}}, Checkpoint: string(e.checkpoint)}
 		}, "the proof is not one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -148,6 +149,69 @@ func TestVerifySession(t *testing.T) {
 			}
 			if ok := tt.want == ""; j.Verified != ok || (code == 0) != ok || !ok && code != exitError || !strings.Contains(errs, tt.want) {
 				t.Errorf("exit %d, verified %t: %s", code, j.Verified, errs)
+			}
+		})
+	}
+}
+
+// TestVerifyDeleted: of a recording that is deleted the deletion is proven, or
+// nothing is.
+func TestVerifyDeleted(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		event  func(*audit.Event) // of the deletion
+		change func(*api.Proof)
+		code   int
+		want   string
+	}{
+		{"by a rule", nil, nil, exitNotFound, "the recording was deleted on 2026-03-01T12:00:00Z, by the rule of retention guests; event 1 of the audit log says so"},
+		{"by people", func(e *audit.Event) {
+			e.Rule, e.ActorName, e.Reason, e.Details["first"] = "", "lee", "erasure request 88", "kim"
+		}, nil, exitNotFound, "by kim and lee: erasure request 88; event 1"},
+		{"of another session", func(e *audit.Event) { e.Session = "SES-2" }, nil, exitError, "does not tell that the recording of SES-1 was deleted"},
+		{"of another recording", func(e *audit.Event) { e.Details["recording_sha256"] = strings.Repeat("0", 64) }, nil, exitError, "does not tell"},
+		{"refused", func(e *audit.Event) { e.Outcome = audit.Refused }, nil, exitError, "does not tell"},
+		{"another event", func(e *audit.Event) { e.Action = "recording.propose" }, nil, exitError, "does not tell"},
+		{"without proof", nil, func(p *api.Proof) { p.Deletion.Inclusion = nil }, exitError, "NOT verified"},
+		{"altered", nil, func(p *api.Proof) {
+			p.Deletion.Leaf = bytes.Replace(p.Deletion.Leaf, []byte("guests"), []byte("others"), 1)
+		}, exitError, "check inclusion"},
+		{"of which there is no closing event", nil, func(p *api.Proof) { p.ProvenEvent = *p.Deletion }, exitError, "does not tell the recording of SES-1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEvidence(t, "SES-1", nil)
+			closing, err := audit.Parse(e.leaf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			event := audit.Event{Seq: 1, Time: noon, Actor: "system", Action: "recording.delete", Object: "SES-1", Session: "SES-1", Outcome: audit.Done, Rule: "guests",
+				Details: map[string]string{"recording_sha256": closing.Details["recording_sha256"]}}
+			if tt.event != nil {
+				tt.event(&event)
+			}
+			leaf, err := event.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, second := audit.LeafHash(e.leaf), audit.LeafHash(leaf)
+			point, err := audit.Checkpoint{Origin: origin, Size: 2, Root: tlog.NodeHash(first, second), Time: noon}.Sign(e.signer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			proof := api.Proof{ProvenEvent: api.ProvenEvent{Leaf: e.leaf, Inclusion: []string{second.String()}}, Size: 2, Checkpoint: string(point),
+				Deletion: &api.ProvenEvent{Leaf: leaf, Seq: 1, Inclusion: []string{first.String()}}}
+			if tt.change != nil {
+				tt.change(&proof)
+			}
+			// There is nothing else to be had of it.
+			p := newPerson(t).signedIn(newServer(t, map[string]any{"GET /v1/sessions/SES-1/proof": proof}))
+			code, out, errs := p.run("verify", "SES-1", "--json", "--key", e.key)
+			var j recordingJSON
+			if err := json.Unmarshal([]byte(out), &j); err != nil {
+				t.Fatalf("%v: %s%s", err, out, errs)
+			}
+			if code != tt.code || j.Verified || (j.Deleted != nil) != (code == exitNotFound) || !strings.Contains(errs, tt.want) {
+				t.Errorf("exit %d, deleted %+v: %s", code, j.Deleted, errs)
 			}
 		})
 	}

@@ -50,7 +50,8 @@ type App struct {
 	broker   *broker.Broker
 	logins   *identity.Logins
 	local    *local.Provider
-	sink     recorder.Sink
+	objects  recorder.Sink // of sealed recordings, without their headers
+	sink     recorder.Sink // of whole ones
 	recorder *recorder.Recorder
 	accounts *provision.Provisioner
 	pusher   *push.Pusher
@@ -150,6 +151,7 @@ func (a *App) openBroker(ctx context.Context) error {
 		CertificateTTL:   time.Duration(a.config.SSH.UserCertTTL),
 		IdentityTTL:      time.Duration(a.config.Auth.SessionTTL),
 		CheckpointEvery:  time.Duration(a.config.Audit.CheckpointEvery),
+		KeepDays:         a.config.Recordings.KeepDays,
 		Sessions: broker.SessionLimits{
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},
@@ -201,9 +203,10 @@ func (a *App) openRecorder() error {
 	if err != nil {
 		return err
 	}
-	if a.sink, err = recorder.Directory(a.config.Recordings.Folder); err != nil {
+	if a.objects, err = recorder.Directory(a.config.Recordings.Folder); err != nil {
 		return err
 	}
+	a.sink = recorder.Apart(a.objects, a.db)
 	a.recorder, err = recorder.New(recorder.Config{
 		Journals: filepath.Join(a.config.Data, "journals"), Sink: a.sink,
 		Recipients: append(recipients, a.keys.recording.Recipient()), Hidden: hidden,
@@ -304,12 +307,18 @@ func (a *App) openCast(ctx context.Context, s access.Session) (io.ReadSeekCloser
 	if err != nil {
 		return nil, err
 	}
-	r, err := recorder.OpenSealed(f, f.Size(), a.keys.recording)
+	r, err := recorder.OpenDamaged(f, f.Size(), a.keys.recording)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return reading{r, f}, nil
+	return salvaging{r, f}, nil
+}
+
+// salvaging can say what of the recording could not be read.
+type salvaging struct {
+	*recorder.Salvage
+	io.Closer
 }
 
 // OpenView opens the view of a session's recording for view.Read. The error wraps
@@ -380,6 +389,7 @@ func (a *App) Run(ctx context.Context) error {
 		start(&services, base, "views", a.indexer.Run)
 	}
 	start(&services, base, "housekeeping", a.housekeeping)
+	start(&services, base, "retention", a.retention)
 	start(&services, base, "memory", giveBack)
 	start(&fronts, ctx, "ssh", func(ctx context.Context) error { return a.ssh.Serve(ctx, a.sshd) })
 	start(&fronts, ctx, "https", func(ctx context.Context) error {

@@ -46,9 +46,10 @@ type Config struct {
 	} `yaml:"database"`
 	Recordings struct {
 		Folder     string   `yaml:"folder" doc:"where sealed recordings go (default: recordings in the data folder)"`
-		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open recordings without the server"`
+		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open sealed recordings with keys of their own"`
 		Hidden     []string `yaml:"hidden_recipients" doc:"post-quantum age recipients who alone may open what was typed unseen, such as passwords (default: a key in the vault; drawboltd hidden)"`
 		MinFree    string   `yaml:"min_free" doc:"free bytes below which no session starts, such as 1GiB (default: 1GiB, at most 5% of the disk)"`
+		KeepDays   int      `yaml:"keep_days" doc:"days for which every recording is kept at least, whatever rules of retention or people say"`
 		Search     bool     `yaml:"search" doc:"whether what was shown, typed and run is kept in the database too, in plain, so that it can be searched (default: true)"`
 		Views      bool     `yaml:"views" doc:"whether views are made of recordings when their sessions have ended: what the player seeks with and the search finds (default: true)"`
 		Workers    int      `yaml:"view_workers" doc:"views that are made at once"`
@@ -108,6 +109,7 @@ func defaultConfig() Config {
 	c.Data = "/var/lib/drawbolt"
 	c.Server.Listen.HTTPS, c.Server.Listen.SSH, c.Server.Listen.Metrics = ":8443", ":2222", "127.0.0.1:9090"
 	c.Server.TLS.Mode = "self_signed"
+	c.Recordings.KeepDays = 30
 	c.Recordings.Search = true
 	c.Recordings.Views, c.Recordings.Workers = true, 1
 	c.Auth.SessionTTL = Duration(12 * time.Hour)
@@ -360,6 +362,9 @@ func (c *Config) complete() error {
 	}
 	if _, err := c.minFree(); err != nil {
 		bad("recordings.min_free: %v", err)
+	}
+	if n := c.Recordings.KeepDays; n < 0 || n > access.MaxKeepDays {
+		bad("recordings.keep_days is between 0 and %d, not %d", access.MaxKeepDays, n)
 	}
 	if n := c.Recordings.Workers; n < 1 || n > 64 {
 		bad("recordings.view_workers is between 1 and 64, not %d", n)

@@ -26,7 +26,7 @@ func hiddenCommand() *cobra.Command {
 		Long: `Print what was typed unseen in sessions, a line each: the session, the moment in its
 recording, and the keys as a Go string literal. That they were looked at stands in the
 audit log with the reason. With recordings.hidden_recipients only these people can
-open it: age -d -i key.txt SESSION.hidden.age`,
+open it: drawboltd sealed SESSION.hidden.age --reason TEXT | age -d -i key.txt`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.TrimSpace(reason) == "" {

@@ -114,6 +114,12 @@ func foundingRoles() []access.Role {
 				policy.ActionAuditRead, policy.ActionAuditExport, policy.ActionTargetRead, policy.ActionRoleRead, policy.ActionPolicyRead)}},
 		},
 		{
+			// It takes two of them to delete a recording, to lift a hold, or to say
+			// how long recordings are kept.
+			Name: "custodian", Groups: []string{"custodians"},
+			Rules: []access.Rule{{ID: "keep", Actions: actions(policy.ActionRecordingHold, policy.ActionRecordingDelete, policy.ActionSessionList)}},
+		},
+		{
 			Name: "approver", Groups: []string{"approvers"},
 			Rules: []access.Rule{{ID: "decide", Actions: actions(
 				policy.ActionApprove, policy.ActionDeny, policy.ActionRevoke, policy.ActionLockWrite,

@@ -22,6 +22,11 @@ const (
 	lineSeal      = lineMark + "seal "
 )
 
+// LineDamage begins a line that stands in the place of a part of a recording
+// which whoever handed it over could not read; then it says why. No recording has
+// such a line by itself, and one that has does not verify.
+const LineDamage = lineMark + "damage "
+
 // b64 refuses spare bits, newlines and other second spellings of the same bytes.
 var b64 = base64.StdEncoding.Strict()
 

@@ -35,6 +35,7 @@ type Reader struct {
 		line, offset int64
 		at           time.Duration
 	}
+	begun   error // what is wrong with the beginning, until it is reported
 	damaged bool  // the current chunk has been reported
 	linked  int64 // offset after the last chain line
 	seal    []byte
@@ -56,18 +57,29 @@ func NewReader(r io.Reader) (*Reader, error) {
 	first = bytes.Clone(first)
 	c.hash(first)
 	second, err := c.next()
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, c.first(err)
 	}
+	second = bytes.Clone(second)
 	c.hash(second)
-	if first[0] == '{' && !bytes.HasPrefix(second, []byte(lineRecording)) {
-		return nil, c.damage(ErrNotSealed, "the file is an asciicast of another program, or was stripped")
-	}
-	if c.header, err = parseHeader(first[:len(first)-1], second[:len(second)-1]); err != nil {
-		return nil, c.damage(ErrAltered, err.Error())
-	}
 	c.span = [2]int64{c.offset, c.offset}
-	return c, nil
+	if err == nil && (first[0] != '{' || bytes.HasPrefix(second, []byte(lineRecording))) {
+		c.header, err = parseHeader(first[:len(first)-1], second[:len(second)-1])
+		if err == nil {
+			return c, nil
+		}
+		err = c.damage(ErrAltered, err.Error())
+	} else if err == nil {
+		err = c.damage(ErrNotSealed, "the file is an asciicast of another program, or was stripped")
+	}
+	// What follows may be readable, when who handed the file over says so.
+	for _, line := range [][]byte{first, second} {
+		if why, ok := told(line); ok {
+			c.header, c.begun = Header{}, c.damage(ErrAltered, why)
+			return c, nil
+		}
+	}
+	return nil, c.first(err)
 }
 
 // first makes damage of what stopped the header.
@@ -78,7 +90,8 @@ func (c *Reader) first(err error) error {
 	return err
 }
 
-// Header returns what the file says of itself.
+// Header returns what the file says of itself. It is zero when that part of the
+// file could not be read, which Next reports first.
 func (c *Reader) Header() Header { return c.header }
 
 // Offsets returns where in the file the lines of the event that Next returned last
@@ -148,6 +161,10 @@ func (c *Reader) Next() (Event, error) {
 	if c.done != nil {
 		return Event{}, c.done
 	}
+	if err := c.begun; err != nil {
+		c.begun = nil
+		return Event{}, err
+	}
 	e, err := c.read()
 	var d *DamageError
 	switch {
@@ -201,7 +218,11 @@ func (c *Reader) read() (Event, error) {
 				return e, nil
 			}
 			if !c.damaged {
-				bad = c.damage(ErrAltered, bad.Error())
+				why := bad.Error()
+				if more, ok := told(body); ok {
+					why = more
+				}
+				bad = c.damage(ErrAltered, why)
 			} else {
 				bad = nil // this chunk was reported
 			}
@@ -211,6 +232,13 @@ func (c *Reader) read() (Event, error) {
 		}
 		comment = nil
 	}
+}
+
+// told is what whoever handed the file over says of a line that is no line of a
+// recording.
+func told(line []byte) (string, bool) {
+	_, why, ok := bytes.Cut(line, []byte(LineDamage))
+	return string(bytes.TrimSpace(why)), ok
 }
 
 // event puts an event line and the comment before it together.

@@ -104,12 +104,30 @@ func (c *Client) stream(ctx context.Context, path string, query url.Values) (io.
 		cancel(nil)
 		return nil, err
 	}
-	return streamBody{resp.Body, cancel}, nil
+	return streamBody{resp.Body, cancel, resp}, nil
 }
 
 type streamBody struct {
 	io.ReadCloser
 	cancel context.CancelCauseFunc
+	resp   *http.Response
+}
+
+// DamageTrailer is the trailer of an answer that has all that can be read of
+// something damaged.
+const DamageTrailer = "Drawbolt-Damage"
+
+// A Damaged ends a reader that has given all that can be read.
+type Damaged struct{ Text string }
+
+func (d *Damaged) Error() string { return d.Text }
+
+func (s streamBody) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if text := s.resp.Trailer.Get(DamageTrailer); err == io.EOF && text != "" {
+		err = &Damaged{text}
+	}
+	return n, err
 }
 
 func (s streamBody) Close() error {

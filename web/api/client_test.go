@@ -132,6 +132,16 @@ var routes = []struct {
 	}, `GET /v1/sessions/SES-1/play/find?in=output%2Ckeys&q=DROP+TABLE`},
 	{"CheckRecording", func(ctx context.Context, c *Client) error { return discard(c.CheckRecording(ctx, "SES-1")) }, `POST /v1/sessions/SES-1/check {}`},
 	{"Proof", func(ctx context.Context, c *Client) error { return discard(c.Proof(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/proof`},
+	{"HoldRecordings", func(ctx context.Context, c *Client) error {
+		return discard(c.HoldRecordings(ctx, HoldInput{Sessions: []string{"SES-1"}, Reason: "r"}))
+	}, `POST /v1/holds {"sessions":["SES-1"],"reason":"r"}`},
+	{"Holds", func(ctx context.Context, c *Client) error { return discard(c.Holds(ctx)) }, `GET /v1/holds`},
+	{"LiftHold", func(ctx context.Context, c *Client) error { return discard(c.LiftHold(ctx, "HLD-1", "r")) }, `POST /v1/holds/HLD-1/lift {"reason":"r"}`},
+	{"DeleteRecording", func(ctx context.Context, c *Client) error { return discard(c.DeleteRecording(ctx, "SES-1", "r")) }, `POST /v1/sessions/SES-1/delete-recording {"reason":"r"}`},
+	{"Retention", func(ctx context.Context, c *Client) error { return discard(c.Retention(ctx)) }, `GET /v1/retention`},
+	{"SetRetention", func(ctx context.Context, c *Client) error {
+		return discard(c.SetRetention(ctx, Retention{Rules: []RetentionRule{{ID: "year", KeepDays: 365}}, Version: 1}))
+	}, `PUT /v1/retention {"rules":[{"id":"year","targets":{},"keep_days":365}],"version":1}`},
 	{"Events", func(ctx context.Context, c *Client) error {
 		return discard(c.Events(ctx, EventFilter{After: 0, Limit: 5, Actor: "a", Action: "b", Object: "o", Target: "t", Since: at("2026-03-01T09:00:00Z"), Until: at("2026-03-02T09:00:00+01:00")}))
 	}, `GET /v1/audit/events?action=b&actor=a&after=0&limit=5&object=o&since=2026-03-01T09%3A00%3A00Z&target=t&until=2026-03-02T08%3A00%3A00Z`},

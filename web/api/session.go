@@ -28,6 +28,11 @@ type Session struct {
 	ExitStatus *int       `json:"exit_status,omitempty"`
 	Recording  *Sealed    `json:"recording,omitempty"` // absent while it runs
 	Risks      []string   `json:"risks,omitempty"`     // break-glass, detected, tier-0, four-eyes
+	Deleted    *Deletion  `json:"deleted,omitempty"`   // when the recording was
+	// These only of one session, and not in lists:
+	KeptUntil     *time.Time `json:"kept_until,omitempty"`     // the recording, by the rules of today; absent: for good
+	RetentionRule string     `json:"retention_rule,omitempty"` // that says so
+	Holds         []Hold     `json:"holds,omitempty"`          // that keep it longer
 }
 
 // Sealed names a sealed recording and what proves it.
@@ -79,7 +84,8 @@ func (c *Client) EndSession(ctx context.Context, id string, in SessionEnd) (Sess
 
 // Recording returns a recording as the server decrypts it; format is cast
 // (asciicast v3 with its seal) or txt. The caller closes it. That it was looked
-// at is an audit event.
+// at is an audit event. Of a damaged one it has what can be read, and the reader
+// ends with a *Damaged in the place of io.EOF.
 func (c *Client) Recording(ctx context.Context, id, format string) (io.ReadCloser, error) {
 	return c.stream(ctx, path("sessions", id, "recording"), url.Values{"format": {format}})
 }
@@ -90,14 +96,21 @@ func (c *Client) SealedFile(ctx context.Context, id string) (io.ReadCloser, erro
 }
 
 // A Proof shows that the closing event of a session, which names the hash of the
-// sealed recording, stands in the audit log.
+// sealed recording, stands in the audit log; and, of a recording that was deleted,
+// the event of that.
 type Proof struct {
-	Leaf       []byte   `json:"leaf"`       // the event as it was hashed; base64
-	Seq        int64    `json:"seq"`        // of the event
-	Size       int64    `json:"size"`       // of the log that the checkpoint covers
-	Inclusion  []string `json:"inclusion"`  // hashes, base64, from the leaf upwards (RFC 6962)
-	Checkpoint string   `json:"checkpoint"` // signed note
-	Sealed     Sealed   `json:"sealed"`
+	ProvenEvent
+	Deletion   *ProvenEvent `json:"deletion,omitempty"`
+	Size       int64        `json:"size"`       // of the log that the checkpoint covers
+	Checkpoint string       `json:"checkpoint"` // signed note
+	Sealed     Sealed       `json:"sealed"`
+}
+
+// A ProvenEvent is an event and the proof that it stands in the audit log.
+type ProvenEvent struct {
+	Leaf      []byte   `json:"leaf"`      // the event as it was hashed; base64
+	Seq       int64    `json:"seq"`       // of the event
+	Inclusion []string `json:"inclusion"` // hashes, base64, from the leaf upwards (RFC 6962)
 }
 
 // Proof returns the proof for a closed session.

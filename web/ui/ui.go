@@ -300,6 +300,20 @@ func ending(g *api.Grant) string {
 	return s + quoted(g.EndNote)
 }
 
+// deletion says how a recording came to be gone.
+func deletion(d api.Deletion) string {
+	text := Stamp(d.At)
+	if d.Rule != "" {
+		text += ", by the rule of retention " + d.Rule
+	} else {
+		text += ", by " + strings.Join(d.By, " and ") + ": " + d.Reason
+	}
+	if d.Event != nil {
+		text += fmt.Sprintf("; event %d of the audit log", *d.Event)
+	}
+	return text
+}
+
 func closing(s api.Session) string {
 	text := Stamp(*s.ClosedAt) + ", after " + From(s.OpenedAt, *s.ClosedAt) + ": " + s.EndReason
 	if s.ExitStatus != nil {
