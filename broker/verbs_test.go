@@ -278,6 +278,10 @@ var verbs = []struct {
 		_, err := b.Replay(ctx, by, s.closed.ID, "play")
 		return err
 	}, true},
+	{"Evidence", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Evidence(ctx, by, s.closed.ID)
+		return err
+	}, true},
 	{"Proof", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Proof(ctx, by, s.closed.ID)
 		return err

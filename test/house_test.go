@@ -46,6 +46,7 @@ var table = map[string]string{
 
 	"recorder":              "recorder/cast",
 	"recorder/view":         "recorder/cast",
+	"recorder/bundle":       "recorder/audit recorder/cast",
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
 	"broker/identity":       "broker/access",
@@ -55,7 +56,7 @@ var table = map[string]string{
 	"broker/store": "broker/access broker/identity broker/identity/local recorder/audit vault",
 
 	// The verbs: the only place that decides and changes.
-	"broker": "broker/access broker/store policy recorder/audit vault/...",
+	"broker": "broker/access broker/store policy recorder/audit recorder/bundle vault/...",
 
 	// Work at targets: does what the verbs have begun.
 	"broker/provision": "broker broker/access",
@@ -66,10 +67,10 @@ var table = map[string]string{
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
-	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/cast web/api web/ui",
+	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/bundle recorder/cast web/api web/ui",
 
 	// The client links no server code.
-	"cmd/drawbolt": "web/api recorder/audit recorder/cast",
+	"cmd/drawbolt": "web/api recorder/audit recorder/bundle recorder/cast",
 	// The server wires everything.
 	"cmd/drawboltd": "...",
 

@@ -104,6 +104,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/sessions/{id}/end", auth: login, summary: "Cut a running session", api: call((*Server).endSession)},
 		{method: get, path: "/v1/sessions/{id}/recording", auth: login, summary: "The recording, decrypted", api: stream((*Server).recording)},
 		{method: get, path: "/v1/sessions/{id}/proof", auth: login, summary: "The proof that the recording's hash stands in the audit log", api: call((*Server).proof)},
+		{method: get, path: "/v1/sessions/{id}/evidence", auth: login, summary: "All that proves the session, as a zip that verifies itself", api: stream((*Server).evidence)},
 		{method: get, path: "/v1/sessions/{id}/sealed", auth: login, summary: "The recording as it is kept (age)", api: stream((*Server).sealed)},
 
 		// The audit log.
@@ -159,6 +160,7 @@ func (s *Server) routes() []route {
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},
 		{method: post, path: "/sessions/{id}", auth: login, page: (*Server).sessionForm},
 		{method: get, path: "/sessions/{id}/transcript", auth: login, page: (*Server).transcript},
+		{method: get, path: "/sessions/{id}/evidence", auth: login, page: (*Server).evidenceFile},
 	}
 }
 

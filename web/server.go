@@ -90,6 +90,7 @@ type Server struct {
 	polls    *counter // long polls a user
 	checks   *limiter // of checks of targets, a user or a bootstrap's source
 	checking *counter // checks that go on, a user, and all
+	packing  *counter // evidence that is being packed, a user
 
 	bodyWithin time.Duration // from the headers to the last byte of the body
 }
@@ -103,6 +104,7 @@ const (
 	idleWithin   = 2 * time.Minute
 	maxPolls     = 16 // long polls of one user at a time
 	maxChecks    = 8  // checks of targets of one user at a time
+	maxPacking   = 2  // evidence that is packed for one user at a time
 )
 
 // New checks the configuration and builds the routes. It starts nothing.
@@ -142,6 +144,7 @@ func New(c Config) (*Server, error) {
 		polls:    newCounter(maxPolls),
 		checks:   newLimiter(2, 40, c.Now),
 		checking: newCounter(maxChecks),
+		packing:  newCounter(maxPacking),
 
 		bodyWithin: 20 * time.Second,
 	}

@@ -38,15 +38,16 @@ func (c *cli) verifyCmd() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
 		Use:   "verify SESSION|FILE [--key KEY]",
-		Short: "Check that a recording or an audit export is whole and unchanged",
-		Long: `Check evidence. A FILE is a .cast recording or an audit export and is checked
-without any server; --key is needed. A SESSION is fetched: its recording, the
-event that closed it, and the proof that this event stands in the signed log.
-Without --key the server is asked for the key, which proves only that the server
-agrees with itself.
+		Short: "Check that a recording, a bundle of evidence or an audit export is whole and unchanged",
+		Long: `Check evidence. A FILE is a .cast recording, an audit export or a bundle
+(drawbolt export --format bundle), and is checked without any server; --key is
+needed. A bundle is checked without --key too, which proves only that it agrees with
+the key that lies in it. A SESSION is fetched: its recording, the event that closed
+it, and the proof that this event stands in the signed log. Without --key the server
+is asked for the key, which proves only that the server agrees with itself.
 
 Exit codes: 0 whole and unchanged, 1 not.`,
-		Example: "  drawbolt audit key > audit.pub\n  drawbolt verify evidence.cast --key audit.pub\n  drawbolt verify SES-9f2c --key audit.pub",
+		Example: "  drawbolt audit key > audit.pub\n  drawbolt verify evidence.cast --key audit.pub\n  drawbolt verify evidence.zip --key audit.pub\n  drawbolt verify SES-9f2c --key audit.pub",
 		Args:    between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.what = args[0]
@@ -61,11 +62,6 @@ func (c *cli) runVerify(ctx context.Context, o verifyOptions) error {
 	if isSession(o.what) {
 		return c.verifySession(ctx, o)
 	}
-	if len(o.keys) == 0 {
-		e := usage("a file is checked with a public key: add --key")
-		e.next = "drawbolt audit key > audit.pub; drawbolt verify FILE --key audit.pub"
-		return e
-	}
 	keys, err := readKeys(o.keys)
 	if err != nil {
 		return err
@@ -79,6 +75,14 @@ func (c *cli) runVerify(ctx context.Context, o verifyOptions) error {
 	kind, err := kindOf(r)
 	if err != nil {
 		return err
+	}
+	if kind == kindBundle {
+		return c.verifyBundle(f, keys)
+	}
+	if len(keys) == 0 {
+		e := usage("a file is checked with a public key: add --key")
+		e.next = "drawbolt audit key > audit.pub; drawbolt verify FILE --key audit.pub"
+		return e
 	}
 	if kind == kindAudit {
 		return c.verifyAudit(r, keys, o)

@@ -182,7 +182,7 @@ func TestVerifyFile(t *testing.T) {
 		{[]string{export, "--key", key, "--checkpoint", point}, 0, "1 checkpoints kept elsewhere"},
 		{[]string{export, "--key", other}, 1, "NOT verified"},
 		{[]string{forged, "--key", key}, 1, "NOT verified"},
-		{[]string{key, "--key", key}, 2, "neither a .cast recording nor an audit export"},
+		{[]string{key, "--key", key}, 2, "neither a .cast recording nor a bundle"},
 		{[]string{write("sealed", e.sealed), "--key", key}, 2, "encrypted"},
 		{[]string{write("empty", nil), "--key", key}, 2, "neither"},
 		{[]string{filepath.Join(dir, "none"), "--key", key}, 6, "there is no file"},

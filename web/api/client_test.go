@@ -110,6 +110,7 @@ var routes = []struct {
 	{"EndSession", func(ctx context.Context, c *Client) error { return discard(c.EndSession(ctx, "SES-1", "no")) }, `POST /v1/sessions/SES-1/end {"reason":"no"}`},
 	{"Recording", func(ctx context.Context, c *Client) error { return drain(c.Recording(ctx, "SES-1", "txt")) }, `GET /v1/sessions/SES-1/recording?format=txt`},
 	{"SealedFile", func(ctx context.Context, c *Client) error { return drain(c.SealedFile(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/sealed`},
+	{"Evidence", func(ctx context.Context, c *Client) error { return drain(c.Evidence(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/evidence`},
 	{"Proof", func(ctx context.Context, c *Client) error { return discard(c.Proof(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/proof`},
 	{"Events", func(ctx context.Context, c *Client) error {
 		return discard(c.Events(ctx, EventFilter{After: 0, Limit: 5, Actor: "a", Action: "b", Object: "o", Target: "t", Since: at("2026-03-01T09:00:00Z"), Until: at("2026-03-02T09:00:00+01:00")}))

@@ -12,4 +12,5 @@ npx --no-install tailwindcss -i app.css -o ../static/app.css --minify
 npx --no-install esbuild app.js --minify --target=es2020 --outfile=../static/app.js --log-level=warning
 cp node_modules/htmx.org/dist/htmx.min.js ../static/htmx.min.js
 cp node_modules/htmx.org/LICENSE ../static/htmx.LICENSE.txt
+node ../../../recorder/bundle/assets/build.mjs "$PWD/node_modules"
 cp favicon.svg ../static/favicon.svg

@@ -1,0 +1,83 @@
+package web
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/drawbolt/drawbolt/recorder/bundle"
+	"github.com/drawbolt/drawbolt/web/api"
+)
+
+// TestEvidence: the auditor's bundle verifies, names what was approved by whom,
+// and holds the event of its own export; nobody else gets one.
+func TestEvidence(t *testing.T) {
+	h := newHouse(t)
+	x := h.record("uptime", "up 3 days\r\n")
+	path := "/v1/sessions/" + x.ID + "/evidence"
+	for _, route := range []string{path, "/sessions/" + x.ID + "/evidence"} {
+		c := httpCall{method: "GET", path: route}
+		if route == path {
+			c.token = h.token("carol")
+		} else {
+			c.cookie = h.token("carol")
+		}
+		resp := h.do(c)
+		b := []byte(text(resp))
+		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/zip" || !strings.Contains(resp.Header.Get("Content-Disposition"), x.ID+".zip") {
+			t.Fatalf("%s: %d %v %.300s", route, resp.StatusCode, resp.Header, b)
+		}
+		rep, err := bundle.Verify(bytes.NewReader(b), int64(len(b)), []note.Verifier{h.server.verifier})
+		if err != nil || !rep.Verified || !rep.Trusted {
+			t.Fatalf("%s: %v %+v", route, err, rep.Checks)
+		}
+		f := rep.Facts
+		if f.Session != x.ID || f.Person != "alice" || f.Target != "db01" || f.Account != "guest" || f.Reason != "INC-7 look" || f.Needs != 0 || f.Command != "uptime" || f.RecordingSHA256 != x.Recording.SHA256 {
+			t.Errorf("the facts are %+v", f)
+		}
+	}
+	// Each of the two is an event, which the second one tells of the first.
+	seen := callJSON[api.List[api.Event]](h, "carol", "GET", "/v1/audit/events?action=session.replay&session="+x.ID, nil, 200)
+	if len(seen.Items) != 2 || seen.Items[0].Details["how"] != "evidence" || seen.Items[0].ActorName != "carol" {
+		t.Errorf("the events are %+v", seen.Items)
+	}
+	callJSON[api.Problem](h, "eve", "GET", path, nil, 404)
+	callJSON[api.Problem](h, "bob", "GET", path, nil, 403) // may list sessions, and not replay them
+	callJSON[api.Problem](h, "carol", "GET", "/v1/sessions/SES-0000000000000000/evidence", nil, 404)
+}
+
+// TestEvidenceAtOnce: a person has a few bundles packed at a time, and the places
+// are free again when they were sent, or could not be.
+func TestEvidenceAtOnce(t *testing.T) {
+	h := newHouse(t)
+	x := h.record("uptime", "up 3 days\r\n")
+	by := h.by("carol")
+	var all []content
+	for range maxPacking {
+		all = append(all, must(h.server.openEvidence(t.Context(), by, x.ID)))
+	}
+	if _, err := h.server.openEvidence(t.Context(), by, x.ID); err == nil || !strings.Contains(err.Error(), "being packed") {
+		t.Errorf("one more: %v", err)
+	}
+	full := errors.New("the reader has gone")
+	if err := all[0].write(failing{full}); !errors.Is(err, full) {
+		t.Errorf("err %v", err)
+	}
+	if err := all[1].write(io.Discard); err != nil {
+		t.Error(err)
+	}
+	for range maxPacking + 1 {
+		if _, err := h.server.openEvidence(t.Context(), by, "SES-0000000000000000"); err == nil {
+			t.Error("evidence of nothing")
+		}
+	}
+	must(h.server.openEvidence(t.Context(), by, x.ID))
+}
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
