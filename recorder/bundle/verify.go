@@ -196,21 +196,19 @@ func (v *verifier) checkKey() (string, error) {
 	if len(v.trusted) == 0 {
 		return fmt.Sprintf("checked with the key %s, which lies in the evidence itself", own.Name()), nil
 	}
-	// Without a key that counts, nothing below may hold.
-	v.log = nil
 	manifest, err := v.read(fileManifest)
 	if err != nil {
 		return "", err
 	}
-	for _, k := range v.trusted {
-		if _, err := openNote(manifest, k); err == nil {
-			v.log = k
-		}
-	}
-	switch {
-	case v.log == nil:
+	at := slices.IndexFunc(v.trusted, func(k note.Verifier) bool {
+		_, err := openNote(manifest, k)
+		return err == nil
+	})
+	if at < 0 { // the other checks tell whether it agrees with itself at least
 		return "", shape("the evidence is signed with another key than the ones that are trusted")
-	case v.log.Name() != own.Name() || v.log.KeyHash() != own.KeyHash():
+	}
+	v.log = v.trusted[at]
+	if v.log.Name() != own.Name() || v.log.KeyHash() != own.KeyHash() {
 		return "", shape("%s names another key of the log than the one that signed", fileKeys)
 	}
 	v.report.Trusted = true
@@ -382,7 +380,7 @@ func (v *verifier) checkEvents() (string, error) {
 		n++
 		e, err := audit.Parse(x.Leaf)
 		if err != nil {
-			bad("line %d of %s is no event: %v", line, fileEvents, err)
+			bad("line %d of %s is not an event with its proof: %v", line, fileEvents, err)
 			return nil
 		}
 		if err := audit.CheckInclusion(v.point, x.Leaf, x.Inclusion); err != nil {

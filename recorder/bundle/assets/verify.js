@@ -283,7 +283,7 @@
 
   class Verifier {
     constructor(bytes, whole, trusted) {
-      Object.assign(this, { bytes, whole, trusted, checks: [], facts: {}, list: [], votes: [], certificates: [], unable: false });
+      Object.assign(this, { bytes, whole, trusted, id: "", checks: [], facts: {}, list: [], votes: [], certificates: [], unable: false });
     }
 
     async run() {
@@ -324,15 +324,17 @@
         return `checked with the key ${own.name}, which lies in the evidence itself`;
       }
       const manifest = text(await this.read("manifest"));
+      let signer = null;
       for (const k of this.trusted) {
         try {
           await openNote(manifest, [k], "the manifest");
-          this.log = k;
+          signer = k;
         } catch (e) {
           if (!(e instanceof Wrong)) throw e;
         }
       }
-      if (!this.log) wrong("the evidence is signed with another key than the ones that are trusted");
+      this.log = signer ?? own; // the other checks tell whether it agrees with itself at least
+      if (!signer) wrong("the evidence is signed with another key than the ones that are trusted");
       if (this.log.name !== own.name || this.log.hash !== own.hash) wrong("keys.txt names another key of the log than the one that signed");
       this.isTrusted = true;
       return `signed with the trusted key ${this.log.name}`;
@@ -347,7 +349,7 @@
       const head = /^drawbolt evidence 1\nsession (\S{1,128})\nmade (\S+)\npage ([0-9a-f]{64})$/.exec(all.slice(0, 4).join("\n"));
       if (!head || !TIME.test(head[2]) || all.pop() !== "") return wrong("the manifest is not one that this page can read");
       const listed = all.slice(4).map((l) => /^file ([0-9a-f]{64}) (0|[1-9]\d*) (\S+)$/.exec(l) || wrong("the manifest is not one that this page can read"));
-      Object.assign(this, { session_: head[1], pageSum: head[3] });
+      [this.id, this.pageSum] = [head[1], head[3]];
       this.facts.made = head[2];
       const bad = [];
       for (const [i, name] of LISTED.entries()) {
@@ -392,7 +394,7 @@
 
     async events() {
       if (!this.point) wrong("the events cannot be checked without a checkpoint");
-      const id = this.session_, bad = [], all = text(await this.read("events.jsonl")).split("\n");
+      const id = this.id, bad = [], all = text(await this.read("events.jsonl")).split("\n");
       if (all[all.length - 1] === "") all.pop();
       if (all.length > MAX_EVENTS) wrong(`events.jsonl holds more than ${MAX_EVENTS} events`);
       let last = -1;
@@ -467,7 +469,7 @@
     }
 
     session() {
-      const id = this.session_, e = this.open || wrong(`no proven event tells that ${id} was opened`), f = this.facts;
+      const id = this.id, e = this.open || wrong(`no proven event tells that ${id || "the session"} was opened`), f = this.facts;
       Object.assign(f, { person: e.actor_name, target: e.target, account: e.account, source: e.source, kind: e.details?.kind, command: e.details?.command, opened: e.time, grant: e.grant });
       if (!this.shown || e.request !== this.shown.ID || e.grant !== this.grant.object || e.actor !== this.shown.Requester || e.account !== this.shown.Account || e.target !== this.create.target) {
         wrong(`${id} was not opened under the request that is shown here`);
@@ -485,11 +487,10 @@
 
     async recording() {
       const rep = await checkCast(await this.read("session.cast"), this.keys?.length ? this.keys : wrong("the recording cannot be checked without a key"));
-      if (rep.id !== this.session_) wrong(`the recording is that of ${rep.id} and not of ${this.session_}`);
+      if (this.id && rep.id !== this.id) wrong(`the recording is that of ${rep.id} and not of ${this.id}`);
       const e = this.sealed || wrong("no proven event names the recording"), head = e.details.recording_head;
       if (head && head !== rep.journal) wrong(`the recording was made from the journal ${rep.journal}, event ${e.seq} says ${head}`);
       Object.assign(this.facts, { sealed: e.details.recording_sha256, seconds: rep.seconds });
-      this.playable = true;
       return `${rep.chunks} chunks, ${rep.events} events, sealed by ${rep.key}` +
         (head ? "" : "; the log does not name its journal, so it is bound to the session by its seal alone") +
         (rep.aborted ? "; the server died before the session ended, and what was recorded until then is whole" : "");
@@ -638,7 +639,7 @@
 
   const show = (v) => {
     const f = v.facts;
-    $("title").textContent = "Evidence of " + (v.session_ || "a session");
+    $("title").textContent = "Evidence of " + (v.id || "a session");
     $("checks").replaceChildren();
     for (const c of v.checks) {
       const aside = c.name === "page" && !v.whole && c.state === "good" ? "none" : c.state, li = put($("checks"), "li", "", { "data-check": c.name, "data-state": aside });
@@ -671,20 +672,20 @@
       fact("Log", f.log && `${f.log}, ${f.size} events at ${when(f.checkpoint)}` + (f.signed ? `; the end of the session was signed by ${when(f.signed)}` : ""));
       fact("Made", when(f.made));
     }
-    $("proven").hidden = !f.person;
+    $("proven").hidden = !f.person || Boolean(bad);
     $("events").replaceChildren();
     for (const e of v.list.slice(0, 2000)) {
       const tr = put($("events"), "tr", "");
       for (const cell of [e.seq, e.time.slice(0, 19).replace("T", " "), e.actor_name || e.actor, e.action + (e.object ? " " + e.object : ""), e.outcome, e.reason || ""]) put(tr, "td", cell);
     }
-    $("log").hidden = !v.list.length;
+    $("log").hidden = !v.list.length || Boolean(bad);
   };
 
   const play = async (v) => {
     player?.dispose();
     player = null;
-    $("recording").hidden = !v.playable;
-    if (!v.playable) return;
+    $("recording").hidden = !v.holds;
+    if (!v.holds) return;
     const made = readEvents(await v.read("session.cast"));
     $("playnote").textContent = `${Math.round(v.facts.seconds)} seconds. Space plays and pauses, the arrow keys move, < and > change the speed. Titles, clipboards, links and all else that could act are left out.`;
     player = AsciinemaPlayer.create({ data: [], parser: () => made }, $("player"), { fit: "width", controls: true, idleTimeLimit: 2, theme: "asciinema", preload: true, poster: "npt:" + Math.min(v.facts.seconds, 1) });
