@@ -1,12 +1,17 @@
 package web
 
 import (
+	"archive/zip"
 	"bytes"
 	"errors"
 	"io"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/recorder/bundle"
@@ -48,6 +53,35 @@ func TestEvidence(t *testing.T) {
 	callJSON[api.Problem](h, "eve", "GET", path, nil, 404)
 	callJSON[api.Problem](h, "bob", "GET", path, nil, 403) // may list sessions, and not replay them
 	callJSON[api.Problem](h, "carol", "GET", "/v1/sessions/SES-0000000000000000/evidence", nil, 404)
+}
+
+// TestEvidenceInBrowser finds the evidence on the page of its session, and opens
+// what came in a browser, from a file.
+func TestEvidenceInBrowser(t *testing.T) {
+	h := newHouse(t)
+	srv := httptest.NewTLSServer(h.server.Handler())
+	defer srv.Close()
+	x := h.record("uptime", "up 3 days\r\n")
+	ctx := browser(t, "light", true)
+	signIn(t, ctx, srv.URL, "carol", "/sessions/"+x.ID)
+	href := get(t, ctx, chromedp.Evaluate[string](`[...document.querySelectorAll("a[download]")].find((a) => a.innerText === "Download evidence").getAttribute("href")`))
+	picture(t, ctx, "session-evidence")
+	b := []byte(text(h.do(httpCall{method: "GET", path: href, cookie: h.token("carol")})))
+	z := must(zip.NewReader(bytes.NewReader(b), int64(len(b))))
+	r := must(z.Open("verify.html"))
+	defer r.Close()
+	file := filepath.Join(t.TempDir(), "verify.html")
+	if err := os.WriteFile(file, must(io.ReadAll(r)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, chromedp.Navigate("file://"+file), chromedp.WaitVisible(css(`#verdict[data-state=own]`)),
+		chromedp.SendKeys(css(`#key`), h.server.c.VerifierKey), chromedp.Click(css(`#trust button`)), chromedp.WaitVisible(css(`#verdict[data-state=good]`)))
+	if shown := get(t, ctx, chromedp.Text(css(`#facts`))); !strings.Contains(shown, "alice as guest on db01") || !strings.Contains(shown, "INC-7 look") {
+		t.Errorf("the page says %s", shown)
+	}
+	if w := width(t, ctx); w > 360 {
+		t.Errorf("the page is %v wide", w)
+	}
 }
 
 // TestEvidenceAtOnce: a person has a few bundles packed at a time, and the places
