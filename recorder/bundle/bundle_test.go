@@ -382,7 +382,9 @@ var tampering = []struct {
 		f.signer = f.w.log
 	}},
 	{"event of another session", "events", "concerns neither the session nor its request", func(f *forgery) {
-		f.lines(func(l []string) []string { return slices.Insert(l, len(l)-1, strings.TrimSuffix(string(f.w.proven(10).line()), "\n")) })
+		f.lines(func(l []string) []string {
+			return slices.Insert(l, len(l)-1, strings.TrimSuffix(string(f.w.proven(10).line()), "\n"))
+		})
 		f.signer = f.w.log
 	}},
 	{"event spelled in another way", "events", "is not an event with its proof", func(f *forgery) {
