@@ -99,11 +99,12 @@ func (a *archive) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// add packs a file. It is opened twice: its sizes stand before its bytes, and
-// nothing decrypted is to lie on a disk meanwhile.
+// add packs a file. One that is large even then is opened and packed twice: its
+// sizes stand before its bytes, and nothing decrypted is to lie on a disk meanwhile.
 func (a *archive) add(f limit, open func() (io.ReadCloser, error)) (File, error) {
 	e := entry{name: f.name, method: deflated, offset: uint32(a.offset)}
-	packed := &counted{w: io.Discard}
+	kept := &capped{most: maxInline}
+	packed := &counted{w: kept}
 	made, crc, err := pack(packed, f, deflated, open)
 	if err != nil {
 		return made, err
@@ -117,6 +118,10 @@ func (a *archive) add(f limit, open func() (io.ReadCloser, error)) (File, error)
 	}
 	if err := a.write(e.header()); err != nil {
 		return made, err
+	}
+	if b := kept.bytes(); b != nil && e.method == deflated {
+		a.entries = append(a.entries, e)
+		return made, a.write(b)
 	}
 	from := a.offset
 	again, _, err := pack(a, f, e.method, open)
@@ -152,7 +157,7 @@ func pack(w io.Writer, f limit, method uint16, open func() (io.ReadCloser, error
 	defer r.Close()
 	z := io.WriteCloser(keepOpen{w})
 	if method == deflated {
-		if z, err = flate.NewWriter(w, flate.DefaultCompression); err != nil {
+		if z, err = flate.NewWriter(w, flate.BestSpeed); err != nil {
 			return File{}, 0, err
 		}
 	}

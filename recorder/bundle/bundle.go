@@ -104,8 +104,8 @@ type Evidence struct {
 	Request []byte
 	// Told is JSON with what the server knows besides and no leaf proves.
 	Told []byte
-	// Recording opens the sealed cast. It is called four times, and must give
-	// the same bytes each time.
+	// Recording opens the sealed cast. It is called up to four times, and must
+	// give the same bytes each time.
 	Recording func() (io.ReadCloser, error)
 	Signer    note.Signer // of the log
 }
@@ -118,7 +118,7 @@ var page []byte
 // pageMark is where the evidence goes in the page: it stands there once.
 const pageMark = `<script type="application/octet-stream" id="evidence">`
 
-// Write writes the bundle to w, and holds at most some 40 MiB. What it writes
+// Write writes the bundle to w, and holds at most some 100 MiB. What it writes
 // depends only on e. After an error w holds a part of a bundle that does not
 // verify.
 func Write(w io.Writer, e Evidence) error {
@@ -128,7 +128,7 @@ func Write(w io.Writer, e Evidence) error {
 	return nil
 }
 
-func write(w io.Writer, e Evidence, page []byte, most int64) error {
+func write(w io.Writer, e Evidence, page []byte, most int) error {
 	if len(e.Events) > MaxEvents {
 		return fmt.Errorf("%d events, at most %d", len(e.Events), MaxEvents)
 	}
@@ -136,8 +136,8 @@ func write(w io.Writer, e Evidence, page []byte, most int64) error {
 	if !ok {
 		return errors.New("the page has no place for the evidence")
 	}
-	var inline bytes.Buffer // the archive so far, as long as it is small
-	a := newArchive(io.MultiWriter(w, &capped{&inline, int(most)}))
+	inline := &capped{most: most} // the archive so far
+	a := newArchive(io.MultiWriter(w, inline))
 	m := Manifest{Session: e.Session, Made: e.Made.UTC().Truncate(time.Microsecond), Page: sum(page)}
 	earlier, err := json.Marshal(earlierFile{string(e.Earlier), hashTexts(e.Consistency)})
 	if err != nil {
@@ -172,8 +172,8 @@ func write(w io.Writer, e Evidence, page []byte, most int64) error {
 				return err
 			}
 		case filePage:
-			data := inline.Bytes()
-			if a.offset > most || unpacked > maxUnpacked {
+			data := inline.bytes()
+			if unpacked > maxUnpacked {
 				data = nil // the page asks for the file
 			}
 			open := func() (io.ReadCloser, error) {
@@ -359,19 +359,29 @@ func piped(fn func(io.Writer) error) io.ReadCloser {
 	return r
 }
 
-// A capped buffer stops to keep what is beyond most, and takes it all the same.
+// A capped buffer takes all, and keeps it unless it is more than most.
 type capped struct {
-	b    *bytes.Buffer
+	b    bytes.Buffer
 	most int
+	full bool
 }
 
+// Write implements io.Writer.
 func (c *capped) Write(p []byte) (int, error) {
-	if c.b.Len()+len(p) <= c.most {
-		c.b.Write(p)
+	if c.full = c.full || c.b.Len()+len(p) > c.most; c.full {
+		c.b = bytes.Buffer{}
 	} else {
-		c.most = 0 // what is missing in the middle would be worse than nothing
+		c.b.Write(p)
 	}
 	return len(p), nil
+}
+
+// bytes returns what was written, or nil when that was too much.
+func (c *capped) bytes() []byte {
+	if c.full {
+		return nil
+	}
+	return c.b.Bytes()
 }
 
 const readme = `This is the evidence of one session that went through a drawbolt server. It proves
