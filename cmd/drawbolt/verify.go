@@ -77,6 +77,9 @@ func (c *cli) runVerify(ctx context.Context, o verifyOptions) error {
 		return err
 	}
 	if kind == kindBundle {
+		if len(o.checkpoints) > 0 {
+			return usage("a bundle holds no proof for checkpoints kept elsewhere: check an audit export with --checkpoint")
+		}
 		return c.verifyBundle(f, keys)
 	}
 	if len(keys) == 0 {

@@ -186,6 +186,7 @@ func TestVerifyFile(t *testing.T) {
 		{[]string{write("sealed", e.sealed), "--key", key}, 2, "encrypted"},
 		{[]string{write("empty", nil), "--key", key}, 2, "neither"},
 		{[]string{write("a.zip", []byte("PK\x03\x04 and no more")), "--key", key}, 1, "NOT verified: "},
+		{[]string{write("c.zip", []byte("PK\x03\x04 and no more")), "--checkpoint", point}, 2, "check an audit export"},
 		{[]string{write("b.zip", []byte("PK\x03\x04 and no more")), "--json"}, 1, `"kind":"bundle"`},
 		{[]string{filepath.Join(dir, "none"), "--key", key}, 6, "there is no file"},
 		{[]string{recording, "--key", filepath.Join(dir, "none")}, 2, "neither a public key nor a file"},

@@ -88,6 +88,7 @@ func (w *world) record(id, journal string, lines int) []byte {
 	put(time.Second, cast.Output, "uptime\r\n 12:00:00 up 41 days, \x1b[32mload average: 0.00\x1b[0m\r\n")
 	put(2*time.Second, cast.Resize, "90x25")
 	put(2*time.Second, cast.Mark, "connection 1 opened")
+	put(2*time.Second, cast.Hidden, "12 keys hidden, echo off")
 	put(2*time.Second, cast.Stderr, "<img src=x onerror=alert(1)> \xff\xfe warnung\r\n")
 	for i := range lines {
 		put(3*time.Second+time.Duration(i)*time.Millisecond, cast.Output, fmt.Sprintf("line %d of a long listing %x\r\n", i, i*7919))
