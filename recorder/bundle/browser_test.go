@@ -23,7 +23,7 @@ import (
 
 // browser starts Chromium. The test fails when the page complains, or asks for
 // anything that is not in it.
-func browser(t *testing.T, scheme string) context.Context {
+func browser(t testing.TB, scheme string) context.Context {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -81,14 +81,14 @@ func browser(t *testing.T, scheme string) context.Context {
 	return ctx
 }
 
-func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
+func do(t testing.TB, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func get[T any](t *testing.T, ctx context.Context, expression string) T {
+func get[T any](t testing.TB, ctx context.Context, expression string) T {
 	t.Helper()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
 	if err != nil {
@@ -98,7 +98,7 @@ func get[T any](t *testing.T, ctx context.Context, expression string) T {
 }
 
 // wait waits until an expression is true.
-func wait(t *testing.T, ctx context.Context, expression string) {
+func wait(t testing.TB, ctx context.Context, expression string) {
 	t.Helper()
 	if _, err := chromedp.Run(ctx, chromedp.Poll[bool](expression)); err != nil {
 		t.Fatalf("%s: %v", expression, err)

@@ -303,6 +303,7 @@
     get holds() { return this.checks.every((c) => c.state === "good" || c.state === "none"); }
 
     async read(name) {
+      if (name === "session.txt") return unpack(this.files.get(name)); // large, and needed once
       this.kept ??= new Map();
       if (!this.kept.has(name)) this.kept.set(name, await unpack(this.files.get(name)));
       return this.kept.get(name);
@@ -511,6 +512,7 @@
   // recorder/cast/filter.go, and lets pass characters, line ends, colours, and what
   // moves or erases; a test compares the two.
 
+  const PLAIN = /[ -~\r\n\t\b]+/y, SEQUENCE = /\x1b\[([0-9;:]{0,64})([@-~])/y;
   const TEXT = 0, ESCAPE = 1, BETWEEN = 2, CSI = 3, STRING = 4, STRING_ST = 5;
   const numbers = (seq, between) => new RegExp(`^(?:\\d{0,4}(?:${between}|$))*$`).test(seq);
   const conceals = (seq) => {
@@ -536,7 +538,27 @@
 
     write(s) {
       this.out = "";
-      for (const ch of s) this.char(ch, ch.codePointAt(0));
+      for (let i = 0; i < s.length;) {
+        if (this.state === TEXT) { // what there is most of, a piece at a time
+          PLAIN.lastIndex = SEQUENCE.lastIndex = i;
+          const plain = PLAIN.exec(s);
+          if (plain) {
+            this.out += plain[0];
+            i += plain[0].length;
+            continue;
+          }
+          const csi = SEQUENCE.exec(s);
+          if (csi) {
+            this.seq = csi[1];
+            this.csi(csi[2]);
+            i += csi[0].length;
+            continue;
+          }
+        }
+        const ch = String.fromCodePoint(s.codePointAt(i));
+        this.char(ch, ch.codePointAt(0));
+        i += ch.length;
+      }
       return this.out;
     }
 
@@ -686,9 +708,10 @@
     player = null;
     $("recording").hidden = !v.holds;
     if (!v.holds) return;
-    const made = readEvents(await v.read("session.cast"));
+    const cast = await v.read("session.cast"), large = cast.length > 16 << 20;
+    await new Promise((done) => setTimeout(done)); // the verdict is seen first
     $("playnote").textContent = `${Math.round(v.facts.seconds)} seconds. Space plays and pauses, the arrow keys move, < and > change the speed. Titles, clipboards, links and all else that could act are left out.`;
-    player = AsciinemaPlayer.create({ data: [], parser: () => made }, $("player"), { fit: "width", controls: true, idleTimeLimit: 2, theme: "asciinema", preload: true, poster: "npt:" + Math.min(v.facts.seconds, 1) });
+    player = AsciinemaPlayer.create({ data: [], parser: () => readEvents(cast) }, $("player"), { fit: "width", controls: true, idleTimeLimit: 2, theme: "asciinema", preload: !large, poster: large ? undefined : "npt:" + Math.min(v.facts.seconds, 1) });
   };
 
   const check = async () => {
