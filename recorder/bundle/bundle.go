@@ -119,7 +119,8 @@ var page []byte
 const pageMark = `<script type="application/octet-stream" id="evidence">`
 
 // Write writes the bundle to w, and holds at most some 100 MiB. What it writes
-// depends only on e. After an error w holds a part of a bundle that does not
+// depends only on e. The evidence of a damaged recording is written as well, and
+// does not verify. After an error w holds a part of a bundle that does not
 // verify.
 func Write(w io.Writer, e Evidence) error {
 	if err := write(w, e, page, maxInline); err != nil {
@@ -157,7 +158,14 @@ func write(w io.Writer, e Evidence, page []byte, most int) error {
 			if err != nil {
 				return nil, err
 			}
-			return piped(func(w io.Writer) error { defer r.Close(); return cast.Text(w, r) }), nil
+			return piped(func(w io.Writer) error {
+				defer r.Close()
+				err := cast.Text(w, r)
+				if _, damaged := errors.AsType[*cast.DamageError](err); damaged {
+					return nil // the text says where, and so does Verify
+				}
+				return err
+			}), nil
 		},
 	}
 	var unpacked int64

@@ -586,6 +586,16 @@ func TestMutations(t *testing.T) {
 	}
 }
 
+// TestDamagedRecording: what is damaged already can be handed over, and is named.
+func TestDamagedRecording(t *testing.T) {
+	w := newServer()
+	w.casts["SES-1"][5000] ^= 1
+	rep := verify(t, pack1(t, w.evidence(), smallPage), w.logKey)
+	if rep.Verified || !strings.Contains(rep.Problem(), "recording is altered: chunk 1") {
+		t.Errorf("%+v", rep.Checks)
+	}
+}
+
 func TestRecordingThatChanges(t *testing.T) {
 	e := newServer().evidence()
 	n := 0
@@ -606,16 +616,45 @@ func TestRecordingThatChanges(t *testing.T) {
 	}
 }
 
+// golden is a bundle as the first version made it.
+func golden(t testing.TB) (b []byte, key string) {
+	t.Helper()
+	b, err := os.ReadFile("testdata/evidence.zip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := os.ReadFile("testdata/evidence.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, strings.TrimSpace(string(k))
+}
+
+// TestOldBundle: what was handed over once can be checked for good.
+func TestOldBundle(t *testing.T) {
+	b, key := golden(t)
+	if rep := verify(t, b, key); !rep.Verified || !rep.Trusted || rep.Facts.Person != "alice" || rep.Facts.Approvals[0].Name != "bob" {
+		t.Errorf("%+v", rep)
+	}
+}
+
 func FuzzVerify(f *testing.F) {
-	w := newServer()
-	w.casts["SES-1"] = w.record("SES-1", "journal of SES-1", 5)
-	b := pack1(f, w.evidence(), smallPage)
+	b, key := golden(f)
 	want, _ := unzip(b)
 	f.Add(b)
+	for _, tt := range tampering { // each kind is something to start from
+		forged := &forgery{w: newServer()}
+		forged.files, forged.order = unzip(b)
+		func() {
+			defer func() { recover() }() // what is not in this bundle cannot be changed
+			tt.do(forged)
+			f.Add(forged.pack())
+		}()
+	}
 	f.Add(b[:len(b)/2])
 	f.Add([]byte("PK\x03\x04"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		rep := verify(t, b, w.logKey)
+		rep := verify(t, b, key)
 		if !rep.Verified {
 			if rep.Problem() == "" {
 				t.Error("not verified, and nothing is wrong")
