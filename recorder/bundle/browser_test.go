@@ -200,6 +200,26 @@ func TestPage(t *testing.T) {
 	}
 }
 
+// TestStockPlayer gives session.cast, as it is, to asciinema's own player.
+func TestStockPlayer(t *testing.T) {
+	w := newServer()
+	w.casts["SES-1"] = w.record("SES-1", "journal of SES-1", 5)
+	b := pack1(t, w.evidence(), page)
+	files, _ := unzip(b)
+	ctx := browser(t, "light")
+	open(t, ctx, b)
+	get[bool](t, ctx, `(() => {
+		const at = document.createElement("div");
+		at.id = "stock";
+		document.querySelector("main").prepend(at);
+		AsciinemaPlayer.create({data: `+jsonText(t, string(files[fileCast]))+`}, at, {preload: true, speed: 10}).play();
+		return true;
+	})()`)
+	for _, want := range []string{"load average: 0.00", "warnung", "line 4 of a long listing"} {
+		wait(t, ctx, `document.getElementById("stock").innerText.includes(`+strconv.Quote(want)+`)`)
+	}
+}
+
 // TestPageNamesTampering chooses an archive of each kind in a page that is whole.
 func TestPageNamesTampering(t *testing.T) {
 	w := newServer()
@@ -306,4 +326,13 @@ func TestPageFilter(t *testing.T) {
 			t.Errorf("of %q the page lets pass %q, cast.Filter %q", inputs[i], got[i], want[i])
 		}
 	}
+}
+
+func jsonText(t *testing.T, s string) string {
+	t.Helper()
+	b, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

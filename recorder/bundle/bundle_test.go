@@ -116,6 +116,7 @@ func newWorld(log, recorder note.Signer, logKey, recorderKey string) *world {
 	w.add(audit.Event{Action: "server.start"})
 	w.add(audit.Event{Action: "user.add", Object: "USR-bob"})
 	ask := event(alice, "request.create", "REQ-1", "digest", digest, "policy", strings.Repeat("a", 64), "decision", "DEC-1")
+	ask.Target = "TGT-1" // as it was named in the request, which may be by id
 	ask.Rule, ask.Reason = "with-approval", "INC-42 <b>replication</b> lag"
 	w.keep(w.add(ask))
 	yes := event(alice, "request.approve", "REQ-1", "digest", digest)

@@ -519,7 +519,7 @@ func (v *verifier) checkSession() (string, error) {
 	f.Grant, f.Person, f.Target, f.Account, f.Source = e.Grant, e.ActorName, e.Target, e.Account, e.Source
 	f.Kind, f.Command, f.Opened = e.Details["kind"], e.Details["command"], e.Time
 	switch {
-	case v.shown.ID == "" || e.Request != v.shown.ID || e.Grant != v.grant.Object || e.Actor != v.shown.Requester || e.Account != v.shown.Account || e.Target != v.create.Target:
+	case v.shown.ID == "" || e.Request != v.shown.ID || e.Grant != v.grant.Object || e.Actor != v.shown.Requester || e.Account != v.shown.Account || e.Target != v.grant.Target:
 		return "", shape("%s was not opened under the request that is shown here", id)
 	case v.close == nil:
 		return "", shape("no proven event tells how %s ended", id)

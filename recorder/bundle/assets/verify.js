@@ -472,7 +472,7 @@
     session() {
       const id = this.id, e = this.open || wrong(`no proven event tells that ${id || "the session"} was opened`), f = this.facts;
       Object.assign(f, { person: e.actor_name, target: e.target, account: e.account, source: e.source, kind: e.details?.kind, command: e.details?.command, opened: e.time, grant: e.grant });
-      if (!this.shown || e.request !== this.shown.ID || e.grant !== this.grant.object || e.actor !== this.shown.Requester || e.account !== this.shown.Account || e.target !== this.create.target) {
+      if (!this.shown || e.request !== this.shown.ID || e.grant !== this.grant.object || e.actor !== this.shown.Requester || e.account !== this.shown.Account || e.target !== this.grant.target) {
         wrong(`${id} was not opened under the request that is shown here`);
       }
       const c = this.close || wrong(`no proven event tells how ${id} ended`);
