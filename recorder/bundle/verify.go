@@ -263,24 +263,81 @@ func (v *verifier) checkPage() (string, error) {
 	if v.manifest.Session == "" {
 		return "", shape("%s cannot be checked without a manifest", filePage)
 	}
-	html, err := v.read(filePage)
+	r, h := bufio.NewReaderSize(v.p.open(filePage), 64<<10), sha256.New()
+	found, err := upTo(r, pageMark, h)
 	if err != nil {
 		return "", err
 	}
-	before, rest, ok := bytes.Cut(html, []byte(pageMark))
-	data, after, closed := bytes.Cut(rest, []byte("<"))
-	if !ok || !closed || sum(slices.Concat(before, []byte(pageMark+"<"), after)) != v.manifest.Page {
-		return "", shape("%s is not the page that was made with this evidence: do not trust what it shows", filePage)
-	}
-	if len(data) == 0 {
-		return "verify.html is the page that was made; the files are too large for it to carry", nil
-	}
-	held := base64.NewDecoder(base64.StdEncoding.Strict(), bytes.NewReader(data))
+	data := &pageData{r: r}
 	beside := io.NewSectionReader(v.p.r, 0, int64(v.p.find(filePage).offset))
-	if same, err := equal(held, beside); err != nil || !same || bytes.ContainsAny(data, "\r\n") {
+	same, err := equal(base64.NewDecoder(base64.StdEncoding.Strict(), data), beside)
+	same = same && err == nil
+	// What is left of it is read all the same: which page it is counts first.
+	if _, err := io.Copy(io.Discard, data); err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(h, r); err != nil {
+		return "", err
+	}
+	switch {
+	case !found || [32]byte(h.Sum(nil)) != v.manifest.Page:
+		return "", shape("%s is not the page that was made with this evidence: do not trust what it shows", filePage)
+	case data.n == 0:
+		return "verify.html is the page that was made; the files are too large for it to carry", nil
+	case !same || data.broken:
 		return "", shape("%s carries other files than those beside it", filePage)
 	}
 	return "verify.html is the page that was made, and carries these files", nil
+}
+
+// upTo copies r to w up to the end of the first mark, and reports whether there
+// is one.
+func upTo(r *bufio.Reader, mark string, w io.Writer) (bool, error) {
+	for matched := 0; matched < len(mark); {
+		c, err := r.ReadByte()
+		if err == io.EOF {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+		w.Write([]byte{c}) // a hash takes all
+		switch c {
+		case mark[matched]:
+			matched++
+		case mark[0]: // which the mark has at its beginning only
+			matched = 1
+		default:
+			matched = 0
+		}
+	}
+	return true, nil
+}
+
+// pageData is what stands from here to the next tag.
+type pageData struct {
+	r      *bufio.Reader
+	n      int64
+	broken bool // it has line ends, which a decoder of base64 would pass over
+}
+
+// Read implements io.Reader.
+func (d *pageData) Read(b []byte) (int, error) {
+	next, err := d.r.Peek(1)
+	if err != nil {
+		return 0, err
+	}
+	next, _ = d.r.Peek(min(len(b), max(d.r.Buffered(), len(next))))
+	if i := bytes.IndexByte(next, '<'); i >= 0 {
+		next = next[:i]
+	}
+	if len(next) == 0 {
+		return 0, io.EOF
+	}
+	d.broken = d.broken || bytes.ContainsAny(next, "\r\n")
+	n := copy(b, next)
+	d.n += int64(n)
+	_, err = d.r.Discard(n)
+	return n, err
 }
 
 func equal(a, b io.Reader) (bool, error) {
