@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"golang.org/x/mod/sumdb/note"
@@ -110,6 +112,46 @@ func TestEvidenceAtOnce(t *testing.T) {
 		}
 	}
 	must(h.server.openEvidence(t.Context(), by, x.ID))
+}
+
+// TestSilentWhilePacking: over HTTP/2 an answer that is not written to for longer
+// than a reader has is not cut off, and a reader that does not read is.
+func TestSilentWhilePacking(t *testing.T) {
+	cut := make(chan error, 1)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := &patient{Writer: w, control: http.NewResponseController(w), within: 300 * time.Millisecond}
+		defer p.keep()()
+		io.WriteString(p, "first ")
+		if r.URL.Path == "/unread" {
+			var err error
+			for range 1000 {
+				if _, err = p.Write(make([]byte, 64<<10)); err != nil {
+					break
+				}
+			}
+			cut <- err
+			return
+		}
+		time.Sleep(1200 * time.Millisecond)
+		io.WriteString(p, "last")
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	resp := must(srv.Client().Get(srv.URL))
+	if body := text(resp); resp.ProtoMajor != 2 || body != "first last" {
+		t.Errorf("over %s came %q", resp.Proto, body)
+	}
+	unread := must(srv.Client().Get(srv.URL + "/unread"))
+	defer unread.Body.Close()
+	select {
+	case err := <-cut:
+		if err == nil {
+			t.Error("64 MB were written, and nobody has read")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the reader is waited for")
+	}
 }
 
 type failing struct{ err error }
