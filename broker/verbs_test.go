@@ -294,6 +294,10 @@ var verbs = []struct {
 		_, err := b.Search(ctx, by, broker.SearchFilter{Query: "DROP TABLE"})
 		return err
 	}, false},
+	{"Evidence", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Evidence(ctx, by, s.closed.ID)
+		return err
+	}, true},
 	{"Proof", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Proof(ctx, by, s.closed.ID)
 		return err

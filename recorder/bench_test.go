@@ -2,7 +2,10 @@ package recorder
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -50,7 +53,9 @@ func BenchmarkStart(b *testing.B) {
 }
 
 // BenchmarkHour reports the sizes of an hour of interactive work: a keystroke
-// and its echo four times a second, a screen of output each ten seconds.
+// and its echo four times a second, a screen of output each ten seconds. Beside
+// them are those of what asciinema writes (asciicast v3 with input, packed by
+// gzip) and of what script --log-io --log-timing does (both files, and packed).
 func BenchmarkHour(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
@@ -59,10 +64,14 @@ func BenchmarkHour(b *testing.B) {
 		rec := s.start(b, "SES-1")
 		screens := text(2000 * 360)
 		plain := 0
+		beside := newOthers(b)
+		last := now
 		for i := range 4 * 3600 {
 			now = now.Add(250*time.Millisecond + time.Duration(i*7919%1000)*time.Microsecond)
 			key := []byte{byte('a' + i*7919%26)}
 			for _, e := range []Event{{Stream: Input, Data: key}, {Stream: Output, Data: key}} {
+				beside.write(e, now.Sub(last))
+				last = now
 				if err := rec.Write(e.Stream, e.Data); err != nil {
 					b.Fatal(err)
 				}
@@ -73,6 +82,7 @@ func BenchmarkHour(b *testing.B) {
 				if err := rec.Write(Output, screen); err != nil {
 					b.Fatal(err)
 				}
+				beside.write(Event{Stream: Output, Data: screen}, 0)
 				plain += len(screen)
 			}
 		}
@@ -88,7 +98,53 @@ func BenchmarkHour(b *testing.B) {
 		b.ReportMetric(float64(plain), "plain-bytes")
 		b.ReportMetric(float64(journal.Size()), "journal-bytes")
 		b.ReportMetric(float64(sealed.Size), "sealed-bytes")
+		beside.report(b)
 	}
+}
+
+// others write the same as other programs do.
+type others struct {
+	b                             *testing.B
+	cast, script, timing          *gzip.Writer
+	castSize, scriptSize, scriptN countWriter
+}
+
+type countWriter int64
+
+func (c *countWriter) Write(p []byte) (int, error) {
+	*c += countWriter(len(p))
+	return len(p), nil
+}
+
+func newOthers(b *testing.B) *others {
+	o := &others{b: b}
+	o.cast, o.script = gzip.NewWriter(&o.castSize), gzip.NewWriter(&o.scriptSize)
+	o.timing = gzip.NewWriter(&o.scriptSize)
+	fmt.Fprintln(o.cast, `{"version":3,"term":{"cols":80,"rows":24}}`)
+	return o
+}
+
+func (o *others) write(e Event, gap time.Duration) {
+	text, err := json.Marshal(string(e.Data))
+	if err != nil {
+		o.b.Fatal(err)
+	}
+	code, log := "o", "O"
+	if e.Stream == Input {
+		code, log = "i", "I"
+	}
+	fmt.Fprintf(o.cast, "[%.3f, %q, %s]\n", gap.Seconds(), code, text)
+	io.MultiWriter(o.script, &o.scriptN).Write(e.Data)
+	fmt.Fprintf(io.MultiWriter(o.timing, &o.scriptN), "%s %.6f %d\n", log, gap.Seconds(), len(e.Data))
+}
+
+func (o *others) report(b *testing.B) {
+	if err := errors.Join(o.cast.Close(), o.script.Close(), o.timing.Close()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(o.castSize), "asciicast.gz-bytes")
+	b.ReportMetric(float64(o.scriptN), "script-bytes")
+	b.ReportMetric(float64(o.scriptSize), "script.gz-bytes")
 }
 
 func BenchmarkVerify(b *testing.B) {

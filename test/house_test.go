@@ -47,6 +47,7 @@ var table = map[string]string{
 
 	"recorder":              "recorder/cast",
 	"recorder/view":         "recorder/cast recorder/commandline recorder/screen",
+	"recorder/bundle":       "recorder/audit recorder/cast",
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
 	"broker/identity":       "broker/access",
@@ -56,7 +57,7 @@ var table = map[string]string{
 	"broker/store": "broker/access broker/identity broker/identity/local recorder/audit recorder/view vault",
 
 	// The verbs: the only place that decides and changes.
-	"broker": "broker/access broker/store policy recorder/audit recorder/view vault/...",
+	"broker": "broker/access broker/store policy recorder/audit recorder/bundle recorder/view vault/...",
 
 	// Work at targets: does what the verbs have begun.
 	"broker/provision": "broker broker/access",
@@ -70,10 +71,10 @@ var table = map[string]string{
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
-	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/cast recorder/screen recorder/view web/api web/ui",
+	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/bundle recorder/cast recorder/screen recorder/view web/api web/ui",
 
 	// The client links no server code.
-	"cmd/drawbolt": "web/api recorder/audit recorder/cast",
+	"cmd/drawbolt": "web/api recorder/audit recorder/bundle recorder/cast",
 	// The server wires everything.
 	"cmd/drawboltd": "...",
 

@@ -23,18 +23,19 @@ func apiEvent(e audit.Event) api.Event {
 }
 
 func (s *Server) events(ctx context.Context, by access.Caller, in *struct {
-	After  int64     `query:"after" minimum:"-1" default:"-1"`
-	Limit  int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	Actor  string    `query:"actor" maxLength:"64"`
-	Action string    `query:"action" maxLength:"64"`
-	Object string    `query:"object" maxLength:"256"`
-	Target string    `query:"target" maxLength:"64"`
-	Since  time.Time `query:"since"`
-	Until  time.Time `query:"until"`
-	Newest bool      `query:"newest"`
+	After   int64     `query:"after" minimum:"-1" default:"-1"`
+	Limit   int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Actor   string    `query:"actor" maxLength:"64"`
+	Action  string    `query:"action" maxLength:"64"`
+	Object  string    `query:"object" maxLength:"256"`
+	Target  string    `query:"target" maxLength:"64"`
+	Session string    `query:"session" maxLength:"64"`
+	Since   time.Time `query:"since"`
+	Until   time.Time `query:"until"`
+	Newest  bool      `query:"newest"`
 }) (api.List[api.Event], error) {
 	list, err := s.c.Broker.Events(ctx, by, broker.EventFilter{
-		After: in.After + 1, Limit: in.Limit, Actor: in.Actor, Action: in.Action, Object: in.Object, Target: in.Target,
+		After: in.After + 1, Limit: in.Limit, Actor: in.Actor, Action: in.Action, Object: in.Object, Target: in.Target, Session: in.Session,
 		Since: in.Since, Until: in.Until, Newest: in.Newest,
 	})
 	if in.Newest {

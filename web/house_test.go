@@ -52,6 +52,7 @@ type house struct {
 	casts  map[string][]byte // session id -> its recording
 	views  map[string][]byte // session id -> its view
 	signer note.Signer       // of the audit log, and of the recordings that perform makes
+	sealer note.Signer       // of recordings
 }
 
 type lockedBuffer struct {
@@ -169,8 +170,14 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 			Accounts: []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}},
 		}))
 	}
+	rkey, rvkey, err := note.GenerateKey(rand.Reader, "recorder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.sealer = must(note.NewSigner(rkey))
 	c := Config{
-		Broker: h.broker, Logins: h.logins, Local: h.local, ExternalURL: "https://gw.example.com", SSHAddress: "gw.example.com:2222",
+		RecordingKeys: []string{rvkey},
+		Broker:        h.broker, Logins: h.logins, Local: h.local, ExternalURL: "https://gw.example.com", SSHAddress: "gw.example.com:2222",
 		Version: "test", VerifierKey: vkey, Log: log, Ready: func(context.Context) error { return h.ready },
 		OpenCast: func(_ context.Context, x access.Session) (io.ReadSeekCloser, error) {
 			return seekable{bytes.NewReader(h.casts[x.ID])}, nil
@@ -221,19 +228,16 @@ func (h *house) record(command, output string) access.Session {
 	if err := h.broker.Started(ctx, l); err != nil {
 		h.t.Fatal(err)
 	}
-	skey, _, err := note.GenerateKey(rand.Reader, "recorder")
-	if err != nil {
-		h.t.Fatal(err)
-	}
 	var b bytes.Buffer
-	w := must(cast.NewWriter(&b, cast.Header{ID: l.Session.ID, Kind: "exec", Started: time.Now().UTC().Truncate(time.Microsecond), Command: command}, must(note.NewSigner(skey))))
+	journal := sha256.Sum256([]byte(l.Session.ID))
+	w := must(cast.NewWriter(&b, cast.Header{ID: l.Session.ID, Kind: "exec", Started: time.Now().UTC().Truncate(time.Microsecond), Command: command}, h.sealer))
 	if err := w.Write(cast.Event{At: time.Second, Stream: cast.Output, Data: []byte(output)}); err != nil {
 		h.t.Fatal(err)
 	}
-	must(w.Seal(cast.End{At: 2 * time.Second, Reason: "exited"}))
+	must(w.Seal(cast.End{At: 2 * time.Second, Reason: "exited", Journal: journal}))
 	sum := sha256.Sum256(b.Bytes())
 	status := 0
-	if err := h.broker.Close(ctx, l, broker.Closing{Reason: "exited", ExitStatus: &status, Recording: access.Sealed{
+	if err := h.broker.Close(ctx, l, broker.Closing{Reason: "exited", ExitStatus: &status, Head: hex.EncodeToString(journal[:]), Recording: access.Sealed{
 		Name: l.Session.ID + ".sealed", SHA256: hex.EncodeToString(sum[:]), Size: int64(b.Len()), Events: 1,
 	}}); err != nil {
 		h.t.Fatal(err)

@@ -491,6 +491,15 @@ func (s *Server) sessionForm(w http.ResponseWriter, r *http.Request, by access.C
 	http.Redirect(w, r, "/sessions/"+url.PathEscape(id), http.StatusSeeOther)
 }
 
+func (s *Server) evidenceFile(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	c, err := s.openEvidence(r.Context(), by, r.PathValue("id"))
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	s.send(w, r, c)
+}
+
 func (s *Server) transcript(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	c, err := s.openText(r.Context(), by, r.PathValue("id"))
 	if err != nil {

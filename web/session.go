@@ -3,15 +3,20 @@ package web
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/recorder/audit"
+	"github.com/drawbolt/drawbolt/recorder/bundle"
 	"github.com/drawbolt/drawbolt/recorder/cast"
 	"github.com/drawbolt/drawbolt/web/api"
 )
@@ -131,6 +136,77 @@ func (s *Server) openRecording(ctx context.Context, by access.Caller, id, how st
 		return x, nil, fmt.Errorf("open the recording of %s: %w", x.ID, err)
 	}
 	return x, r, nil
+}
+
+func (s *Server) evidence(ctx context.Context, by access.Caller, in *ByID) (content, error) {
+	return s.openEvidence(ctx, by, in.ID)
+}
+
+// openEvidence is all that proves a session. One person makes a few at a time:
+// each costs a processor while it is packed.
+func (s *Server) openEvidence(ctx context.Context, by access.Caller, id string) (content, error) {
+	leave, ok := s.reading.enter(by.User.ID)
+	if !ok {
+		return content{}, &access.Error{Kind: errRate, Code: "DB-6091", Text: fmt.Sprintf("evidence is being packed for you %d times already", maxReading), Next: "wait for it, then try again"}
+	}
+	c, err := s.packEvidence(ctx, by, id, leave)
+	if err != nil {
+		leave()
+	}
+	return c, err
+}
+
+func (s *Server) packEvidence(ctx context.Context, by access.Caller, id string, leave func()) (content, error) {
+	e, err := s.c.Broker.Evidence(ctx, by, id)
+	if err != nil {
+		return content{}, err
+	}
+	x, b := e.Session, e.Bundle
+	if s.c.OpenCast == nil {
+		return content{}, errNotSealed(x.ID)
+	}
+	if b.Told, err = s.told(&e); err != nil {
+		return content{}, err
+	}
+	b.Keys = slices.Compact(append([]string{s.c.VerifierKey}, s.c.RecordingKeys...))
+	b.Recording = func() (io.ReadCloser, error) { return s.c.OpenCast(ctx, x) }
+	// What cannot be opened must fail before the answer has begun.
+	r, err := b.Recording()
+	if err != nil {
+		return content{}, fmt.Errorf("open the recording of %s: %w", x.ID, err)
+	}
+	r.Close()
+	return content{media: "application/zip", file: x.ID + ".zip", write: func(w io.Writer) error {
+		defer leave()
+		return bundle.Write(w, b)
+	}}, nil
+}
+
+// told is what the evidence says besides, for people: nothing proves it.
+func (s *Server) told(e *broker.Evidence) ([]byte, error) {
+	type certificate struct {
+		Serial      string     `json:"serial"`
+		Kind        string     `json:"kind"`
+		KeyID       string     `json:"key_id"`
+		Key         string     `json:"key"` // fingerprint
+		Principal   string     `json:"principal"`
+		Target      string     `json:"target"`
+		ValidAfter  time.Time  `json:"valid_after"`
+		ValidBefore time.Time  `json:"valid_before"`
+		RevokedAt   *time.Time `json:"revoked_at,omitempty"`
+	}
+	b, err := json.MarshalIndent(struct {
+		Note         string        `json:"note"`
+		Session      api.Session   `json:"session"`
+		Request      api.Request   `json:"request"`
+		Certificates []certificate `json:"certificates"`
+	}{
+		"This is what the server says. Nothing in the evidence proves it.", apiSession(e.Session), s.viewCase(e.Case),
+		each(e.Certificates, func(c broker.Certificate) certificate {
+			return certificate{strconv.FormatUint(c.Serial, 10), c.Kind, c.KeyID, c.Key, c.Principal, c.Target, c.IssuedAt.UTC(), c.ExpiresAt.UTC(), when(c.RevokedAt)}
+		}),
+	}, "", "  ")
+	return append(b, '\n'), err
 }
 
 func errNotSealed(id string) error {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/drawbolt/drawbolt/recorder/cast"
@@ -25,7 +26,9 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, c content) {
 	if c.within > 0 {
 		within = c.within
 	}
-	err := c.write(&patient{w, http.NewResponseController(w), within})
+	p := &patient{Writer: w, control: http.NewResponseController(w), within: within}
+	defer p.keep()()
+	err := c.write(p)
 	if d, whole := wholeButDamaged(err); whole {
 		s.report(r, slog.LevelWarn, err)
 		// Told behind the content, as it is known only then; in one line, of ASCII.
@@ -54,13 +57,45 @@ func wholeButDamaged(err error) (string, bool) {
 type patient struct {
 	io.Writer
 	control *http.ResponseController
-	within  time.Duration
+	within  time.Duration // that the reader has for each piece
+	writing atomic.Bool
 }
 
+// keep moves it along too while nothing is written, until stop: who packs a large
+// recording is silent for long, and HTTP/2 ends a stream whose deadline passes even
+// so. The handler must not return before stop does.
+func (p *patient) keep() (stop func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(p.within / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				if !p.writing.Load() {
+					p.extend()
+				}
+			}
+		}
+	}()
+	return func() { close(over); <-ended }
+}
+
+func (p *patient) extend() { _ = p.control.SetWriteDeadline(time.Now().Add(p.within)) } // a test's recorder has none
+
 func (p *patient) Write(b []byte) (int, error) {
-	_ = p.control.SetWriteDeadline(time.Now().Add(p.within)) // a test's recorder has none
+	p.writing.Store(true)
+	defer p.writing.Store(false)
+	p.extend()
 	return p.Writer.Write(b)
 }
 
 // Flush sends what was written.
-func (p *patient) Flush() { _ = p.control.Flush() } // an error comes again with the next Write
+func (p *patient) Flush() {
+	p.writing.Store(true)
+	defer p.writing.Store(false)
+	_ = p.control.Flush() // an error comes again with the next Write
+}

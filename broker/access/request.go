@@ -136,6 +136,12 @@ func (r *Request) approvers() []string {
 // that the grant will carry. An approval counts only for the digest it was
 // given for, so whatever changes after the vote makes the vote void.
 func (r *Request) Digest() string {
+	sum := sha256.Sum256(r.Shown())
+	return hex.EncodeToString(sum[:])
+}
+
+// Shown is the text that Digest is of: JSON with all that an approver is shown.
+func (r *Request) Shown() []byte {
 	b, err := json.Marshal(struct {
 		Format                                                     string
 		ID, Requester, Target, Address, Account, Role              string
@@ -157,8 +163,7 @@ func (r *Request) Digest() string {
 	if err != nil {
 		panic("access: request does not marshal: " + err.Error()) // strings, numbers and slices of them always do
 	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
+	return b
 }
 
 func micros(t time.Time) int64 {

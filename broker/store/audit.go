@@ -225,6 +225,28 @@ func (db *DB) Leaf(ctx context.Context, seq int64) ([]byte, error) {
 	return leaves[0], nil
 }
 
+// LeafAt is the sequence number of the first event that is surely not later than
+// any event since t: servers' clocks may differ by clockTolerance.
+func (db *DB) LeafAt(ctx context.Context, t time.Time) (int64, error) {
+	low, high := int64(0), int64(0)
+	if err := db.row(ctx, "SELECT size FROM audit_head WHERE id = 1").Scan(&high); err != nil {
+		return 0, unavailable(err)
+	}
+	for t = t.Add(-2 * clockTolerance); low < high; {
+		middle := (low + high) / 2
+		var at time.Time
+		if err := db.row(ctx, "SELECT time FROM audit_leaves WHERE seq = ?", middle).Scan(micros{&at}); err != nil {
+			return 0, unavailable(err)
+		}
+		if at.Before(t) {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, nil
+}
+
 // A SignedCheckpoint is a checkpoint as it was signed.
 type SignedCheckpoint struct {
 	Size    int64

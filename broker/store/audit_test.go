@@ -59,6 +59,11 @@ func TestLeaves(t *testing.T) {
 				}
 			}
 		}
+		for at, want := range map[time.Duration]int64{-time.Hour: 0, 0: 0, time.Second: 0, 2 * time.Hour: 2, 2*time.Hour + time.Minute: 2, 2*time.Hour + 5*time.Minute: 3, time.Hour * 99: 6} {
+			if got, err := db.LeafAt(ctx, start.Add(at)); err != nil || got != want {
+				t.Errorf("after %v the first event is %d, want %d, %v", at, got, want, err)
+			}
+		}
 		leaf, err := db.Leaf(ctx, 3)
 		ok(t, err)
 		if e, err := audit.Parse(leaf); err != nil || e.Seq != 3 {

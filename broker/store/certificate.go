@@ -52,6 +52,12 @@ func (db *DB) Certificate(ctx context.Context, serial uint64) (Certificate, erro
 	return certificates.one(ctx, db.queryer, "WHERE serial = ?", unsigned{&serial})
 }
 
+// SessionCertificates returns the records of the certificates that were issued
+// for a session, at most 1000.
+func (db *DB) SessionCertificates(ctx context.Context, id string) ([]Certificate, error) {
+	return certificates.all(ctx, db.queryer, "WHERE session_id <> '' AND session_id = ? ORDER BY issued_at, serial LIMIT 1000", id)
+}
+
 // Revoked reports whether the certificate of that serial is revoked. One that
 // is not in the store was never issued, which counts as revoked.
 func (db *DB) Revoked(ctx context.Context, serial uint64) (bool, error) {

@@ -432,7 +432,7 @@ func TestVerbs(t *testing.T) {
 		{"argument-empty", []string{"approve", ""}, nil},
 		{"argument-too-many", []string{"approve", "a", "b"}, nil},
 		{"ssh-option-first", []string{"ssh", "root@-oProxyCommand=x"}, nil},
-		{"verify-no-key", []string{"verify", "testdata/none.cast"}, nil},
+		{"verify-no-key", []string{"verify", "../../recorder/cast/testdata/session.cast"}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,44 +22,124 @@ import (
 func (c *cli) exportCmd() *cobra.Command {
 	var format, out string
 	cmd := &cobra.Command{
-		Use:   "export SESSION [--format cast|txt|sealed] [-o FILE]",
-		Short: "Save the recording of a session",
+		Use:   "export SESSION [--format cast|txt|events|bundle|sealed] [-o FILE]",
+		Short: "Save the recording of a session, or all that proves it",
 		Long: `Save the recording of a session: cast is asciicast v3 with its seal, which
-asciinema plays and "drawbolt verify FILE" checks; txt is for reading; sealed is the
-encrypted file, for an auditor's own key. A file that exists is not overwritten
-without --yes. Of a damaged recording all that can be read is saved, and the exit
-code is 1.`,
-		Example: "  drawbolt export SES-9f2c -o evidence.cast\n  drawbolt export SES-9f2c --format txt | less",
+asciinema plays and "drawbolt verify FILE" checks; txt is for reading; events are
+the session's events of the audit log, a JSON object a line. A bundle is all of it
+with the request, the approvals and the proofs, in a zip that verifies itself: with
+"drawbolt verify FILE.zip", or in a browser that has no network. Sealed is the encrypted
+file, for an auditor's own key. A file that exists is not overwritten without --yes. Of
+a damaged recording all that can be read is saved, and the exit code is 1.`,
+		Example: "  drawbolt export SES-9f2c -o evidence.cast\n  drawbolt export SES-9f2c --format bundle -o evidence.zip\n  drawbolt export SES-9f2c --format txt | less",
 		Args:    between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.runExport(cmd.Context(), args[0], format, out)
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "cast", "cast, txt or sealed")
+	cmd.Flags().StringVar(&format, "format", "cast", "cast, txt, events, bundle or sealed")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; - or nothing: stdout")
-	cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"cast", "txt", "sealed"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(exportFormats(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
+func exportFormats() []string { return []string{"cast", "txt", "events", "bundle", "sealed"} }
+
 func (c *cli) runExport(ctx context.Context, id, format, out string) error {
-	if formats := []string{"cast", "txt", "sealed"}; !slices.Contains(formats, format) {
-		return usage("the format %q is not one: it is %s", format, strings.Join(formats, " or "))
+	if formats := exportFormats(); !slices.Contains(formats, format) {
+		return usage("the format %q is not one: it is %s", format, strings.Join(formats, ", "))
+	}
+	if format == "bundle" && c.outTTY && (out == "" || out == "-") {
+		e := usage("a bundle is a zip, and no text for a terminal: name a file")
+		e.next = "drawbolt export " + id + " --format bundle -o " + id + ".zip"
+		return e
 	}
 	cl, _, err := c.client()
 	if err != nil {
 		return err
 	}
-	var r io.ReadCloser
-	if format == "sealed" {
-		r, err = cl.SealedFile(ctx, id)
-	} else {
-		r, err = cl.Recording(ctx, id, format)
-	}
+	r, err := c.openExport(ctx, cl, id, format)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	return c.save(r, out)
+	return c.save(c.progress(r), out)
+}
+
+func (c *cli) openExport(ctx context.Context, cl *api.Client, id, format string) (io.ReadCloser, error) {
+	switch format {
+	case "bundle":
+		return cl.Evidence(ctx, id)
+	case "events":
+		return eventsOf(ctx, cl, id)
+	case "sealed":
+		return cl.SealedFile(ctx, id)
+	default:
+		return cl.Recording(ctx, id, format)
+	}
+}
+
+// eventsOf returns the session's events that the audit log has now, as they are
+// in its export but for their hashes.
+func eventsOf(ctx context.Context, cl *api.Client, id string) (io.ReadCloser, error) {
+	r, w := io.Pipe()
+	after := int64(-1)
+	page, err := cl.Events(ctx, api.EventFilter{Session: id, After: after, Limit: api.MaxEvents})
+	if err != nil {
+		return nil, err // before anything is written
+	}
+	go func() { // ends when r is closed
+		for err == nil && len(page.Items) > 0 {
+			for _, e := range page.Items {
+				var line []byte
+				if line, err = json.Marshal(e); err == nil {
+					_, err = w.Write(append(line, '\n'))
+				}
+				if after = e.Seq; err != nil {
+					break
+				}
+			}
+			if err == nil && page.Next == "" {
+				break
+			}
+			if err == nil {
+				page, err = cl.Events(ctx, api.EventFilter{Session: id, After: after, Limit: api.MaxEvents})
+			}
+		}
+		w.CloseWithError(err)
+	}()
+	return r, nil
+}
+
+// progress tells on a terminal how much has come, once a second.
+func (c *cli) progress(r io.Reader) io.Reader {
+	if !c.errTTY || c.quiet {
+		return r
+	}
+	return &progress{r: r, c: c, last: c.now()}
+}
+
+type progress struct {
+	r    io.Reader
+	c    *cli
+	n    int64
+	last time.Time
+	told bool
+}
+
+// Read implements io.Reader.
+func (p *progress) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.n += int64(n)
+	if now := p.c.now(); now.Sub(p.last) >= time.Second {
+		p.last, p.told = now, true
+		fmt.Fprintf(p.c.stderr, "\r%d MB", p.n/1e6)
+	}
+	if err != nil && p.told {
+		p.told = false
+		fmt.Fprint(p.c.stderr, "\r\x1b[K")
+	}
+	return n, err
 }
 
 // save copies r to stdout or into a file, which appears only when it is whole.

@@ -149,8 +149,9 @@ func parseOffset(s string) (time.Duration, error) {
 	return time.Duration(total) * time.Second, nil
 }
 
-// The two kinds of evidence that are files, told apart by how they begin.
+// The kinds of evidence that are files, told apart by how they begin.
 const (
+	kindBundle    = "bundle"
 	kindRecording = "recording"
 	kindAudit     = "audit"
 )
@@ -161,6 +162,8 @@ func kindOf(r *bufio.Reader) (string, error) {
 	switch {
 	case bytes.HasPrefix(b, []byte("drawbolt-audit/")):
 		return kindAudit, nil
+	case bytes.HasPrefix(b, []byte("PK\x03\x04")):
+		return kindBundle, nil
 	case bytes.HasPrefix(b, []byte("{")):
 		return kindRecording, nil
 	case err != nil && !errors.Is(err, io.EOF):
@@ -168,6 +171,6 @@ func kindOf(r *bufio.Reader) (string, error) {
 	case bytes.HasPrefix(b, []byte("age-encryption")):
 		return "", usage("this is a sealed recording, which is encrypted: verify the session, or an exported .cast file")
 	default:
-		return "", usage("this is neither a .cast recording nor an audit export")
+		return "", usage("this is neither a .cast recording nor a bundle of evidence nor an audit export")
 	}
 }

@@ -38,18 +38,19 @@ func (c *cli) verifyCmd() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
 		Use:   "verify SESSION|FILE [--key KEY]",
-		Short: "Check that a recording or an audit export is whole and unchanged",
-		Long: `Check evidence. A FILE is a .cast recording or an audit export and is checked
-without any server; --key is needed. A SESSION is fetched: its recording, the
-event that closed it, and the proof that this event stands in the signed log.
-Without --key the server is asked for the key, which proves only that the server
-agrees with itself.
+		Short: "Check that a recording, a bundle of evidence or an audit export is whole and unchanged",
+		Long: `Check evidence. A FILE is a .cast recording, an audit export or a bundle
+(drawbolt export --format bundle), and is checked without any server; --key is
+needed. A bundle is checked without --key too, which proves only that it agrees with
+the key that lies in it. A SESSION is fetched: its recording, the event that closed
+it, and the proof that this event stands in the signed log. Without --key the server
+is asked for the key, which proves only that the server agrees with itself.
 
 Of a recording that was deleted, the proof that its deletion stands in the log is
 checked as well.
 
 Exit codes: 0 whole and unchanged, 1 not, 6 deleted, which the log proves.`,
-		Example: "  drawbolt audit key > audit.pub\n  drawbolt verify evidence.cast --key audit.pub\n  drawbolt verify SES-9f2c --key audit.pub",
+		Example: "  drawbolt audit key > audit.pub\n  drawbolt verify evidence.cast --key audit.pub\n  drawbolt verify evidence.zip --key audit.pub\n  drawbolt verify SES-9f2c --key audit.pub",
 		Args:    between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.what = args[0]
@@ -64,11 +65,6 @@ func (c *cli) runVerify(ctx context.Context, o verifyOptions) error {
 	if isSession(o.what) {
 		return c.verifySession(ctx, o)
 	}
-	if len(o.keys) == 0 {
-		e := usage("a file is checked with a public key: add --key")
-		e.next = "drawbolt audit key > audit.pub; drawbolt verify FILE --key audit.pub"
-		return e
-	}
 	keys, err := readKeys(o.keys)
 	if err != nil {
 		return err
@@ -82,6 +78,17 @@ func (c *cli) runVerify(ctx context.Context, o verifyOptions) error {
 	kind, err := kindOf(r)
 	if err != nil {
 		return err
+	}
+	if kind == kindBundle {
+		if len(o.checkpoints) > 0 {
+			return usage("a bundle holds no proof for checkpoints kept elsewhere: check an audit export with --checkpoint")
+		}
+		return c.verifyBundle(f, keys)
+	}
+	if len(keys) == 0 {
+		e := usage("a file is checked with a public key: add --key")
+		e.next = "drawbolt audit key > audit.pub; drawbolt verify FILE --key audit.pub"
+		return e
 	}
 	if kind == kindAudit {
 		return c.verifyAudit(r, keys, o)

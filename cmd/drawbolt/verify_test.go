@@ -246,9 +246,12 @@ func TestVerifyFile(t *testing.T) {
 		{[]string{export, "--key", key, "--checkpoint", point}, 0, "1 checkpoints kept elsewhere"},
 		{[]string{export, "--key", other}, 1, "NOT verified"},
 		{[]string{forged, "--key", key}, 1, "NOT verified"},
-		{[]string{key, "--key", key}, 2, "neither a .cast recording nor an audit export"},
+		{[]string{key, "--key", key}, 2, "neither a .cast recording nor a bundle"},
 		{[]string{write("sealed", e.sealed), "--key", key}, 2, "encrypted"},
 		{[]string{write("empty", nil), "--key", key}, 2, "neither"},
+		{[]string{write("a.zip", []byte("PK\x03\x04 and no more")), "--key", key}, 1, "NOT verified: "},
+		{[]string{write("c.zip", []byte("PK\x03\x04 and no more")), "--checkpoint", point}, 2, "check an audit export"},
+		{[]string{write("b.zip", []byte("PK\x03\x04 and no more")), "--json"}, 1, `"kind":"bundle"`},
 		{[]string{filepath.Join(dir, "none"), "--key", key}, 6, "there is no file"},
 		{[]string{recording, "--key", filepath.Join(dir, "none")}, 2, "neither a public key nor a file"},
 		{[]string{recording, "--key", recording}, 2, "holds no public key"},
@@ -275,6 +278,9 @@ func TestVerifyFile(t *testing.T) {
 func TestReplayAndExport(t *testing.T) {
 	e := newEvidence(t, "SES-1", nil)
 	a := e.answers()
+	a["GET /v1/sessions/SES-1/evidence"] = []byte("PK evidence")
+	a["GET /v1/audit/events?limit=1000&session=SES-1"] = api.List[api.Event]{Items: []api.Event{{Seq: 1, Action: "session.open"}}, Next: "1"}
+	a["GET /v1/audit/events?after=1&limit=1000&session=SES-1"] = api.List[api.Event]{Items: []api.Event{{Seq: 2, Action: "session.close"}}}
 	a["GET /v1/sessions/SES-1/recording?format=txt"] = []byte("00:00 $ uptime\n\x1b[2Jx\n")
 	p := newPerson(t).signedIn(newServer(t, a))
 	code, out, errs := p.run("replay", "SES-1", "--at", "1:00", "--speed", "4", "--idle", "2s", "--keys")
@@ -297,10 +303,23 @@ func TestReplayAndExport(t *testing.T) {
 	if code, out, _ := p.run("replay", file); code != exitError {
 		t.Errorf("a text is no recording: exit %d: %s", code, out)
 	}
+	if code, _, errs := p.run("export", "SES-1", "--yes", "--format", "bundle", "-o", file); code != 0 {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "PK evidence" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	code, out, errs = p.run("export", "SES-1", "--format", "events")
+	if code != 0 || !strings.HasPrefix(out, `{"seq":1,`) || strings.Count(out, "\n") != 2 {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
 	if code, _, _ := p.run("export", "SES-1", "--format", "mp4"); code != exitUsage {
 		t.Errorf("exit %d", code)
 	}
 	p.terminal = true
+	if code, _, errs := p.run("export", "SES-1", "--format", "bundle"); code != exitUsage || !strings.Contains(errs, "-o SES-1.zip") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
 	if code, out, _ := p.run("export", "SES-1", "--format", "txt"); code != 0 || out != "00:00 $ uptime\n\\x1b[2Jx\n" {
 		t.Errorf("exit %d: %q", code, out)
 	}

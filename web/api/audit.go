@@ -30,15 +30,16 @@ type Event struct {
 
 // EventFilter picks audit events.
 type EventFilter struct {
-	After  int64 // seq; -1 or less: from the beginning
-	Limit  int
-	Actor  string // name or id
-	Action string // whole, or a prefix and *
-	Object string
-	Target string
-	Since  time.Time
-	Until  time.Time
-	Newest bool // the newest Limit ones, still in order of seq
+	After   int64 // seq; -1 or less: from the beginning
+	Limit   int
+	Actor   string // name or id
+	Action  string // whole, or a prefix and *
+	Object  string
+	Target  string
+	Session string
+	Since   time.Time
+	Until   time.Time
+	Newest  bool // the newest Limit ones, still in order of seq
 }
 
 // Events lists audit events in the order of the log.
@@ -55,6 +56,7 @@ func (c *Client) Events(ctx context.Context, f EventFilter) (List[Event], error)
 	set(q, "action", f.Action)
 	set(q, "object", f.Object)
 	set(q, "target", f.Target)
+	set(q, "session", f.Session)
 	setTime(q, "since", f.Since)
 	setTime(q, "until", f.Until)
 	setTrue(q, "newest", f.Newest)

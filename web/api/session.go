@@ -95,6 +95,12 @@ func (c *Client) SealedFile(ctx context.Context, id string) (io.ReadCloser, erro
 	return c.stream(ctx, path("sessions", id, "sealed"), nil)
 }
 
+// Evidence returns all that proves a session, as a zip that verifies itself. The
+// caller closes it. That it was taken is an audit event, and in it.
+func (c *Client) Evidence(ctx context.Context, id string) (io.ReadCloser, error) {
+	return c.stream(ctx, path("sessions", id, "evidence"), nil)
+}
+
 // A Proof shows that the closing event of a session, which names the hash of the
 // sealed recording, stands in the audit log; and, of a recording that was deleted,
 // the event of that.

@@ -18,4 +18,5 @@ mkdir -p ../../testdata/axe
 cp node_modules/axe-core/axe.min.js node_modules/axe-core/LICENSE ../../testdata/axe/
 cp node_modules/htmx.org/dist/htmx.min.js ../static/htmx.min.js
 cp node_modules/htmx.org/LICENSE ../static/htmx.LICENSE.txt
+node ../../../recorder/bundle/assets/build.mjs "$PWD/node_modules"
 cp favicon.svg ../static/favicon.svg
