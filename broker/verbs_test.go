@@ -351,6 +351,8 @@ var notVerbs = map[string]string{
 	"EndPush":            "the server's own: how a push ended",
 	"Lend":               "for the handle that Open returned, while it holds",
 	"CheckLend":          "for a check that BeginCheck allowed; asks once more",
+	"Quarantined":        "writes down that an object does not arrive where recordings are kept",
+	"RoomChanged":        "writes down how much room there is for recordings",
 	"Found":              "before there is anybody who could be asked about",
 }
 

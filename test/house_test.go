@@ -46,6 +46,7 @@ var table = map[string]string{
 
 	"recorder":              "recorder/cast",
 	"recorder/view":         "recorder/cast",
+	"recorder/objects":      "recorder",
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
 	"broker/identity":       "broker/access",

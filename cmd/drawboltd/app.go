@@ -35,6 +35,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
+	"github.com/drawbolt/drawbolt/recorder/objects"
 	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/web"
 )
@@ -48,7 +49,10 @@ type App struct {
 	broker   *broker.Broker
 	logins   *identity.Logins
 	local    *local.Provider
-	sink     recorder.Sink
+	sink     recorder.Sink // where recordings are
+	made     recorder.Sink // where the recorder puts them; on this machine
+	queue    *objects.Queue
+	bucket   *objects.Bucket
 	recorder *recorder.Recorder
 	accounts *provision.Provisioner
 	pusher   *push.Pusher
@@ -183,12 +187,13 @@ func (a *App) openRecorder() error {
 	if err != nil {
 		return err
 	}
-	if a.sink, err = recorder.Directory(a.config.Recordings.Folder); err != nil {
+	if err := a.openSinks(); err != nil {
 		return err
 	}
 	a.recorder, err = recorder.New(recorder.Config{
-		Journals: filepath.Join(a.config.Data, "journals"), Sink: a.sink, Recipients: recipients,
-		Wrapper: journalKeys{a.keys.vault}, Signer: a.keys.signer, Floor: floor,
+		Journals: filepath.Join(a.config.Data, "journals"), Sink: a.made, Recipients: recipients,
+		Wrapper: journalKeys{a.keys.vault}, Signer: a.keys.signer,
+		Floor: floor, Folders: []string{a.config.Recordings.Folder},
 	})
 	return err
 }
@@ -324,6 +329,13 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "push", a.pusher.Run)
 	start(&services, base, "housekeeping", a.housekeeping)
 	start(&services, base, "memory", giveBack)
+	start(&services, base, "room", a.watchRoom)
+	if a.queue != nil {
+		start(&services, base, "queue of recordings", a.queue.Run)
+	}
+	if a.config.Recordings.S3.ColdClass != "" {
+		start(&services, base, "cold recordings", a.cool)
+	}
 	start(&fronts, ctx, "ssh", func(ctx context.Context) error { return a.ssh.Serve(ctx, a.sshd) })
 	start(&fronts, ctx, "https", func(ctx context.Context) error {
 		return a.web.Serve(ctx, tls.NewListener(a.https, a.tls))
@@ -447,6 +459,7 @@ func (a *App) serveMetrics(ctx context.Context) error {
 			return float64(n)
 		}),
 	)
+	registry.MustRegister(a.keepingMetrics()...)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", a.web.Ops())

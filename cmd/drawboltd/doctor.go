@@ -134,7 +134,7 @@ func examine(ctx context.Context, path string) []finding {
 	} else {
 		ok("recordings", "no journal is damaged")
 	}
-	return list
+	return append(list, a.examineKeeping(ctx)...)
 }
 
 func writable(dir string) error {
