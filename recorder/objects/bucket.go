@@ -2,6 +2,9 @@ package objects
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -51,8 +54,10 @@ type Bucket struct {
 }
 
 const (
-	// partSize is from where on an object is put in parts, and their size.
+	// partSize is from where on an object is put in parts, and their least size.
 	partSize = 16 << 20
+	// maxParts is a little less than a store takes.
+	maxParts = 9000
 	// blockSize is what is read of an object at once.
 	blockSize = 1 << 20
 	// requestTime bounds a request, without the time that its bytes take.
@@ -99,9 +104,8 @@ func NewBucket(cfg BucketConfig) (*Bucket, error) {
 	transport.ResponseHeaderTimeout = requestTime
 	core, err := minio.NewCore(u.Host, &minio.Options{
 		Creds: credentials.New(secretFile{cfg.AccessKeyID, cfg.SecretFile}), Secure: u.Scheme == "https", Region: cfg.Region, BucketLookup: lookup,
-		// The store compares what it gets with a SHA-256 that follows the bytes.
-		TrailingHeaders: true, Transport: transport,
-		MaxRetries: 2, // the Queue has a patience of its own
+		Transport:  transport,
+		MaxRetries: 1, // the Queue has patience
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configure bucket: %w", err)
@@ -168,7 +172,8 @@ func (b *Bucket) key(name string) (string, error) {
 	return b.cfg.Prefix + name, nil
 }
 
-// Put implements Store.
+// Put implements Store. The store compares what it gets with its SHA-256, which is
+// signed, and of an object in one piece keeps it.
 func (b *Bucket) Put(ctx context.Context, name string, content io.ReaderAt, size int64) error {
 	key, err := b.key(name)
 	if err != nil {
@@ -176,18 +181,81 @@ func (b *Bucket) Put(ctx context.Context, name string, content io.ReaderAt, size
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime+time.Duration(size/slowest)*time.Second)
 	defer cancel()
-	o := minio.PutObjectOptions{
-		ContentType: "application/octet-stream", Checksum: minio.ChecksumSHA256, PartSize: partSize, NumThreads: 2, StorageClass: b.cfg.Class,
-	}
+	o := minio.PutObjectOptions{ContentType: "application/octet-stream", StorageClass: b.cfg.Class, DisableContentSha256: true}
 	if b.cfg.Lock != "" {
 		o.Mode, o.RetainUntilDate = minio.RetentionMode(strings.ToUpper(b.cfg.Lock)), b.cfg.Now().Add(b.cfg.LockFor)
 	}
-	o.SetMatchETagExcept("*") // only where there is none
-	_, err = b.core.Client.PutObject(ctx, b.cfg.Bucket, key, io.NewSectionReader(content, 0, size), size, o)
+	if size <= partSize {
+		err = b.putWhole(ctx, key, io.NewSectionReader(content, 0, size), o)
+	} else {
+		err = b.putParts(ctx, key, content, size, o)
+	}
 	if err != nil {
 		return fmt.Errorf("put %s: %w", name, told(err))
 	}
 	return nil
+}
+
+const checksumHeader = "X-Amz-Checksum-Sha256"
+
+func (b *Bucket) putWhole(ctx context.Context, key string, r *io.SectionReader, o minio.PutObjectOptions) error {
+	sum, err := rewound(r)
+	if err != nil {
+		return err
+	}
+	o.UserMetadata = map[string]string{checksumHeader: base64.StdEncoding.EncodeToString(sum)}
+	o.SetMatchETagExcept("*") // only where there is none
+	_, err = b.core.PutObject(ctx, b.cfg.Bucket, key, r, r.Size(), "", hex.EncodeToString(sum), o)
+	return err
+}
+
+// putParts puts a large object. minio's own way of doing so forgets, at the end,
+// that nothing is to be replaced.
+func (b *Bucket) putParts(ctx context.Context, key string, content io.ReaderAt, size int64, o minio.PutObjectOptions) (err error) {
+	o.UserMetadata = map[string]string{"X-Amz-Checksum-Algorithm": "SHA256"}
+	upload, err := b.core.NewMultipartUpload(ctx, b.cfg.Bucket, key, o)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime)
+			defer cancel()
+			// What stays after an error is removed by a rule of the bucket.
+			_ = b.core.AbortMultipartUpload(ctx, b.cfg.Bucket, key, upload)
+		}
+	}()
+	var parts []minio.CompletePart
+	step := max(partSize, size/maxParts+1)
+	for begin := int64(0); begin < size; begin += step {
+		r := io.NewSectionReader(content, begin, min(step, size-begin))
+		sum, err := rewound(r)
+		if err != nil {
+			return err
+		}
+		checksum := base64.StdEncoding.EncodeToString(sum)
+		part, err := b.core.PutObjectPart(ctx, b.cfg.Bucket, key, upload, len(parts)+1, r, r.Size(), minio.PutObjectPartOptions{
+			Sha256Hex: hex.EncodeToString(sum), DisableContentSha256: true, CustomHeader: http.Header{checksumHeader: {checksum}},
+		})
+		if err != nil {
+			return err
+		}
+		parts = append(parts, minio.CompletePart{PartNumber: part.PartNumber, ETag: part.ETag, ChecksumSHA256: checksum})
+	}
+	var end minio.PutObjectOptions
+	end.SetMatchETagExcept("*")
+	_, err = b.core.CompleteMultipartUpload(ctx, b.cfg.Bucket, key, upload, parts, end)
+	return err
+}
+
+// rewound hashes r and goes back to its beginning.
+func rewound(r *io.SectionReader) ([]byte, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return nil, err
+	}
+	_, err := r.Seek(0, io.SeekStart)
+	return h.Sum(nil), err
 }
 
 // told gives the store's answers the names that the house has for them.

@@ -3,11 +3,12 @@ package objects_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"io"
 	"io/fs"
-	mrand "math/rand/v2"
+	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"go.uber.org/goleak"
 
 	"github.com/drawbolt/drawbolt/recorder"
@@ -61,7 +64,7 @@ func newBucket(t testing.TB, cfg objects.BucketConfig) *objects.Bucket {
 
 func content(size int) []byte {
 	b := make([]byte, size)
-	_, _ = rand.Read(b)
+	_, _ = crand.Read(b)
 	return b
 }
 
@@ -134,8 +137,8 @@ func TestStores(t *testing.T) {
 			for range 4 {
 				readers.Go(func() {
 					for range 30 {
-						off := mrand.Int64N(r.Size())
-						p := make([]byte, 1+mrand.IntN(200_000))
+						off := rand.Int64N(r.Size())
+						p := make([]byte, 1+rand.IntN(200_000))
 						n, err := r.ReadAt(p, off)
 						if wantN := min(int64(len(p)), r.Size()-off); int64(n) != wantN || (err != nil) != (n < len(p)) {
 							t.Errorf("read %d of %d at %d: %v", n, len(p), off, err)
@@ -208,6 +211,59 @@ func TestSecretReplaced(t *testing.T) {
 	cfg.Bucket = "no-such-bucket"
 	if err := newBucket(t, cfg).Check(t.Context()); err == nil {
 		t.Error("a bucket that does not exist is sound")
+	}
+}
+
+// A locked object is not removed before its time.
+func TestLock(t *testing.T) {
+	cfg := bucketConfig(t)
+	secret, err := os.ReadFile(cfg.SecretFile)
+	check(t, err)
+	cfg.Bucket = "locked-" + strings.ToLower(crand.Text()[:12])
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	admin, err := minio.New(strings.TrimPrefix(cfg.Endpoint, "http://"), &minio.Options{
+		Creds: credentials.NewStaticV4(cfg.AccessKeyID, strings.TrimSpace(string(secret)), ""), Region: cfg.Region, Transport: transport,
+	})
+	check(t, err)
+	check(t, admin.MakeBucket(t.Context(), cfg.Bucket, minio.MakeBucketOptions{ObjectLocking: true}))
+	cfg.Lock, cfg.LockFor = "compliance", 24*time.Hour
+	b := newBucket(t, cfg)
+	large := content(17 << 20)
+	put(t, b, "small", []byte("x"))
+	put(t, b, "large", large)
+	for _, name := range []string{"small", "large"} {
+		if err := b.Remove(t.Context(), name); err == nil {
+			t.Errorf("%s was removed before its time", name)
+		}
+	}
+	if !bytes.Equal(get(t, b, "large"), large) {
+		t.Error("other bytes")
+	}
+}
+
+// The store refuses what was damaged on the way to it.
+func TestDamagedOnTheWay(t *testing.T) {
+	cfg := bucketConfig(t)
+	direct := newBucket(t, cfg)
+	w := newWay(t, cfg.Endpoint)
+	cfg.Endpoint = w.URL
+	b := newBucket(t, cfg)
+	w.set(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut {
+			body, _ := io.ReadAll(r.Body)
+			body[len(body)/2] ^= 1
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		return false
+	})
+	for _, size := range []int{1000, 17 << 20} {
+		if err := b.Put(t.Context(), "SES-1", bytes.NewReader(content(size)), int64(size)); err == nil {
+			t.Errorf("%d damaged bytes were taken", size)
+		}
+	}
+	if names, err := direct.List(t.Context()); err != nil || len(names) > 0 {
+		t.Errorf("stored %v, %v", names, err)
 	}
 }
 
