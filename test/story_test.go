@@ -31,6 +31,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	_ "modernc.org/sqlite" // the command sql
 
+	"github.com/drawbolt/drawbolt/test/servers"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 	"github.com/drawbolt/drawbolt/web/api"
 )
@@ -40,7 +41,7 @@ import (
 var told = []string{
 	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate", "codes",
 	"completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "host-key", "hostile-input",
-	"import", "key-offered", "limits", "lock", "lost-key", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy",
+	"import", "key-offered", "limits", "lock", "lost-key", "multiplex", "narrow", "object-store", "one-person-once", "own-request", "passes-through", "proxy",
 	"recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend",
 	"target-check", "target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
 }
@@ -122,6 +123,7 @@ type story struct {
 	url, ssh  string
 	audit     string // public key
 	server    *job
+	set       []string // settings of the demo
 	ended     []func()
 	jobs      map[string]*job
 	browsers  map[string]*browser
@@ -236,6 +238,16 @@ func storyVerbs() map[string]command {
 		"agent": (*story).agent,
 		// screen: an X server without a monitor, at $DISPLAY.
 		"screen": (*story).screen,
+		// bucket: an empty bucket $BUCKET of the object store at $STORE, as the
+		// folder $STORED; its key has the id $KEYID, and the secret that is in the
+		// file secret. away: nobody has that secret; back: it is right again.
+		"bucket": (*story).bucket,
+		// there FILE, gone FILE: waits until it is, or is no longer.
+		"there": func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], true) },
+		"gone":  func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], false) },
+		// doctor [=N]: drawboltd doctor on the demo that runs, with the settings
+		// that it was started with.
+		"doctor": (*story).doctor,
 		// port VAR: a free port of this machine.
 		"port": (*story).port,
 		// now VAR [DURATION]: the time, RFC 3339.
@@ -269,6 +281,7 @@ func (s *story) demo(ts *testscript.TestScript, args []string) {
 	for _, a := range args {
 		line = append(line, "--set", a)
 	}
+	s.set = args
 	j, err := startJob(exec.Command(line[0], line[1:]...), s.environ(""), jobFiles{}, false)
 	ts.Check(err)
 	s.server = j
@@ -754,9 +767,11 @@ func (s *story) disk(ts *testscript.TestScript, args []string) {
 func (s *story) fill(ts *testscript.TestScript, args []string) {
 	keep, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
+	ballast := filepath.Join(ts.MkAbs(args[0]), "ballast")
+	_ = os.Remove(ballast) // of before
 	var st syscall.Statfs_t
 	ts.Check(syscall.Statfs(ts.MkAbs(args[0]), &st))
-	f, err := os.Create(filepath.Join(ts.MkAbs(args[0]), "ballast"))
+	f, err := os.Create(ballast)
 	ts.Check(err)
 	defer f.Close()
 	ts.Check(syscall.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-keep))
@@ -811,6 +826,51 @@ func (s *story) beside(ts *testscript.TestScript, name string, args ...string) {
 	j, err := startJob(exec.Command(name, args...), s.environ(""), jobFiles{}, false)
 	ts.Check(err)
 	s.ended = append(s.ended, j.kill)
+}
+
+func (s *story) bucket(ts *testscript.TestScript, args []string) {
+	secret := filepath.Join(s.work, "secret")
+	if len(args) > 0 {
+		b := []byte("of somebody else")
+		if args[0] == "back" {
+			b = []byte(ts.Getenv("SECRET"))
+		}
+		ts.Check(os.WriteFile(secret, b, 0o600))
+		return
+	}
+	b, remove, err := servers.NewBucket()
+	ts.Check(err)
+	s.ended = append(s.ended, func() { _ = remove() })
+	right, err := os.ReadFile(b.SecretFile)
+	ts.Check(err)
+	ts.Check(os.WriteFile(secret, right, 0o600))
+	for name, value := range map[string]string{"STORE": b.Endpoint, "BUCKET": b.Name, "KEYID": b.AccessKeyID, "STORED": b.Folder, "SECRET": string(right)} {
+		ts.Setenv(name, value)
+	}
+}
+
+func (s *story) awaitFile(ts *testscript.TestScript, name string, there bool) {
+	path := ts.MkAbs(name)
+	ts.Check(eventuallyErr(20*time.Second, func() error {
+		if fileExists(path) != there {
+			return fmt.Errorf("%s is there: %v", name, !there)
+		}
+		return nil
+	}))
+}
+
+func (s *story) doctor(ts *testscript.TestScript, args []string) {
+	code, _ := expected(ts, args)
+	cmd := exec.Command(filepath.Join(s.bin, "drawboltd"), "doctor")
+	cmd.Env = append(s.environ(""), "DRAWBOLT_DATA="+s.data(), "DRAWBOLT_SERVER_EXTERNAL_URL="+s.url, "DRAWBOLT_SERVER_NAME=demo", "DRAWBOLT_RECORDINGS_MIN_FREE=64MiB")
+	for _, a := range s.set {
+		name, value, _ := strings.Cut(a, "=")
+		cmd.Env = append(cmd.Env, "DRAWBOLT_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))+"="+value)
+	}
+	j, err := startJob(cmd, cmd.Env, jobFiles{}, false)
+	ts.Check(err)
+	s.jobs["doctor"] = j
+	s.finish(ts, []string{fmt.Sprintf("=%d", code), "doctor"})
 }
 
 func (s *story) port(ts *testscript.TestScript, args []string) {

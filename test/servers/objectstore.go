@@ -29,18 +29,26 @@ type Bucket struct {
 // the first one ever compiles it, which takes minutes.
 func ObjectStore(t testing.TB) Bucket {
 	t.Helper()
-	s, err := startObjectStore()
+	b, remove, err := NewBucket()
 	check(t, err)
-	b := s.bucket
-	b.Name = "test-" + strings.ToLower(rand.Text()[:12])
-	b.Folder = filepath.Join(s.data, b.Name)
-	check(t, os.Mkdir(b.Folder, 0o700))
 	t.Cleanup(func() {
-		if err := os.RemoveAll(b.Folder); err != nil {
+		if err := remove(); err != nil {
 			t.Error(err)
 		}
 	})
 	return b
+}
+
+// NewBucket is ObjectStore for who has no test at hand.
+func NewBucket() (b Bucket, remove func() error, err error) {
+	s, err := startObjectStore()
+	if err != nil {
+		return Bucket{}, nil, err
+	}
+	b = s.bucket
+	b.Name = "test-" + strings.ToLower(rand.Text()[:12])
+	b.Folder = filepath.Join(s.data, b.Name)
+	return b, func() error { return os.RemoveAll(b.Folder) }, os.Mkdir(b.Folder, 0o700)
 }
 
 type objectStore struct {
