@@ -59,10 +59,10 @@ func TestRoom(t *testing.T) {
 		free uint64
 		want Step
 	}{
-		{disk, Plenty}, {disk / 4, Plenty}, {disk/4 - 1, Scarce}, {2 * floor, Scarce}, {floor, Scarce}, {floor - 1, Closed}, {floor / 2, Closed},
+		{disk, Plenty}, {5 * floor, Plenty}, {5*floor - 1, Scarce}, {floor, Scarce}, {floor - 1, Closed}, {floor / 2, Closed},
 		{floor/2 - 1, Ending}, {floor / 8, Ending}, {floor/8 - 1, Spent}, {0, Spent},
 	} {
-		if got := stepOf(test.free, disk, floor); got != test.want {
+		if got := stepOf(test.free, floor); got != test.want {
 			t.Errorf("%d free: got %v, want %v", test.free, got, test.want)
 		}
 	}
@@ -73,7 +73,7 @@ func TestRoom(t *testing.T) {
 		if i%2 == 0 {
 			free += floor / 32
 		}
-		room := Room{Step: stepOf(free, disk, floor), Free: free, Size: disk, Floor: floor}
+		room := Room{Step: stepOf(free, floor), Free: free, Size: disk, Floor: floor}
 		if now := room.Still(step); now != step {
 			step, told = now, told+1
 		}

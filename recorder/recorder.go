@@ -147,16 +147,24 @@ func New(cfg Config) (*Recorder, error) {
 // journal that cannot be flushed fails its recording. Each second it looks how
 // much room there is, and ends recordings when it becomes too little.
 func (r *Recorder) Run(ctx context.Context) error {
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	// Apart, so that a folder in a network that hangs keeps no journal from its disk.
+	looking.Go(func() { everySecond(ctx, r.makeRoom) })
+	everySecond(ctx, r.flush)
+	r.flush()
+	return nil
+}
+
+func everySecond(ctx context.Context, do func()) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			r.flush()
-			return nil
+			return
 		case <-tick.C:
-			r.flush()
-			r.makeRoom()
+			do()
 		}
 	}
 }

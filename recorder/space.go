@@ -9,7 +9,7 @@ type Step int
 // The steps, from plenty to nothing. F is the floor, Config.Floor.
 const (
 	Plenty Step = iota
-	Scarce      // less than twice F, or three quarters used: somebody should look
+	Scarce      // less than five times F: somebody should look
 	Closed      // less than F: no recording starts, but urgent ones
 	Ending      // less than half F: recordings that run end, but urgent ones
 	Spent       // less than an eighth of F: no urgent one starts
@@ -43,8 +43,9 @@ func (r Room) String() string {
 	return fmt.Sprintf("%d MiB of %d MiB are free at %s, and %d MiB are the floor", r.Free>>20, r.Size>>20, r.Folder, r.Floor>>20)
 }
 
-// stepOf is the step of a disk.
-func stepOf(free, size, floor uint64) Step {
+// stepOf is the step of a disk. Where the floor is 5 % of it, three quarters are
+// used when room is scarce.
+func stepOf(free, floor uint64) Step {
 	switch {
 	case free < floor/8:
 		return Spent
@@ -52,7 +53,7 @@ func stepOf(free, size, floor uint64) Step {
 		return Ending
 	case free < floor:
 		return Closed
-	case free < 2*floor || free < size/4:
+	case free < 5*floor:
 		return Scarce
 	default:
 		return Plenty
@@ -63,7 +64,7 @@ func stepOf(free, size, floor uint64) Step {
 // by a hair is not, so that room that goes up and down is not told each time.
 func (r Room) Still(before Step) Step {
 	if r.Step < before {
-		return min(before, stepOf(r.Free-min(r.Free, r.Floor/16), r.Size, r.Floor))
+		return min(before, stepOf(r.Free-min(r.Free, r.Floor/16), r.Floor))
 	}
 	return r.Step
 }
@@ -80,7 +81,7 @@ func (r *Recorder) Room() (Room, error) {
 		if floor == 0 {
 			floor = min(1<<30, size/20)
 		}
-		room := Room{stepOf(free, size, floor), folder, free, size, floor}
+		room := Room{stepOf(free, floor), folder, free, size, floor}
 		if i == 0 || room.Step > worst.Step || room.Step == worst.Step && room.Free < worst.Free {
 			worst = room
 		}

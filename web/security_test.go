@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/web/api"
 )
 
@@ -691,6 +693,36 @@ func TestOps(t *testing.T) {
 	h.ready = errors.New("the database does not answer")
 	if get("/healthz") != 200 || get("/readyz") != 503 {
 		t.Error("a server that is not ready says it is")
+	}
+}
+
+// TestRecordingElsewhere: who may see a recording that cannot be had at once reads
+// why, and when.
+func TestRecordingElsewhere(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		code string
+		want string
+	}{
+		{recorder.ErrArchived, "DB-6100", "being brought back"},
+		{fs.ErrNotExist, "DB-6101", "is not where recordings are kept"},
+	} {
+		h := newHouse(t, func(c *Config) {
+			c.OpenCast = func(context.Context, access.Session) (io.ReadCloser, error) {
+				return nil, fmt.Errorf("open /var/secret: %w", test.err)
+			}
+		})
+		x := h.record("uptime", "up\r\n")
+		srv := httptest.NewServer(h.server.Handler())
+		defer srv.Close()
+		req := must(http.NewRequest("GET", srv.URL+"/v1/sessions/"+x.ID+"/recording", nil))
+		req.Header.Set("Authorization", "Bearer "+h.token("carol"))
+		resp := must(http.DefaultClient.Do(req))
+		defer resp.Body.Close()
+		body := string(must(io.ReadAll(resp.Body)))
+		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, test.code) || !strings.Contains(body, test.want) || strings.Contains(body, "secret") {
+			t.Errorf("%v: %d %s", test.err, resp.StatusCode, body)
+		}
 	}
 }
 
