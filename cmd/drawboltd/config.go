@@ -48,6 +48,7 @@ type Config struct {
 	Recordings struct {
 		Folder     string   `yaml:"folder" doc:"where sealed recordings go (default: recordings in the data folder)"`
 		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open recordings without the server"`
+		Hidden     []string `yaml:"hidden_recipients" doc:"post-quantum age recipients who alone may open what was typed unseen, such as passwords (default: a key in the vault; drawboltd hidden)"`
 		MinFree    string   `yaml:"min_free" doc:"free bytes below which no session starts, such as 1GiB (default: 1GiB, at most 5% of the disk)"`
 		ColdAfter  Days     `yaml:"cold_after" doc:"recordings that are older go to cold_folder or into s3.cold_class, such as 90d"`
 		ColdFolder string   `yaml:"cold_folder" doc:"where recordings go that are older than cold_after, without s3"`

@@ -52,11 +52,10 @@ func (a *App) openSinks() error {
 }
 
 // onRecord compares a recording in the folder with the audit log, before it
-// leaves. Of other objects nothing is on record that could be looked up.
+// leaves. What belongs to it waits until it is sealed and on record, too: until
+// then the recorder may look for it, and only here. Of such objects no hash can be
+// looked up.
 func (a *App) onRecord(ctx context.Context, name string) error {
-	if !strings.HasSuffix(name, recorder.Suffix) {
-		return nil
-	}
 	id, _, _ := strings.Cut(name, ".")
 	s, err := a.db.Session(ctx, id)
 	switch {
@@ -66,6 +65,8 @@ func (a *App) onRecord(ctx context.Context, name string) error {
 		return fmt.Errorf("%w: %w", objects.ErrNotYet, err)
 	case s.Recording.Name == "":
 		return objects.ErrNotYet
+	case !strings.HasSuffix(name, recorder.Suffix):
+		return nil
 	case s.Recording.Name != name:
 		return fmt.Errorf("%w: the recording of %s is %s", objects.ErrWrong, id, s.Recording.Name)
 	}
