@@ -40,7 +40,7 @@ import (
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
 	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate", "codes",
-	"completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "hidden", "host-key", "hostile-input",
+	"cold-recordings", "completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "hidden", "host-key", "hostile-input",
 	"import", "key-offered", "limits", "lock", "lost-key", "multiplex", "narrow", "object-store", "one-person-once", "own-request", "passes-through", "proxy",
 	"recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend",
 	"target-check", "target-via", "unknown-key", "verify-elsewhere", "wrong-fingerprint",
@@ -163,7 +163,7 @@ func storyVerbs() map[string]command {
 		// demo [SETTING=VALUE ...]: starts drawboltd demo --no-story.
 		"demo": (*story).demo,
 		// serve [=N]: runs drawboltd serve on the folder of the demo that was
-		// stopped, or of drawbolt.yaml; =N: it must refuse to start.
+		// stopped, with its settings, or of drawbolt.yaml; =N: it must refuse to start.
 		"serve": (*story).serve,
 		// halt [KILL]: stops the server.
 		"halt": (*story).halt,
@@ -351,7 +351,7 @@ func (s *story) serve(ts *testscript.TestScript, args []string) {
 	}
 	code, _ := expected(ts, args)
 	cmd := exec.Command(filepath.Join(s.bin, "drawboltd"), "serve", "--config", s.configFile())
-	j, err := startJob(cmd, s.environ(""), jobFiles{}, false)
+	j, err := startJob(cmd, append(s.environ(""), s.settings()...), jobFiles{}, false)
 	ts.Check(err)
 	if code != 0 {
 		s.jobs["serve"] = j
@@ -849,6 +849,15 @@ func (s *story) bucket(ts *testscript.TestScript, args []string) {
 	}
 }
 
+// settings are those that the demo was started with.
+func (s *story) settings() (env []string) {
+	for _, a := range s.set {
+		name, value, _ := strings.Cut(a, "=")
+		env = append(env, "DRAWBOLT_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))+"="+value)
+	}
+	return env
+}
+
 func (s *story) awaitFile(ts *testscript.TestScript, name string, there bool) {
 	path := ts.MkAbs(name)
 	ts.Check(eventuallyErr(20*time.Second, func() error {
@@ -863,11 +872,7 @@ func (s *story) doctor(ts *testscript.TestScript, args []string) {
 	code, _ := expected(ts, args)
 	cmd := exec.Command(filepath.Join(s.bin, "drawboltd"), "doctor")
 	cmd.Env = append(s.environ(""), "DRAWBOLT_DATA="+s.data(), "DRAWBOLT_SERVER_EXTERNAL_URL="+s.url, "DRAWBOLT_SERVER_NAME=demo", "DRAWBOLT_RECORDINGS_MIN_FREE=64MiB")
-	for _, a := range s.set {
-		name, value, _ := strings.Cut(a, "=")
-		cmd.Env = append(cmd.Env, "DRAWBOLT_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))+"="+value)
-	}
-	j, err := startJob(cmd, cmd.Env, jobFiles{}, false)
+	j, err := startJob(cmd, append(cmd.Env, s.settings()...), jobFiles{}, false)
 	ts.Check(err)
 	s.jobs["doctor"] = j
 	s.finish(ts, []string{fmt.Sprintf("=%d", code), "doctor"})
