@@ -357,8 +357,8 @@ func (b *Bucket) Remove(ctx context.Context, name string) error {
 const largestCopy = 5 << 30
 
 // Cool puts the objects that were stored before that time into the storage
-// class, by a copy inside the store, and returns how many. One that is being
-// read meanwhile is read on as it was.
+// class, by a copy inside the store, and returns how many. Who reads one meanwhile
+// may have to open it again.
 func (b *Bucket) Cool(ctx context.Context, before time.Time, class string) (int, error) {
 	n := 0
 	err := b.each(ctx, func(o minio.ObjectInfo) error {
