@@ -497,7 +497,7 @@ type way struct {
 // A disturbance may answer in the store's place; then it returns true.
 type disturbance func(http.ResponseWriter, *http.Request) bool
 
-func newWay(t testing.TB, endpoint string) *way {
+func newWay(t testing.TB, endpoint string, encrypted bool) *way {
 	t.Helper()
 	to, err := url.Parse(endpoint)
 	check(t, err)
@@ -510,11 +510,17 @@ func newWay(t testing.TB, endpoint string) *way {
 		Transport: transport,
 		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}}
-	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if d := w.disturb.Load(); d == nil || !(*d)(rw, r) {
 			w.proxy.ServeHTTP(rw, r)
 		}
 	}))
+	w.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	if encrypted {
+		w.StartTLS()
+	} else {
+		w.Start()
+	}
 	t.Cleanup(func() {
 		w.Close()
 		transport.CloseIdleConnections()
@@ -544,7 +550,7 @@ func TestPoisoned(t *testing.T) {
 	const n, bad = 1000, "SES-0500.cast.zst.age"
 	cfg := bucketConfig(t)
 	direct := newBucket(t, cfg)
-	w := newWay(t, cfg.Endpoint)
+	w := newWay(t, cfg.Endpoint, false)
 	cfg.Endpoint = w.URL
 	d := newDesk(t, objects.QueueConfig{Store: newBucket(t, cfg), Wait: 2 * time.Millisecond, Workers: 8})
 	want := map[string][]byte{}

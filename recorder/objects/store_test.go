@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	crand "crypto/rand"
+	"encoding/pem"
 	"errors"
 	"io"
 	"io/fs"
@@ -246,7 +247,7 @@ func TestLock(t *testing.T) {
 func TestDamagedOnTheWay(t *testing.T) {
 	cfg := bucketConfig(t)
 	direct := newBucket(t, cfg)
-	w := newWay(t, cfg.Endpoint)
+	w := newWay(t, cfg.Endpoint, false)
 	cfg.Endpoint = w.URL
 	b := newBucket(t, cfg)
 	w.set(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -264,6 +265,31 @@ func TestDamagedOnTheWay(t *testing.T) {
 	}
 	if names, err := direct.List(t.Context()); err != nil || len(names) > 0 {
 		t.Errorf("stored %v, %v", names, err)
+	}
+}
+
+// TestTLS: with a certificate of an authority that was named, and with no other.
+func TestTLS(t *testing.T) {
+	cfg := bucketConfig(t)
+	w := newWay(t, cfg.Endpoint, true)
+	cfg.Endpoint = w.URL
+	t.Setenv("SSL_CERT_FILE", "")
+	if err := newBucket(t, cfg).Check(t.Context()); err == nil {
+		t.Error("a stranger's certificate was taken")
+	}
+	authority := filepath.Join(t.TempDir(), "authority.pem")
+	check(t, os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw}), 0o600))
+	t.Setenv("SSL_CERT_FILE", authority)
+	b := newBucket(t, cfg)
+	for name, size := range map[string]int{"small": 1000, "large": 17 << 20} {
+		want := content(size)
+		put(t, b, name, want)
+		if !bytes.Equal(get(t, b, name), want) {
+			t.Errorf("%s: other bytes", name)
+		}
+		if err := b.Put(t.Context(), name, bytes.NewReader(want), int64(size)); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s was put twice: %v", name, err)
+		}
 	}
 }
 
