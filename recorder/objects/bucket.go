@@ -41,6 +41,8 @@ type BucketConfig struct {
 	// "governance" or "compliance". Default: as the bucket says.
 	Lock    string
 	LockFor time.Duration
+	// Timeout bounds a request, without the time that its bytes take. Default: 1 min.
+	Timeout time.Duration
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 }
@@ -60,8 +62,6 @@ const (
 	maxParts = 9000
 	// blockSize is what is read of an object at once.
 	blockSize = 1 << 20
-	// requestTime bounds a request, without the time that its bytes take.
-	requestTime = time.Minute
 	// slowest is how many bytes a second an upload must make.
 	slowest = 64 << 10
 	// restoreDays is how long an object stays that was brought back.
@@ -80,6 +80,9 @@ func NewBucket(cfg BucketConfig) (*Bucket, error) {
 		return nil, fmt.Errorf("configure bucket: the prefix %q may hold letters, digits and ._-/ only, and begins with none of these", cfg.Prefix)
 	case cfg.AccessKeyID == "" || cfg.SecretFile == "":
 		return nil, errors.New("configure bucket: an access key id and a file with its secret are needed")
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = time.Minute
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -101,7 +104,7 @@ func NewBucket(cfg BucketConfig) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure bucket: %w", err)
 	}
-	transport.ResponseHeaderTimeout = requestTime
+	transport.ResponseHeaderTimeout = cfg.Timeout
 	core, err := minio.NewCore(u.Host, &minio.Options{
 		Creds: credentials.New(secretFile{cfg.AccessKeyID, cfg.SecretFile}), Secure: u.Scheme == "https", Region: cfg.Region, BucketLookup: lookup,
 		Transport:  transport,
@@ -152,7 +155,7 @@ func (b *Bucket) String() string { return b.cfg.Endpoint + "/" + b.cfg.Bucket + 
 
 // Check asks whether the bucket is there and lets us in.
 func (b *Bucket) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
 	there, err := b.core.BucketExists(ctx, b.cfg.Bucket)
 	if err == nil && !there {
@@ -179,7 +182,7 @@ func (b *Bucket) Put(ctx context.Context, name string, content io.ReaderAt, size
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTime+time.Duration(size/slowest)*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout+time.Duration(size/slowest)*time.Second)
 	defer cancel()
 	o := minio.PutObjectOptions{ContentType: "application/octet-stream", StorageClass: b.cfg.Class, DisableContentSha256: true}
 	if b.cfg.Lock != "" {
@@ -219,7 +222,7 @@ func (b *Bucket) putParts(ctx context.Context, key string, content io.ReaderAt, 
 	}
 	defer func() {
 		if err != nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.Timeout)
 			defer cancel()
 			// What stays after an error is removed by a rule of the bucket.
 			_ = b.core.AbortMultipartUpload(ctx, b.cfg.Bucket, key, upload)
@@ -277,7 +280,7 @@ func (b *Bucket) Open(ctx context.Context, name string) (recorder.SinkReader, er
 	if err != nil {
 		return nil, err
 	}
-	asked, cancel := context.WithTimeout(ctx, requestTime)
+	asked, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
 	info, err := b.core.Client.StatObject(asked, b.cfg.Bucket, key, minio.StatObjectOptions{})
 	if err != nil {
@@ -345,7 +348,7 @@ func (b *Bucket) Remove(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
 	if err := told(b.core.Client.RemoveObject(ctx, b.cfg.Bucket, key, minio.RemoveObjectOptions{})); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", name, err)
@@ -365,7 +368,7 @@ func (b *Bucket) Cool(ctx context.Context, before time.Time, class string) (int,
 		if !o.LastModified.Before(before) || o.StorageClass == class || o.Size > largestCopy {
 			return nil
 		}
-		ctx, cancel := context.WithTimeout(ctx, 10*requestTime)
+		ctx, cancel := context.WithTimeout(ctx, 10*b.cfg.Timeout)
 		defer cancel()
 		_, err := b.core.CopyObject(ctx, b.cfg.Bucket, o.Key, b.cfg.Bucket, o.Key,
 			map[string]string{"x-amz-storage-class": class, "x-amz-metadata-directive": "COPY", "x-amz-copy-source-if-match": o.ETag},
@@ -438,7 +441,7 @@ func (r *bucketReader) block(number int64) ([]byte, error) {
 	}
 	begin := number * blockSize
 	data := make([]byte, min(blockSize, r.size-begin))
-	ctx, cancel := context.WithTimeout(r.ctx, requestTime)
+	ctx, cancel := context.WithTimeout(r.ctx, r.b.cfg.Timeout)
 	defer cancel()
 	var o minio.GetObjectOptions
 	if err := errors.Join(o.SetRange(begin, begin+int64(len(data))-1), o.SetMatchETag(r.etag)); err != nil {

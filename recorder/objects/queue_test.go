@@ -531,7 +531,7 @@ func newWay(t testing.TB, endpoint string, encrypted bool) *way {
 func (w *way) set(d disturbance) { w.disturb.Store(&d) }
 
 // unavailable answers that the store is; lost passes the request on and loses the
-// answer; cut answers nothing.
+// answer; cut ends the connection; hang never answers.
 func unavailable(rw http.ResponseWriter, _ *http.Request) bool {
 	rw.WriteHeader(http.StatusServiceUnavailable)
 	return true
@@ -540,6 +540,12 @@ func unavailable(rw http.ResponseWriter, _ *http.Request) bool {
 func (w *way) lost(_ http.ResponseWriter, r *http.Request) bool {
 	w.proxy.ServeHTTP(httptest.NewRecorder(), r)
 	panic(http.ErrAbortHandler)
+}
+
+func hang(_ http.ResponseWriter, r *http.Request) bool {
+	_, _ = io.Copy(io.Discard, r.Body) // else the end of the connection is not seen
+	<-r.Context().Done()
+	return true
 }
 
 func cut(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
@@ -551,7 +557,7 @@ func TestPoisoned(t *testing.T) {
 	cfg := bucketConfig(t)
 	direct := newBucket(t, cfg)
 	w := newWay(t, cfg.Endpoint, false)
-	cfg.Endpoint = w.URL
+	cfg.Endpoint, cfg.Timeout = w.URL, 5*time.Second
 	d := newDesk(t, objects.QueueConfig{Store: newBucket(t, cfg), Wait: 2 * time.Millisecond, Workers: 8})
 	want := map[string][]byte{}
 	for i := range n {
@@ -562,14 +568,15 @@ func TestPoisoned(t *testing.T) {
 	for _, phase := range []struct {
 		name string
 		disturbance
-	}{{"errors", unavailable}, {"no answer", cut}, {"lost answers", w.lost}} {
+		requests int32
+	}{{"errors", unavailable, 100}, {"no answer", cut, 100}, {"lost answers", w.lost, 100}, {"hangs", hang, 20}} {
 		var requests atomic.Int32
 		w.set(func(rw http.ResponseWriter, r *http.Request) bool {
 			requests.Add(1)
 			return phase.disturbance(rw, r)
 		})
 		stop := d.run()
-		eventually(t, phase.name, func() bool { return requests.Load() > 100 })
+		eventually(t, phase.name, func() bool { return requests.Load() > phase.requests })
 		stop()
 		if s := d.status(); s.Waiting != n || len(s.Quarantined) != 0 {
 			t.Fatalf("%s: %d wait, %v in quarantine", phase.name, s.Waiting, s.Quarantined)
