@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 10s
 
-.PHONY: build test packages lint unit gates stories fuzz golden bench cover repro demo dev ui
+.PHONY: build test packages objectstore lint unit gates stories fuzz golden bench cover repro demo dev ui
 
 build: ## both programs into bin/, static
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/drawbolt ./cmd/drawboltd
@@ -17,10 +17,13 @@ demo: build ## the main job, once, for real, on loopback
 dev: build ## the demo's servers without the story
 	bin/drawboltd demo --no-story
 
-test: packages lint build unit gates stories fuzz repro ## everything
+test: packages objectstore lint build unit gates stories fuzz repro ## everything
 
 packages: ## install what the tests need, or name it
 	./.ci/packages
+
+objectstore: ## compile the object store of the tests, once; takes minutes
+	$(GO) tool -n -modfile=.ci/objectstore.mod versitygw
 
 lint: ## gofmt, vet, staticcheck, go.mod
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -28,8 +28,8 @@ func shownText(texts ...string) iter.Seq[view.Text] {
 	}
 }
 
-// recorded is a session of alice that is over, and what was shown in it.
-func (h *house) recorded(what string, texts ...string) access.Session {
+// indexed is a session of alice that is over, and what was shown in it.
+func (h *house) indexed(what string, texts ...string) access.Session {
 	h.t.Helper()
 	c := h.ask("alice", what)
 	for _, who := range []string{"bob", "dave"} {
@@ -64,9 +64,9 @@ func TestSearchFindsWhatMayBeReplayed(t *testing.T) {
 			ID: "own-machines", Actions: []string{"session.list", "session.replay"}, Targets: access.Selector{Names: []string{"db01"}}}}})
 		h.role(access.Role{Name: "blind", Groups: []string{"blind"}, Rules: []access.Rule{{ID: "blind", Actions: []string{"session.replay"}}}})
 		h.role(access.Role{Name: "fresh", Groups: []string{"fresh"}, Rules: []access.Rule{{ID: "fresh", Actions: []string{"session.list", "session.replay"}, MFAWithin: time.Minute}}})
-		one := h.recorded("root@db01", "DROP TABLE one;")
-		two := h.recorded("root@db02", "drop table two;", "and once more: drop table two;")
-		guest := h.recorded("guest@db01", "drop the table three")
+		one := h.indexed("root@db01", "DROP TABLE one;")
+		two := h.indexed("root@db02", "drop table two;", "and once more: drop table two;")
+		guest := h.indexed("guest@db01", "drop the table three")
 		h.setGroups("erin", "team")
 		for _, c := range []struct {
 			who      string
@@ -197,7 +197,7 @@ func TestSearchNamesAllShown(t *testing.T) {
 func TestSearchInTurn(t *testing.T) {
 	h := newHouse(t, servers.Postgres(t))
 	ok(t, h.db.PrepareText(t.Context()))
-	h.recorded("guest@db01", "a needle")
+	h.indexed("guest@db01", "a needle")
 	db, err := sql.Open("pgx", h.url)
 	ok(t, err)
 	defer db.Close()

@@ -424,6 +424,8 @@ var notVerbs = map[string]string{
 	"Lend":               "for the handle that Open returned, while it holds",
 	"CheckLend":          "for a check that BeginCheck allowed; asks once more",
 	"Checked":            "writes down what a verification found, which Proof allowed",
+	"Quarantined":        "writes down that an object does not arrive where recordings are kept",
+	"RoomChanged":        "writes down how much room there is for recordings",
 	"Found":              "before there is anybody who could be asked about",
 }
 

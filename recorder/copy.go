@@ -37,7 +37,7 @@ func (rec *Recording) Keep(ctx context.Context) (*Copy, error) {
 		return nil, fmt.Errorf("keep a file: a recording has at most %d copies", maxCopies)
 	}
 	c := &Copy{Name: fmt.Sprintf("%s.%d%s", rec.id, n, CopySuffix)}
-	if err := rec.r.space(); err != nil {
+	if err := rec.r.space(rec.urgent); err != nil {
 		return nil, fmt.Errorf("keep a file: %w", err)
 	}
 	out, err := rec.r.cfg.Sink.Create(ctx, c.Name)

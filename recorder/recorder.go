@@ -60,7 +60,7 @@ const (
 )
 
 var (
-	// ErrNoSpace: the disk of the journals is below its floor.
+	// ErrNoSpace: a disk is below its floor.
 	ErrNoSpace = errors.New("too little free space to record")
 	// ErrClosed: the recording was closed.
 	ErrClosed = errors.New("the recording is closed")
@@ -84,9 +84,12 @@ type Config struct {
 	Hidden  []age.Recipient
 	Wrapper KeyWrapper
 	Signer  note.Signer // signs the seal inside each recording
-	// Floor is how many bytes must be free on the journals' disk to start a
-	// recording. Default: 1 GiB, but at most 5 % of the disk.
+	// Floor is how many bytes must be free to start a recording; see Step. Default:
+	// 1 GiB, but at most 5 % of the disk.
 	Floor uint64
+	// Folders are on the disks that must have room besides that of the journals,
+	// such as the Sink's.
+	Folders []string
 	// Now is the clock; its times should carry a monotonic reading.
 	// Default: time.Now.
 	Now func() time.Time
@@ -144,17 +147,27 @@ func New(cfg Config) (*Recorder, error) {
 
 // Run flushes the journals to the disk, each at most a second after it was
 // written to, until ctx is done. A power cut loses at most that second. A
-// journal that cannot be flushed fails its recording.
+// journal that cannot be flushed fails its recording. Each second it looks how
+// much room there is, and ends recordings when it becomes too little.
 func (r *Recorder) Run(ctx context.Context) error {
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	// Apart, so that a folder in a network that hangs keeps no journal from its disk.
+	looking.Go(func() { everySecond(ctx, r.makeRoom) })
+	everySecond(ctx, r.flush)
+	r.flush()
+	return nil
+}
+
+func everySecond(ctx context.Context, do func()) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			r.flush()
-			return nil
+			return
 		case <-tick.C:
-			r.flush()
+			do()
 		}
 	}
 }
@@ -173,23 +186,33 @@ func (r *Recorder) flush() {
 
 // Start begins a recording. When it returns, the journal with the header is on
 // the disk. Header.Started is set when it is zero. The error is ErrNoSpace when
-// the disk is below the floor; without a recording there must be no session.
+// a disk is below the floor; without a recording there must be no session.
 func (r *Recorder) Start(ctx context.Context, h Header) (*Recording, error) {
-	rec, err := r.start(ctx, h)
+	return r.begin(ctx, h, false)
+}
+
+// StartUrgent begins a recording that may use the room that is kept for
+// emergencies: it starts below the floor, and goes on while the disk takes bytes.
+func (r *Recorder) StartUrgent(ctx context.Context, h Header) (*Recording, error) {
+	return r.begin(ctx, h, true)
+}
+
+func (r *Recorder) begin(ctx context.Context, h Header, urgent bool) (*Recording, error) {
+	rec, err := r.start(ctx, h, urgent)
 	if err != nil {
 		return nil, fmt.Errorf("start recording %.128q: %w", h.ID, err)
 	}
 	return rec, nil
 }
 
-func (r *Recorder) start(ctx context.Context, h Header) (_ *Recording, err error) {
+func (r *Recorder) start(ctx context.Context, h Header, urgent bool) (_ *Recording, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
 	if err := checkID(h.ID); err != nil {
 		return nil, err
 	}
-	if err := r.space(); err != nil {
+	if err := r.space(urgent); err != nil {
 		return nil, err
 	}
 	began := r.cfg.Now()
@@ -242,7 +265,8 @@ func (r *Recorder) start(ctx context.Context, h Header) (_ *Recording, err error
 	if err := syncDir(r.cfg.Journals); err != nil {
 		return nil, err
 	}
-	rec := &Recording{r: r, id: h.ID, began: began, file: f, f: f, chain: c, size: int64(size)}
+	rec := &Recording{r: r, id: h.ID, urgent: urgent, began: began, file: f, f: f, chain: c, size: int64(size)}
+	rec.ctx, rec.cancel = context.WithCancelCause(context.Background())
 	r.mu.Lock()
 	r.live[h.ID] = rec
 	r.mu.Unlock()
@@ -251,22 +275,6 @@ func (r *Recorder) start(ctx context.Context, h Header) (_ *Recording, err error
 
 func (r *Recorder) journal(id string) string {
 	return filepath.Join(r.cfg.Journals, id+journalSuffix)
-}
-
-// space returns ErrNoSpace when the disk is below its floor.
-func (r *Recorder) space() error {
-	free, size, err := diskSpace(r.cfg.Journals)
-	if err != nil {
-		return fmt.Errorf("ask for free space: %w", err)
-	}
-	floor := r.cfg.Floor
-	if floor == 0 {
-		floor = min(1<<30, size/20)
-	}
-	if free < floor {
-		return fmt.Errorf("%w: %d MiB of %d MiB needed", ErrNoSpace, free>>20, floor>>20)
-	}
-	return nil
 }
 
 // Suffix follows the id in the name of a sealed recording.

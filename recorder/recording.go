@@ -17,11 +17,14 @@ import (
 
 // A Recording records one session. Its methods are safe for concurrent use.
 type Recording struct {
-	r     *Recorder
-	id    string
-	began time.Time
-	kept  atomic.Int32 // copies begun
-	file  *os.File     // the journal
+	r      *Recorder
+	id     string
+	urgent bool
+	began  time.Time
+	kept   atomic.Int32 // copies begun
+	file   *os.File     // the journal
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 
 	sealing sync.Mutex // held while sealing; taken before mu
 	sealed  *Sealed
@@ -105,6 +108,7 @@ func (rec *Recording) append(s cast.Stream, data []byte) error {
 		// What the kernel took of the frame is a torn tail, and no second
 		// frame may have its nonce.
 		rec.err = fmt.Errorf("record: %w", err)
+		rec.cancel(rec.err)
 		return rec.err
 	}
 	rec.dirty = true
@@ -131,14 +135,23 @@ func (rec *Recording) flush() {
 	}
 	// Not under the lock: a keystroke need not wait for the disk.
 	if err := rec.file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
-		rec.mu.Lock()
-		if rec.err == nil {
-			// After a failed fsync the kernel may have dropped the pages.
-			rec.err = fmt.Errorf("record: %w", err)
-		}
-		rec.mu.Unlock()
+		rec.fail(err) // the kernel may have dropped the pages
 	}
 }
+
+// fail ends the recording with the error, unless it has ended.
+func (rec *Recording) fail(err error) {
+	rec.mu.Lock()
+	if rec.err == nil {
+		rec.err = fmt.Errorf("record: %w", err)
+		rec.cancel(rec.err)
+	}
+	rec.mu.Unlock()
+}
+
+// Context ends when the recording does: with the error that ended it, or, when
+// it was closed, with ErrClosed.
+func (rec *Recording) Context() context.Context { return rec.ctx }
 
 // An End says how a session ended.
 type End struct {
@@ -174,6 +187,7 @@ func (rec *Recording) Close(ctx context.Context, e End) (Sealed, error) {
 	}
 	rec.err = ErrClosed
 	rec.tell()
+	rec.cancel(ErrClosed)
 	rec.mu.Unlock()
 
 	rec.sealing.Lock()

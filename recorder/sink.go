@@ -17,13 +17,18 @@ import (
 type Sink interface {
 	// Create begins a new object. It is not there before Commit.
 	Create(ctx context.Context, name string) (SinkWriter, error)
-	// Open opens an object. The error wraps fs.ErrNotExist when there is none.
+	// Open opens an object. The error wraps fs.ErrNotExist when there is none,
+	// and ErrArchived when there is one that cannot be read at once.
 	Open(ctx context.Context, name string) (SinkReader, error)
 	// List returns the names of all objects.
 	List(ctx context.Context) ([]string, error)
 	// Remove removes an object. One that is not there is no error.
 	Remove(ctx context.Context, name string) error
 }
+
+// ErrArchived: the object is in an archive. It has been asked for, and can be read
+// when it was brought back, which takes hours.
+var ErrArchived = errors.New("the object is in an archive and is being brought back")
 
 // A SinkWriter writes one object. Exactly one of Commit and Abort is called.
 type SinkWriter interface {

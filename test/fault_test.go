@@ -323,6 +323,109 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestCrowdedDisk takes room away from fifty running sessions: none starts below
+// the floor, all end below its half, the database stays whole, and everything goes
+// on at once when there is room.
+func TestCrowdedDisk(t *testing.T) {
+	const n, mib = 50, 1 << 20
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "drawbolt-test", dir).CombinedOutput(); err != nil {
+		t.Fatalf("a full disk needs a file system of its own, which only root mounts: %v %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
+	t.Setenv("DRAWBOLT_RECORDINGS_MIN_FREE", "12MiB")
+	t.Setenv("DRAWBOLT_SSH_SESSIONS_PER_PERSON_AND_TARGET", "200")
+	x := people(installIn(t, dir, "", ""), n+1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var shells []*shell
+	for i := range n {
+		sh, _ := x.open(accounts(n)[i], time.Hour)
+		shells = append(shells, sh)
+		go typeOn(ctx, sh, 20*time.Millisecond)
+	}
+	_, err := grant(t.Context(), x.alice, x.bob, accounts(n + 1)[n], "db01", time.Hour)
+	must(t, err)
+	ballast := filepath.Join(dir, "ballast")
+	leave := func(free int64) {
+		t.Helper()
+		_ = os.Remove(ballast)
+		var st syscall.Statfs_t
+		must(t, syscall.Statfs(dir, &st))
+		f, err := os.Create(ballast)
+		must(t, err)
+		defer f.Close()
+		must(t, syscall.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-free))
+	}
+	running := func() (live int) {
+		for _, sh := range shells {
+			select {
+			case <-sh.done:
+			default:
+				live++
+			}
+		}
+		return live
+	}
+	another := func() error {
+		sh, err := x.shell(x.alice, accounts(n + 1)[n], "db01")
+		if err == nil {
+			sh.client.Close()
+		}
+		return err
+	}
+	leave(10 * mib)
+	if err := another(); err == nil {
+		t.Error("a session started below the floor")
+	}
+	if live := running(); live != n {
+		t.Errorf("%d of %d go on below the floor", live, n)
+	}
+	leave(5 * mib)
+	began := time.Now()
+	eventually(t, 10*time.Second, "all sessions end below half of the floor", func() bool { return running() == 0 })
+	t.Logf("%d sessions ended within %v", n, time.Since(began).Round(time.Millisecond))
+	// They are sealed: there was room for that.
+	eventually(t, 30*time.Second, "all sessions are closed", func() bool {
+		l, err := x.carol.Sessions(t.Context(), api.SessionFilter{Live: true})
+		return err == nil && len(l.Items) == 0
+	})
+	sealed := 0
+	for _, e := range x.exported(x.carol) {
+		if e.Action == "session.close" && e.Details["recording_sha256"] != "" {
+			sealed++
+		}
+	}
+	if sealed != n {
+		t.Errorf("%d of %d were sealed", sealed, n)
+	}
+	leave(0)
+	if err := another(); err == nil {
+		t.Error("a session started on a full disk")
+	}
+	must(t, os.Remove(ballast))
+	began = time.Now()
+	eventually(t, 5*time.Second, "a new session", func() bool { return another() == nil })
+	t.Logf("a session started %v after there was room", time.Since(began).Round(time.Millisecond))
+	if !x.alive() {
+		t.Fatal("the server has ended")
+	}
+	x.stop()
+	log, err := os.ReadFile(x.log)
+	must(t, err)
+	if strings.Contains(string(log), "panic") {
+		t.Error("there was a panic")
+	}
+	db, err := sql.Open("sqlite", filepath.Join(dir, "data", "drawbolt.db"))
+	must(t, err)
+	defer db.Close()
+	var verdict string
+	must(t, db.QueryRow("PRAGMA integrity_check").Scan(&verdict))
+	if verdict != "ok" {
+		t.Errorf("the database: %s", verdict)
+	}
+}
+
 // TestRevocationLatency measures how long bytes still reach a target after a
 // revocation was asked for: on this server, and, with two servers on one
 // database, on the other one.

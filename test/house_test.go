@@ -48,6 +48,7 @@ var table = map[string]string{
 	"recorder":              "recorder/cast",
 	"recorder/view":         "recorder/cast recorder/commandline recorder/screen",
 	"recorder/bundle":       "recorder/audit recorder/cast",
+	"recorder/objects":      "recorder",
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
 	"broker/identity":       "broker/access",

@@ -31,6 +31,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	_ "modernc.org/sqlite" // the command sql
 
+	"github.com/drawbolt/drawbolt/test/servers"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 	"github.com/drawbolt/drawbolt/web/api"
 )
@@ -39,11 +40,11 @@ import (
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
 	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
-	"codes", "completion", "deny", "disk-full", "display", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "guest",
-	"hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow", "one-person-once",
-	"own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release",
-	"restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check", "target-via", "unknown-key",
-	"verify-elsewhere", "views", "watch", "wrong-fingerprint",
+	"codes", "cold-recordings", "completion", "deny", "disk-full", "display", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards",
+	"four-eyes", "guest", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
+	"object-store", "one-person-once", "own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered",
+	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check",
+	"target-via", "unknown-key", "verify-elsewhere", "views", "watch", "wrong-fingerprint",
 }
 
 // storiesAtOnce is how many stories run side by side: each waits more than it
@@ -123,6 +124,7 @@ type story struct {
 	url, ssh  string
 	audit     string // public key
 	server    *job
+	set       []string // settings of the demo
 	ended     []func()
 	jobs      map[string]*job
 	browsers  map[string]*browser
@@ -162,7 +164,7 @@ func storyVerbs() map[string]command {
 		// demo [SETTING=VALUE ...]: starts drawboltd demo --no-story.
 		"demo": (*story).demo,
 		// serve [=N]: runs drawboltd serve on the folder of the demo that was
-		// stopped, or of drawbolt.yaml; =N: it must refuse to start.
+		// stopped, with its settings, or of drawbolt.yaml; =N: it must refuse to start.
 		"serve": (*story).serve,
 		// halt [KILL]: stops the server.
 		"halt": (*story).halt,
@@ -237,6 +239,16 @@ func storyVerbs() map[string]command {
 		"agent": (*story).agent,
 		// screen: an X server without a monitor, at $DISPLAY.
 		"screen": (*story).screen,
+		// bucket: an empty bucket $BUCKET of the object store at $STORE, as the
+		// folder $STORED; its key has the id $KEYID, and the secret that is in the
+		// file secret. away: nobody has that secret; back: it is right again.
+		"bucket": (*story).bucket,
+		// there FILE, gone FILE: waits until it is, or is no longer.
+		"there": func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], true) },
+		"gone":  func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], false) },
+		// doctor [=N]: drawboltd doctor on the demo that runs, with the settings
+		// that it was started with.
+		"doctor": (*story).doctor,
 		// port VAR: a free port of this machine.
 		"port": (*story).port,
 		// now VAR [DURATION]: the time, RFC 3339.
@@ -270,6 +282,7 @@ func (s *story) demo(ts *testscript.TestScript, args []string) {
 	for _, a := range args {
 		line = append(line, "--set", a)
 	}
+	s.set = args
 	j, err := startJob(exec.Command(line[0], line[1:]...), s.environ(""), jobFiles{}, false)
 	ts.Check(err)
 	s.server = j
@@ -339,7 +352,7 @@ func (s *story) serve(ts *testscript.TestScript, args []string) {
 	}
 	code, _ := expected(ts, args)
 	cmd := exec.Command(filepath.Join(s.bin, "drawboltd"), "serve", "--config", s.configFile())
-	j, err := startJob(cmd, s.environ(""), jobFiles{}, false)
+	j, err := startJob(cmd, append(s.environ(""), s.settings()...), jobFiles{}, false)
 	ts.Check(err)
 	if code != 0 {
 		s.jobs["serve"] = j
@@ -755,9 +768,11 @@ func (s *story) disk(ts *testscript.TestScript, args []string) {
 func (s *story) fill(ts *testscript.TestScript, args []string) {
 	keep, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
+	ballast := filepath.Join(ts.MkAbs(args[0]), "ballast")
+	_ = os.Remove(ballast) // of before
 	var st syscall.Statfs_t
 	ts.Check(syscall.Statfs(ts.MkAbs(args[0]), &st))
-	f, err := os.Create(filepath.Join(ts.MkAbs(args[0]), "ballast"))
+	f, err := os.Create(ballast)
 	ts.Check(err)
 	defer f.Close()
 	ts.Check(syscall.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-keep))
@@ -812,6 +827,56 @@ func (s *story) beside(ts *testscript.TestScript, name string, args ...string) {
 	j, err := startJob(exec.Command(name, args...), s.environ(""), jobFiles{}, false)
 	ts.Check(err)
 	s.ended = append(s.ended, j.kill)
+}
+
+func (s *story) bucket(ts *testscript.TestScript, args []string) {
+	secret := filepath.Join(s.work, "secret")
+	if len(args) > 0 {
+		b := []byte("of somebody else")
+		if args[0] == "back" {
+			b = []byte(ts.Getenv("SECRET"))
+		}
+		ts.Check(os.WriteFile(secret, b, 0o600))
+		return
+	}
+	b, remove, err := servers.NewBucket()
+	ts.Check(err)
+	s.ended = append(s.ended, func() { _ = remove() })
+	right, err := os.ReadFile(b.SecretFile)
+	ts.Check(err)
+	ts.Check(os.WriteFile(secret, right, 0o600))
+	for name, value := range map[string]string{"STORE": b.Endpoint, "BUCKET": b.Name, "KEYID": b.AccessKeyID, "STORED": b.Folder, "SECRET": string(right)} {
+		ts.Setenv(name, value)
+	}
+}
+
+// settings are those that the demo was started with.
+func (s *story) settings() (env []string) {
+	for _, a := range s.set {
+		name, value, _ := strings.Cut(a, "=")
+		env = append(env, "DRAWBOLT_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))+"="+value)
+	}
+	return env
+}
+
+func (s *story) awaitFile(ts *testscript.TestScript, name string, there bool) {
+	path := ts.MkAbs(name)
+	ts.Check(eventuallyErr(20*time.Second, func() error {
+		if fileExists(path) != there {
+			return fmt.Errorf("%s is there: %v", name, !there)
+		}
+		return nil
+	}))
+}
+
+func (s *story) doctor(ts *testscript.TestScript, args []string) {
+	code, _ := expected(ts, args)
+	cmd := exec.Command(filepath.Join(s.bin, "drawboltd"), "doctor")
+	cmd.Env = append(s.environ(""), "DRAWBOLT_DATA="+s.data(), "DRAWBOLT_SERVER_EXTERNAL_URL="+s.url, "DRAWBOLT_SERVER_NAME=demo", "DRAWBOLT_RECORDINGS_MIN_FREE=64MiB")
+	j, err := startJob(cmd, append(cmd.Env, s.settings()...), jobFiles{}, false)
+	ts.Check(err)
+	s.jobs["doctor"] = j
+	s.finish(ts, []string{fmt.Sprintf("=%d", code), "doctor"})
 }
 
 func (s *story) port(ts *testscript.TestScript, args []string) {

@@ -93,7 +93,7 @@ func TestEvidenceAtOnce(t *testing.T) {
 	x := h.record("uptime", "up 3 days\r\n")
 	by := h.by("carol")
 	var all []content
-	for range maxPacking {
+	for range maxReading {
 		all = append(all, must(h.server.openEvidence(t.Context(), by, x.ID)))
 	}
 	if _, err := h.server.openEvidence(t.Context(), by, x.ID); err == nil || !strings.Contains(err.Error(), "being packed") {
@@ -106,7 +106,7 @@ func TestEvidenceAtOnce(t *testing.T) {
 	if err := all[1].write(io.Discard); err != nil {
 		t.Error(err)
 	}
-	for range maxPacking + 1 {
+	for range maxReading + 1 {
 		if _, err := h.server.openEvidence(t.Context(), by, "SES-0000000000000000"); err == nil {
 			t.Error("evidence of nothing")
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/web/api"
 )
 
@@ -701,7 +703,7 @@ func (broken) Seek(int64, int) (int64, error) { return 0, errors.New("the disk b
 func (broken) Close() error                   { return nil }
 
 // salvaged is a recording of which a part could not be read.
-type salvaged struct{ io.Reader }
+type salvaged struct{ io.ReadSeeker }
 
 func (salvaged) Close() error { return nil }
 func (salvaged) Damage() error {
@@ -713,7 +715,7 @@ func (salvaged) Damage() error {
 func TestDamagedRecording(t *testing.T) {
 	h := newHouse(t)
 	x := h.record("uptime", "up\r\n")
-	h.server.c.OpenCast = func(context.Context, access.Session) (io.ReadCloser, error) {
+	h.server.c.OpenCast = func(context.Context, access.Session) (io.ReadSeekCloser, error) {
 		return salvaged{bytes.NewReader(h.casts[x.ID])}, nil
 	}
 	srv := httptest.NewServer(h.server.Handler())
@@ -726,6 +728,36 @@ func TestDamagedRecording(t *testing.T) {
 		d := (*api.Damaged)(nil)
 		if !errors.As(err, &d) || d.Text != `bytes 1 to 2 of the recording cannot be read: \x1b[2J` || !bytes.Contains(b, []byte("up")) {
 			t.Errorf("%s: %d bytes, %v", format, len(b), err)
+		}
+	}
+}
+
+// TestRecordingElsewhere: who may see a recording that cannot be had at once reads
+// why, and when.
+func TestRecordingElsewhere(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		code string
+		want string
+	}{
+		{recorder.ErrArchived, "DB-6100", "being brought back"},
+		{fs.ErrNotExist, "DB-6101", "is not where recordings are kept"},
+	} {
+		h := newHouse(t, func(c *Config) {
+			c.OpenCast = func(context.Context, access.Session) (io.ReadSeekCloser, error) {
+				return nil, fmt.Errorf("open /var/secret: %w", test.err)
+			}
+		})
+		x := h.record("uptime", "up\r\n")
+		srv := httptest.NewServer(h.server.Handler())
+		defer srv.Close()
+		req := must(http.NewRequest("GET", srv.URL+"/v1/sessions/"+x.ID+"/recording", nil))
+		req.Header.Set("Authorization", "Bearer "+h.token("carol"))
+		resp := must(http.DefaultClient.Do(req))
+		defer resp.Body.Close()
+		body := string(must(io.ReadAll(resp.Body)))
+		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, test.code) || !strings.Contains(body, test.want) || strings.Contains(body, "secret") {
+			t.Errorf("%v: %d %s", test.err, resp.StatusCode, body)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strconv"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/recorder/bundle"
 	"github.com/drawbolt/drawbolt/recorder/cast"
@@ -133,9 +135,20 @@ func (s *Server) openRecording(ctx context.Context, by access.Caller, id, how st
 	}
 	r, err := from(ctx, x)
 	if err != nil {
-		return x, nil, fmt.Errorf("open the recording of %s: %w", x.ID, err)
+		return x, nil, notHere(x, err)
 	}
 	return x, r, nil
+}
+
+// notHere says why a recording cannot be opened.
+func notHere(x access.Session, err error) error {
+	switch {
+	case errors.Is(err, recorder.ErrArchived):
+		return &access.Error{Kind: access.ErrUnavailable, Code: "DB-6100", Text: "the recording of " + x.ID + " is in an archive and is being brought back, which takes hours; try again tomorrow", Next: "drawbolt replay " + x.ID}
+	case errors.Is(err, fs.ErrNotExist):
+		return &access.Error{Kind: access.ErrUnavailable, Code: "DB-6101", Text: "the recording of " + x.ID + " is not where recordings are kept: it is on its way from the server " + x.Node + ", or was taken away", Next: "drawboltd doctor, on " + x.Node}
+	}
+	return fmt.Errorf("open the recording of %s: %w", x.ID, err)
 }
 
 func (s *Server) evidence(ctx context.Context, by access.Caller, in *ByID) (content, error) {

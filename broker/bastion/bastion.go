@@ -45,9 +45,11 @@ type Broker interface {
 	Close(ctx context.Context, l *broker.Live, c broker.Closing) error
 }
 
-// A Recorder starts recordings; *recorder.Recorder is one.
+// A Recorder starts recordings, and urgent ones also where room is scarce;
+// *recorder.Recorder is one.
 type Recorder interface {
 	Start(ctx context.Context, h recorder.Header) (*recorder.Recording, error)
+	StartUrgent(ctx context.Context, h recorder.Header) (*recorder.Recording, error)
 }
 
 // Accounts makes accounts at targets that exist only while a grant does;
@@ -146,6 +148,7 @@ func (b *Bastion) Run(ctx context.Context, o Order, carry func(*Session) (*int, 
 		b.close(s, Ending{Reason: ReasonRecording})
 		return Ending{}, unrecorded(err)
 	}
+	s.followRecording()
 	status, err := s.protect(carry)
 	s.end(err)
 	s.settleFiles()
@@ -169,7 +172,11 @@ func (b *Bastion) record(s *Session, o Order) (_ *recorder.Recording, err error)
 	if len(s.Live.Target.Via) > 0 {
 		fields["via"] = clip(strings.Join(s.Live.Target.Via, ","), 255)
 	}
-	return b.cfg.Recorder.Start(s.ctx, recorder.Header{
+	start := b.cfg.Recorder.Start
+	if s.Live.Grant.BreakGlass {
+		start = b.cfg.Recorder.StartUrgent
+	}
+	return start(s.ctx, recorder.Header{
 		ID: s.Live.Session.ID, Kind: o.Opening.Kind, Command: o.Opening.Command,
 		Terminal: o.Terminal, Width: o.Width, Height: o.Height, Fields: fields,
 	})

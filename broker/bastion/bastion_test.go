@@ -141,6 +141,9 @@ type unused struct{}
 func (unused) Start(context.Context, recorder.Header) (*recorder.Recording, error) {
 	panic("a recording was started for a session that was not opened")
 }
+func (unused) StartUrgent(context.Context, recorder.Header) (*recorder.Recording, error) {
+	panic("a recording was started for a session that was not opened")
+}
 
 func TestRefusedOpening(t *testing.T) {
 	b, err := New(Config{Broker: refusing{}, Recorder: unused{}})

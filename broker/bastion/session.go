@@ -156,6 +156,12 @@ func (s *Session) Mark(format string, args ...any) error {
 	return s.recorded(s.recording.Mark(fmt.Sprintf(format, args...)))
 }
 
+// followRecording ends the session with its recording, also when nothing passes.
+func (s *Session) followRecording() {
+	ctx := s.recording.Context()
+	context.AfterFunc(ctx, func() { _ = s.recorded(context.Cause(ctx)) })
+}
+
 func (s *Session) recorded(err error) error {
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrNoRecording, err)

@@ -36,6 +36,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
+	"github.com/drawbolt/drawbolt/recorder/objects"
 	"github.com/drawbolt/drawbolt/recorder/view"
 	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/web"
@@ -50,8 +51,11 @@ type App struct {
 	broker   *broker.Broker
 	logins   *identity.Logins
 	local    *local.Provider
-	objects  recorder.Sink // of sealed recordings, without their headers
-	sink     recorder.Sink // of whole ones
+	sink     recorder.Sink // where recordings are
+	made     recorder.Sink // where the recorder puts them; on this machine
+	objects  recorder.Sink // sink, without the headers
+	queue    *objects.Queue
+	bucket   *objects.Bucket
 	recorder *recorder.Recorder
 	accounts *provision.Provisioner
 	pusher   *push.Pusher
@@ -203,14 +207,14 @@ func (a *App) openRecorder() error {
 	if err != nil {
 		return err
 	}
-	if a.objects, err = recorder.Directory(a.config.Recordings.Folder); err != nil {
+	if err := a.openSinks(); err != nil {
 		return err
 	}
-	a.sink = recorder.Apart(a.objects, a.db)
 	a.recorder, err = recorder.New(recorder.Config{
-		Journals: filepath.Join(a.config.Data, "journals"), Sink: a.sink,
+		Journals: filepath.Join(a.config.Data, "journals"), Sink: a.made,
 		Recipients: append(recipients, a.keys.recording.Recipient()), Hidden: hidden,
-		Wrapper: journalKeys{a.keys.vault}, Signer: a.keys.signer, Floor: floor,
+		Wrapper: journalKeys{a.keys.vault}, Signer: a.keys.signer,
+		Floor: floor, Folders: []string{a.config.Recordings.Folder},
 	})
 	return err
 }
@@ -391,6 +395,13 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "housekeeping", a.housekeeping)
 	start(&services, base, "retention", a.retention)
 	start(&services, base, "memory", giveBack)
+	start(&services, base, "room", a.watchRoom)
+	if a.queue != nil {
+		start(&services, base, "queue of recordings", a.queue.Run)
+	}
+	if a.config.Recordings.S3.ColdClass != "" {
+		start(&services, base, "cold recordings", a.cool)
+	}
 	start(&fronts, ctx, "ssh", func(ctx context.Context) error { return a.ssh.Serve(ctx, a.sshd) })
 	start(&fronts, ctx, "https", func(ctx context.Context) error {
 		return a.web.Serve(ctx, tls.NewListener(a.https, a.tls))
@@ -516,6 +527,7 @@ func (a *App) serveMetrics(ctx context.Context) error {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_views_waiting", Help: "Recordings whose view is not made yet, on all servers of the database."}, func() float64 { return a.countViews(false) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_views_failed", Help: "Recordings of which no view could be made, on all servers of the database."}, func() float64 { return a.countViews(true) }),
 	)
+	registry.MustRegister(a.keepingMetrics()...)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", a.web.Ops())

@@ -19,6 +19,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/recorder/objects"
 )
 
 // Config is the file /etc/drawbolt/drawbolt.yaml: what the process needs to
@@ -53,6 +54,21 @@ type Config struct {
 		Search     bool     `yaml:"search" doc:"whether what was shown, typed and run is kept in the database too, in plain, so that it can be searched (default: true)"`
 		Views      bool     `yaml:"views" doc:"whether views are made of recordings when their sessions have ended: what the player seeks with and the search finds (default: true)"`
 		Workers    int      `yaml:"view_workers" doc:"views that are made at once"`
+		ColdAfter  Days     `yaml:"cold_after" doc:"recordings that are older go to cold_folder or into s3.cold_class, such as 90d"`
+		ColdFolder string   `yaml:"cold_folder" doc:"where recordings go that are older than cold_after, without s3"`
+		S3         struct {
+			Endpoint    string `yaml:"endpoint" doc:"https://host:port of an S3-compatible object store, to which sealed recordings are brought from folder (default: none; they stay in folder)"`
+			Bucket      string `yaml:"bucket" doc:"name of the bucket"`
+			Prefix      string `yaml:"prefix" doc:"what names in the bucket begin with, such as drawbolt/"`
+			Region      string `yaml:"region" doc:"region of the bucket (default: the store is asked)"`
+			AccessKeyID string `yaml:"access_key_id" doc:"id of the key to the bucket"`
+			SecretFile  string `yaml:"secret_file" doc:"file that holds the secret of that key; it is read for each request, so that it can be replaced"`
+			Addressing  string `yaml:"addressing" doc:"where the bucket's name stands: path, dns, or auto"`
+			Class       string `yaml:"class" doc:"storage class of new objects (default: the bucket's)"`
+			ColdClass   string `yaml:"cold_class" doc:"storage class of objects that are older than cold_after"`
+			Lock        string `yaml:"lock" doc:"governance or compliance: the store keeps each object for lock_for (default: as the bucket says)"`
+			LockFor     Days   `yaml:"lock_for" doc:"how long, with lock, such as 365d"`
+		} `yaml:"s3"`
 	} `yaml:"recordings"`
 	Vault struct {
 		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, or passphrase:PATH of a file that holds a passphrase"`
@@ -103,6 +119,30 @@ func (d Duration) MarshalYAML() ([]byte, error) {
 	return []byte(access.FormatDuration(time.Duration(d))), nil
 }
 
+// A Days is a time in days, written like 90d.
+type Days int
+
+const maxDays = 36500
+
+func parseDays(s string) (Days, error) {
+	n, err := strconv.Atoi(strings.TrimSuffix(s, "d"))
+	if err != nil || n < 0 || n > maxDays || s != fmt.Sprintf("%dd", n) {
+		return 0, fmt.Errorf("%.32q is not a number of days such as 90d", s)
+	}
+	return Days(n), nil
+}
+
+// UnmarshalYAML implements yaml.BytesUnmarshaler.
+func (d *Days) UnmarshalYAML(b []byte) (err error) {
+	*d, err = parseDays(strings.Trim(strings.TrimSpace(string(b)), `"'`))
+	return err
+}
+
+// MarshalYAML implements yaml.BytesMarshaler.
+func (d Days) MarshalYAML() ([]byte, error) { return fmt.Appendf(nil, "%dd", d), nil }
+
+func (d Days) duration() time.Duration { return time.Duration(d) * 24 * time.Hour }
+
 // defaultConfig is what holds where the file says nothing.
 func defaultConfig() Config {
 	var c Config
@@ -119,6 +159,7 @@ func defaultConfig() Config {
 	c.SSH.IdleTimeout, c.SSH.UserCertTTL = Duration(15*time.Minute), Duration(5*time.Minute)
 	c.Requests.DefaultDuration, c.Requests.ActivationWindow = Duration(time.Hour), Duration(4*time.Hour)
 	c.Requests.DecideWithin = Duration(15 * time.Minute)
+	c.Recordings.S3.Addressing = "auto"
 	c.Audit.CheckpointEvery = Duration(time.Minute)
 	c.Log.Format, c.Log.Level = "auto", "info"
 	return c
@@ -280,6 +321,12 @@ func (s setting) assign(value string) error {
 			return err
 		}
 		*p = Duration(d)
+	case *Days:
+		d, err := parseDays(value)
+		if err != nil {
+			return err
+		}
+		*p = d
 	}
 	return nil
 }
@@ -369,6 +416,7 @@ func (c *Config) complete() error {
 	if n := c.Recordings.Workers; n < 1 || n > 64 {
 		bad("recordings.view_workers is between 1 and 64, not %d", n)
 	}
+	problems = append(problems, c.keeping()...)
 	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase") || path == "" {
 		bad("vault.master_key must be file:PATH or passphrase:PATH")
 	}
@@ -434,6 +482,42 @@ func (c *Config) minFree() (uint64, error) {
 		return 0, fmt.Errorf("%q is not a size such as 512MiB", c.Recordings.MinFree)
 	}
 	return n * unit, nil
+}
+
+// bucket is recordings.s3.
+func (c *Config) bucket() objects.BucketConfig {
+	s := c.Recordings.S3
+	return objects.BucketConfig{
+		Endpoint: s.Endpoint, Bucket: s.Bucket, Prefix: s.Prefix, Region: s.Region, AccessKeyID: s.AccessKeyID, SecretFile: s.SecretFile,
+		Addressing: s.Addressing, Class: s.Class, Lock: s.Lock, LockFor: s.LockFor.duration(),
+	}
+}
+
+// keeping checks where recordings are kept.
+func (c *Config) keeping() (problems []error) {
+	bad := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf("recordings."+format, args...))
+	}
+	r := &c.Recordings
+	s3 := r.S3.Endpoint != ""
+	switch {
+	case s3:
+		if _, err := objects.NewBucket(c.bucket()); err != nil {
+			bad("s3: %v", err)
+		}
+		if r.ColdFolder != "" {
+			bad("cold_folder is for recordings in folders; with s3 it is s3.cold_class")
+		}
+		if r.S3.ColdClass != "" && r.S3.Lock != "" {
+			bad("s3.cold_class and s3.lock do not go together: an object that is locked is put into another class by a rule of the bucket")
+		}
+	case r.S3.Bucket != "" || r.S3.AccessKeyID != "" || r.S3.SecretFile != "":
+		bad("s3.endpoint is missing: the object store, such as https://s3.eu-central-1.amazonaws.com")
+	}
+	if cold := r.ColdFolder != "" || r.S3.ColdClass != ""; cold != (r.ColdAfter > 0) {
+		bad("cold_after, and cold_folder or s3.cold_class, go together: from when on, and to where")
+	}
+	return problems
 }
 
 // databaseURL resolves a reference to a file.

@@ -89,6 +89,14 @@ func TestConfigRefused(t *testing.T) {
 		{"tls mode", "server:\n  external_url: https://gw.example.com\n  tls:\n    mode: none\n", "server.tls.mode"},
 		{"proxies", least + "  trusted_proxies: [everybody]\n", "trusted_proxies"},
 		{"free space", least + "recordings:\n  min_free: lots\n", "is not a size"},
+		{"days", least + "recordings:\n  cold_after: 90\n", "such as 90d"},
+		{"cold nowhere", least + "recordings:\n  cold_after: 90d\n", "go together"},
+		{"cold at no time", least + "recordings:\n  cold_folder: /mnt/cold\n", "go together"},
+		{"s3 nowhere", least + "recordings:\n  s3:\n    bucket: b\n", "recordings.s3.endpoint is missing"},
+		{"s3 without a secret", least + "recordings:\n  s3:\n    endpoint: https://s3.example.com\n    bucket: b\n", "a file with its secret"},
+		{"a secret in plain", least + objectStore + "    secret_access_key: hunter2\n", "unknown field"},
+		{"two cold places", least + objectStore + "  cold_folder: /mnt/cold\n  cold_after: 90d\n", "with s3 it is s3.cold_class"},
+		{"cold and locked", least + objectStore + "    cold_class: GLACIER_IR\n    lock: compliance\n    lock_for: 365d\n  cold_after: 90d\n", "do not go together"},
 		{"master key", least + "vault:\n  master_key: secret\n", "vault.master_key"},
 		{"log", least + "log:\n  level: loud\n", "log.level"},
 		{"listen", least + "  listen:\n    ssh: \"22\"\n", "server.listen.ssh"},
@@ -100,6 +108,19 @@ func TestConfigRefused(t *testing.T) {
 				t.Errorf("got %v, want %q in it", err, test.want)
 			}
 		})
+	}
+}
+
+// objectStore is one, as far as it has to be said.
+const objectStore = "recordings:\n  s3:\n    endpoint: https://s3.example.com\n    bucket: b\n    access_key_id: id\n    secret_file: /etc/drawbolt/s3.secret\n"
+
+func TestKeeping(t *testing.T) {
+	c, err := loadConfig(writeConfig(t, least+objectStore+"    cold_class: GLACIER_IR\n  cold_after: 90d\n"), []string{"DRAWBOLT_RECORDINGS_COLD_AFTER=365d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Recordings.ColdAfter != 365 || c.bucket().SecretFile != "/etc/drawbolt/s3.secret" || c.Recordings.S3.ColdClass != "GLACIER_IR" {
+		t.Errorf("got %+v", c.Recordings)
 	}
 }
 

@@ -104,6 +104,8 @@ func configSchema() map[string]any {
 			leaf["pattern"] = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
 			b, _ := v.MarshalYAML()
 			leaf["default"] = string(b)
+		case Days:
+			leaf["pattern"] = "^[0-9]+d$"
 		case string:
 			if v != "" {
 				leaf["default"] = v
