@@ -148,10 +148,7 @@ func (h *house) watched(n int) []audit.Event {
 	h.t.Helper()
 	var list []audit.Event
 	for deadline := time.Now().Add(10 * time.Second); len(list) < n && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		list = nil
-		for _, e := range must(h.broker.Events(h.t.Context(), h.by("carol"), broker.EventFilter{Action: "session.watched", Limit: 100})) {
-			list = append(list, e)
-		}
+		list = must(h.broker.Events(h.t.Context(), h.by("carol"), broker.EventFilter{Action: "session.watched", Limit: 100}))
 	}
 	if len(list) != n {
 		h.t.Fatalf("%d events of watching, want %d", len(list), n)
