@@ -176,7 +176,9 @@ func TestWatchSession(t *testing.T) {
 	shown := time.Now()
 	x.shows(t, "now \xe2\x82")
 	until(t, w, api.WatchOutput, "now ")
-	if d := time.Since(shown); d > time.Second {
+	d := time.Since(shown)
+	t.Logf("it is seen after %s", d)
+	if d > time.Second {
 		t.Errorf("it took %s", d)
 	}
 	x.shows(t, "\xac and \xff")
