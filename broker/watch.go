@@ -33,7 +33,6 @@ type hold struct {
 	mu       sync.Mutex
 	paused   string // by whom
 	watching map[*Watching]bool
-	why      string      // input is held; empty: it is not
 	alone    *time.Timer // ends a session that nobody watches
 	closed   bool
 }
@@ -126,7 +125,6 @@ func (h *hold) close() {
 // A Watching is somebody who watches a session that runs on this server.
 type Watching struct {
 	Session access.Session
-	Target  access.Target
 	Paused  string // who held the input when it began; empty: nobody
 
 	b      *Broker
@@ -159,7 +157,7 @@ func (b *Broker) Watch(ctx context.Context, by access.Caller, id string, still b
 	if err != nil {
 		return nil, b.refused(ctx, e, err)
 	}
-	w := &Watching{Session: s, Target: l.Target, b: b, live: l, still: still, by: by, began: b.now()}
+	w := &Watching{Session: s, b: b, live: l, still: still, by: by, began: b.now()}
 	w.ctx, w.cancel = context.WithCancelCause(context.Background())
 	first, err := b.enter(w)
 	if err != nil {

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"errors"
 	"flag"
 	"testing"
 	"time"
@@ -294,5 +295,33 @@ func TestLifeInvariants(t *testing.T) {
 		if reached[what] == 0 {
 			t.Errorf("no sequence was ever %s", what)
 		}
+	}
+}
+
+func TestGrantPause(t *testing.T) {
+	g := &Grant{ID: "GRA-0", UserID: holder.ID, NotBefore: noon, End: noon.Add(time.Hour), Duration: time.Hour}
+	wantKind := func(err, kind error) {
+		t.Helper()
+		if !errors.Is(err, kind) {
+			t.Errorf("got %v, want one that is %v", err, kind)
+		}
+	}
+	wantKind(g.Pause(holder, noon), ErrDenied)
+	wantKind(g.Resume(other), ErrConflict)
+	wantKind(g.Pause(other, noon.Add(2*time.Hour)), ErrConflict)
+	if err := g.Pause(other, noon); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(g.Pause(other, noon), ErrConflict)
+	wantKind(g.Activate(noon), ErrDenied)
+	if !g.Start.IsZero() {
+		t.Error("the clock has started")
+	}
+	wantKind(g.Resume(holder), ErrDenied)
+	if err := g.Resume(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Activate(noon); err != nil {
+		t.Error(err)
 	}
 }

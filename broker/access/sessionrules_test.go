@@ -21,6 +21,9 @@ func TestNarrow(t *testing.T) {
 		{"one list shorter", wide, SessionRules{Recording: "strict", Files: []string{"download *"}}, SessionRules{Recording: "strict", Files: []string{"download *"}}},
 		{"commands named later", SessionRules{Exec: true}, SessionRules{Exec: true, Commands: []string{"uptime"}}, SessionRules{Exec: true, Commands: []string{"uptime"}}},
 		{"commands freed later", SessionRules{Exec: true, Commands: []string{"uptime"}}, SessionRules{Exec: true}, SessionRules{Exec: true, Commands: []string{"uptime"}}},
+		{"watched later", SessionRules{SilentWatch: true}, SessionRules{FourEyes: true}, SessionRules{FourEyes: true}},
+		{"watched no more", SessionRules{FourEyes: true}, SessionRules{SilentWatch: true}, SessionRules{FourEyes: true}},
+		{"told of nobody, both", SessionRules{SilentWatch: true}, SessionRules{SilentWatch: true}, SessionRules{SilentWatch: true}},
 		{"no common command", SessionRules{Exec: true, Commands: []string{"uptime"}}, SessionRules{Exec: true, Commands: []string{"id"}}, SessionRules{}},
 	} {
 		if d := cmp.Diff(test.granted.Narrow(test.now), test.want); d != "" {

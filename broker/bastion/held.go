@@ -53,8 +53,11 @@ func (s *Session) Notices(done <-chan struct{}, show func(text string)) {
 	for {
 		select {
 		case n := <-s.Live.Notices():
-			if n.Mark != "" && s.Mark("%s", n.Mark) != nil {
-				return
+			if n.Mark != "" {
+				s.touch() // the user has time to answer
+				if s.Mark("%s", n.Mark) != nil {
+					return
+				}
 			}
 			if n.Show != "" {
 				show(n.Show)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/bastion"
 	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/recorder/cast"
 )
@@ -110,6 +111,28 @@ func TestPauseHoldsNothingElse(t *testing.T) {
 	must(h.broker.Revoke(context.Background(), h.people["bob"].caller, c.Request.ID, "INC-7"))(t)
 	if err := wait(); err == nil || !errs.has("bob revoked") {
 		t.Errorf("%v, %s", err, errs)
+	}
+}
+
+// Who cannot type is not idle; who can, is.
+func TestPauseIsNotIdle(t *testing.T) {
+	h := newHouse(t, func(o *options) { o.bastion = func(c *bastion.Config) { c.Idle = time.Second } })
+	h.realTarget("db01")
+	h.grant("alice", "db01", time.Hour)
+	cmd := h.ssh("alice", me(t)+"@db01", "echo ready; cat")
+	must(cmd.StdinPipe())(t)
+	out := &lockedBuffer{}
+	cmd.Stdout = out
+	_, wait := background(t, cmd)
+	eventually(t, "the session", func() bool { return out.has("ready") })
+	s := h.running(1)[0]
+	h.pause(s.ID)
+	time.Sleep(2500 * time.Millisecond)
+	h.resume(s.ID)
+	began := time.Now()
+	wait()
+	if s := h.closed(1)[0]; s.EndReason != "idle" || time.Since(began) < 500*time.Millisecond {
+		t.Errorf("it ended as %s, %s after the pause", s.EndReason, time.Since(began))
 	}
 }
 
