@@ -22,12 +22,12 @@ import (
 func hiddenCommand() *cobra.Command {
 	var path, reason string
 	cmd := &cobra.Command{
-		Use: "hidden SESSION", Short: "Print what was typed unseen in a session, such as passwords; needs the master key",
-		Long: `Print what was typed unseen in a session, a line each: the moment in the recording,
-and the keys as a Go string literal. That they were looked at stands in the audit log
-with the reason. With recordings.hidden_recipients only these people can open it:
-age -d -i key.txt SESSION.hidden.age`,
-		Args: cobra.ExactArgs(1),
+		Use: "hidden SESSION...", Short: "Print what was typed unseen in sessions, such as passwords; needs the master key",
+		Long: `Print what was typed unseen in sessions, a line each: the session, the moment in its
+recording, and the keys as a Go string literal. That they were looked at stands in the
+audit log with the reason. With recordings.hidden_recipients only these people can
+open it: age -d -i key.txt SESSION.hidden.age`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.TrimSpace(reason) == "" {
 				return usageError{errors.New("say why with --reason: it stands in the audit log")}
@@ -41,7 +41,14 @@ age -d -i key.txt SESSION.hidden.age`,
 				return err
 			}
 			defer a.Close()
-			return a.printHidden(cmd.Context(), cmd.OutOrStdout(), args[0], reason)
+			names, err := a.sink.List(cmd.Context())
+			if err != nil {
+				return err
+			}
+			for _, session := range args {
+				err = errors.Join(err, a.printHidden(cmd.Context(), cmd.OutOrStdout(), names, session, reason))
+			}
+			return err
 		},
 	}
 	configFlag(cmd, &path)
@@ -50,11 +57,7 @@ age -d -i key.txt SESSION.hidden.age`,
 }
 
 // printHidden puts the look on record before anything is seen.
-func (a *App) printHidden(ctx context.Context, w io.Writer, session, reason string) error {
-	names, err := a.sink.List(ctx)
-	if err != nil {
-		return err
-	}
+func (a *App) printHidden(ctx context.Context, w io.Writer, names []string, session, reason string) error {
 	found := false
 	for _, name := range names {
 		if !strings.HasPrefix(name, session+".") || !strings.HasSuffix(name, recorder.HiddenSuffix) {
@@ -65,7 +68,7 @@ func (a *App) printHidden(ctx context.Context, w io.Writer, session, reason stri
 		if err := a.db.Record(ctx, e); err != nil {
 			return err
 		}
-		if err := a.printTyped(ctx, w, name); err != nil {
+		if err := a.printTyped(ctx, w, session, name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -75,7 +78,7 @@ func (a *App) printHidden(ctx context.Context, w io.Writer, session, reason stri
 	return nil
 }
 
-func (a *App) printTyped(ctx context.Context, w io.Writer, name string) error {
+func (a *App) printTyped(ctx context.Context, w io.Writer, session, name string) error {
 	f, err := a.sink.Open(ctx, name)
 	if err != nil {
 		return err
@@ -92,7 +95,7 @@ func (a *App) printTyped(ctx context.Context, w io.Writer, name string) error {
 		if err := json.Unmarshal(lines.Bytes(), &t); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(w, "%s %q\n", time.Duration(t.At)*time.Microsecond, t.Keys); err != nil {
+		if _, err := fmt.Fprintf(w, "%s %s %q\n", session, time.Duration(t.At)*time.Microsecond, t.Keys); err != nil {
 			return err
 		}
 	}
