@@ -300,7 +300,7 @@
       return this;
     }
 
-    get holds() { return this.checks.every((c) => c.state === "good" || c.state === "none"); }
+    get holds() { return this.checks.every((c) => c.state === "good"); }
 
     async read(name) {
       if (name === "session.txt") return unpack(this.files.get(name)); // large, and needed once
