@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -14,6 +15,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/recorder/view"
+	"github.com/drawbolt/drawbolt/test/servers"
 )
 
 func shownText(texts ...string) iter.Seq[view.Text] {
@@ -189,4 +191,35 @@ func TestSearchNamesAllShown(t *testing.T) {
 	if len(want) != 110 || !slices.Equal(named, want) {
 		t.Errorf("%d sessions were shown, %d are named", len(want), len(named))
 	}
+}
+
+// TestSearchInTurn: two searches run at once, and another is told to come again.
+func TestSearchInTurn(t *testing.T) {
+	h := newHouse(t, servers.Postgres(t))
+	ok(t, h.db.PrepareText(t.Context()))
+	h.recorded("guest@db01", "a needle")
+	db, err := sql.Open("pgx", h.url)
+	ok(t, err)
+	defer db.Close()
+	lock, err := db.Begin()
+	ok(t, err)
+	_, err = lock.Exec("LOCK TABLE text_scopes IN ACCESS EXCLUSIVE MODE")
+	ok(t, err)
+	search := func() error {
+		_, err := h.Search(t.Context(), h.as("carol"), broker.SearchFilter{Query: "needle"})
+		return err
+	}
+	answers := make(chan error, 3)
+	for range 3 {
+		go func() { answers <- search() }()
+	}
+	err = <-answers
+	if ae, is := errors.AsType[*access.Error](err); !is || ae.Code != "DB-6063" {
+		t.Errorf("the third is told %v", err)
+	}
+	ok(t, lock.Rollback())
+	for range 2 {
+		ok(t, <-answers)
+	}
+	ok(t, search())
 }

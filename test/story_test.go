@@ -41,7 +41,7 @@ var told = []string{
 	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate", "codes",
 	"completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "hidden", "host-key", "hostile-input",
 	"import", "key-offered", "limits", "lock", "lost-key", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "proxy",
-	"recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend",
+	"recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search",
 	"target-check", "target-via", "unknown-key", "verify-elsewhere", "views", "wrong-fingerprint",
 }
 

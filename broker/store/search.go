@@ -25,7 +25,7 @@ const (
 	deleteBatch               = 200
 	// sessionsAtOnce and textsAtOnce bound one read of those that are looked
 	// through one by one.
-	sessionsAtOnce, textsAtOnce = 500, 20_000
+	sessionsAtOnce, textsAtOnce = 500, 10_000
 	// maxTrigrams of a search go to the index; the texts themselves decide.
 	maxTrigrams = 16
 )
@@ -391,7 +391,7 @@ func (db *DB) FindText(ctx context.Context, f TextFilter) (TextPage, error) {
 	}
 	read := int64(0)
 	for len(p.Hits) <= f.Limit {
-		if f.All && read >= textsAtOnce && texts > 4*textsAtOnce {
+		if f.All && read >= textsAtOnce && texts > 2*textsAtOnce {
 			hits, err := db.askIndex(ctx, f, before, f.Limit+1-len(p.Hits))
 			if err == nil {
 				p.Hits, before = append(p.Hits, hits...), 0
