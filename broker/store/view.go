@@ -78,6 +78,15 @@ func (db *DB) QueueOldViews(ctx context.Context, version int64) error {
 	})
 }
 
+// ReleaseViews gives back what this node was making when it stopped without saying
+// so. Those tries count.
+func (db *DB) ReleaseViews(ctx context.Context, node string) error {
+	return db.unaudited(ctx, func(tx *Tx) error {
+		_, err := tx.exec(ctx, "UPDATE views SET state = 'waiting', due_at = 0, error = 'the server stopped while it was made' WHERE state = 'making' AND node = ?", node)
+		return err
+	})
+}
+
 // AgainViews has views made anew, of one session or, without its id, of all or of
 // those only that could not be made. It returns how many that are.
 func (db *DB) AgainViews(ctx context.Context, sessionID string, onlyFailed bool) (n int64, err error) {
@@ -115,7 +124,7 @@ func (db *DB) ClaimView(ctx context.Context, node string, version int64, most in
 				return err
 			}
 			if v.State, v.Node, v.Version, v.DueAt = ViewMaking, node, version, tx.now.Add(lease); v.Tries >= most {
-				v.State, v.Error = ViewFailed, "the server stopped each time while it was made"
+				v.State, v.Error = ViewFailed, "the server stopped while it was made"
 			} else {
 				v.Tries++
 			}
