@@ -19,9 +19,9 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/view"
 )
 
-// recorded is a closed session of alice with a sealed recording, whose header and
+// kept is a closed session of alice with a sealed recording, whose header and
 // that of the copy of a file are kept apart.
-func (h *house) recorded(g broker.Case) access.Session {
+func (h *house) kept(g broker.Case) access.Session {
 	h.t.Helper()
 	ctx := h.t.Context()
 	l := h.session("alice", g)
@@ -96,7 +96,7 @@ func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 func TestRetention(t *testing.T) {
 	onEachKeeping(t, 3, func(t *testing.T, h *house) {
 		ctx := t.Context()
-		s := h.recorded(h.granted())
+		s := h.kept(h.granted())
 		if n := h.expire(); n != 0 {
 			t.Errorf("without rules, %d recordings were deleted", n)
 		}
@@ -192,7 +192,7 @@ func TestRetention(t *testing.T) {
 func TestKeptAtLeast(t *testing.T) {
 	onEachKeeping(t, 3, func(t *testing.T, h *house) {
 		ctx := t.Context()
-		s := h.recorded(h.granted())
+		s := h.kept(h.granted())
 		h.rules(access.RetentionRule{ID: "all", KeepDays: 1})
 		for _, early := range []time.Duration{0, days(3) - time.Minute} {
 			h.clock.advance(early)
@@ -217,7 +217,7 @@ func TestHold(t *testing.T) {
 	onEachKeeping(t, 0, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		g := h.granted()
-		s, other := h.recorded(g), h.recorded(g)
+		s, other := h.kept(g), h.kept(g)
 		a, err := h.DeleteRecording(ctx, h.as("kim"), s.ID, "erasure request 88")
 		ok(t, err)
 		if a.Done || a.First != "kim" {
@@ -296,7 +296,7 @@ func TestDeleteRecording(t *testing.T) {
 	onEachKeeping(t, 0, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		g := h.granted()
-		s := h.recorded(g)
+		s := h.kept(g)
 		live := h.session("alice", g)
 		for _, who := range []string{"carol", "root", "alice", "bob"} {
 			_, err := h.DeleteRecording(ctx, h.as(who), s.ID, "x1")
@@ -373,7 +373,7 @@ func TestHoldAgainstDeletion(t *testing.T) {
 		other := h.another("node2")
 		h.rules(access.RetentionRule{ID: "all", KeepDays: 0})
 		for range 8 {
-			s := h.recorded(g)
+			s := h.kept(g)
 			done := make(chan error, 1)
 			go func() {
 				_, _, err := other.HoldRecordings(context.WithoutCancel(ctx), other.as("lee"), broker.HoldOrder{Sessions: []string{s.ID}, Reason: "case 1"})
@@ -396,7 +396,7 @@ func TestErasedIsOverwritten(t *testing.T) {
 	url := sqliteURL(t)
 	h := newHouse(t, url, keepDays(0))
 	ctx := t.Context()
-	s := h.recorded(h.granted())
+	s := h.kept(h.granted())
 	secret := []byte("header of " + s.ID + ".cast")
 	files := func() (found []string) {
 		list, err := filepath.Glob(strings.TrimPrefix(url, "sqlite://") + "*")

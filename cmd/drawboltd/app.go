@@ -219,17 +219,6 @@ func (a *App) openRecorder() error {
 	return err
 }
 
-func parseRecipients(texts []string) (list []age.Recipient, err error) {
-	for _, s := range texts {
-		r, err := age.ParseHybridRecipient(s)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, r)
-	}
-	return list, nil
-}
-
 func (a *App) openViews() error {
 	program, err := ownProgram()
 	if err != nil {
@@ -246,6 +235,17 @@ func (a *App) openViews() error {
 		Node:     a.config.Server.Name, Workers: a.config.Recordings.Workers, Log: a.log,
 	})
 	return err
+}
+
+func parseRecipients(texts []string) (list []age.Recipient, err error) {
+	for _, s := range texts {
+		r, err := age.ParseHybridRecipient(s)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, nil
 }
 
 func (a *App) openFronts() error {

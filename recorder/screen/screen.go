@@ -163,18 +163,19 @@ func (s *Screen) Size() (columns, rows int) { return s.columns, len(s.rows) }
 
 // Resize takes another size. Nothing is wrapped anew: programs that care draw again.
 func (s *Screen) Resize(columns, rows int) {
+	s.tellShown() // some of it may be cut off
 	s.columns, rows = bounded(columns, MaxColumns), bounded(rows, MaxRows)
 	for i := range s.pages {
 		p := &s.pages[i]
 		if over := p.cursor.row - rows + 1; over > 0 { // the cursor's row stays
-			s.leave(p.rows[:over])
+			s.goes(p.rows[:over])
 			p.rows = p.rows[over:]
 			if p.cursor.row -= over; i == 0 {
 				s.scrolled += over
 			}
 		}
 		if rows < len(p.rows) {
-			s.leave(p.rows[rows:])
+			s.goes(p.rows[rows:])
 		}
 		resized := make([]row, rows)
 		copy(resized, p.rows)
@@ -242,9 +243,7 @@ func (s *Screen) run(p []byte) {
 		n := min(len(p), s.columns-c.column)
 		end := c.column + n
 		s.clear(c.column, end)
-		if old := len(r.cells); old < end { // room for them and for those before
-			s.extend(r, end)
-		}
+		s.extend(r, end)
 		for i, b := range p[:n] {
 			r.cells[c.column+i] = cell{rune(b), c.pen}
 		}

@@ -70,7 +70,7 @@ func (w Worker) Make(ctx context.Context, recording io.Reader, each func(Item) e
 		}
 	}
 	return each(Item{End: &End{Version: Version, Duration: last.At, Offset: last.Offset,
-		Input: []int64{0}, Output: []int64{0}, Cut: "this is not all: " + why}})
+		Input: []int64{0}, Output: []int64{0}, Cut: plain("this is not all: " + why)}})
 }
 
 // Last returns what the function Last does.
