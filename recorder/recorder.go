@@ -79,8 +79,11 @@ type Config struct {
 	Journals   string          // directory of the journals; made with mode 0700
 	Sink       Sink            // where sealed recordings go
 	Recipients []age.Recipient // who can open them; all post-quantum or none
-	Wrapper    KeyWrapper
-	Signer     note.Signer // signs the seal inside each recording
+	// Hidden is who can open what was typed unseen, such as passwords, which is
+	// kept apart from the recording; all post-quantum or none. Without any it is not kept.
+	Hidden  []age.Recipient
+	Wrapper KeyWrapper
+	Signer  note.Signer // signs the seal inside each recording
 	// Floor is how many bytes must be free on the journals' disk to start a
 	// recording. Default: 1 GiB, but at most 5 % of the disk.
 	Floor uint64

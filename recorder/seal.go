@@ -79,7 +79,7 @@ func (r *Recorder) sealJournal(ctx context.Context, id string, journal *os.File,
 	if j.header.ID != id {
 		return Sealed{ID: id}, errors.Join(fmt.Errorf("the journal is of %q", j.header.ID), r.quarantine(id))
 	}
-	name, err := r.freeName(ctx, id)
+	name, err := r.freeName(ctx, id, Suffix)
 	if err != nil {
 		return Sealed{ID: id}, err
 	}
@@ -154,8 +154,15 @@ func (r *Recorder) convert(ctx context.Context, out io.Writer, j *journalReader,
 	if err != nil {
 		return m, err
 	}
+	write := func(e Event) error {
+		s.Events++
+		return c.Write(e)
+	}
+	unseen := &hiddenKeys{r: r, id: j.header.ID}
+	defer unseen.abort()
+	hider := cast.NewHider(j.header, write, func(at time.Duration, keys []byte) error { return unseen.keep(ctx, at, keys) })
 	var damaged *DamagedError
-	for {
+	for n := 0; ; n++ {
 		e, err := j.next()
 		if err == io.EOF {
 			break
@@ -165,15 +172,14 @@ func (r *Recorder) convert(ctx context.Context, out io.Writer, j *journalReader,
 			break
 		}
 		if err == nil {
-			err = c.Write(e)
+			err = hider.Write(e)
 		}
-		if err == nil && s.Events%1024 == 0 {
+		if err == nil && n%1024 == 0 {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
 			return m, err
 		}
-		s.Events++
 		switch e.Stream {
 		case Input:
 			s.Input += int64(len(e.Data))
@@ -182,6 +188,16 @@ func (r *Recorder) convert(ctx context.Context, out io.Writer, j *journalReader,
 		case Stderr:
 			s.Stderr += int64(len(e.Data))
 		}
+	}
+	if err := hider.Close(); err != nil {
+		return m, err
+	}
+	kept, err := unseen.commit(ctx)
+	if err == nil && kept != "" {
+		err = write(Event{At: j.at, Stream: cast.Mark, Data: []byte(kept)})
+	}
+	if err != nil {
+		return m, err
 	}
 	s.Aborted = j.end == nil || damaged != nil
 	if !s.Aborted {
@@ -250,8 +266,8 @@ func (r *Recorder) sameObject(ctx context.Context, s *Sealed) error {
 
 // freeName returns the name to seal under. The plain one is taken only when an
 // earlier attempt failed after its Commit, or by somebody else's object.
-func (r *Recorder) freeName(ctx context.Context, id string) (string, error) {
-	name := id + Suffix
+func (r *Recorder) freeName(ctx context.Context, id, suffix string) (string, error) {
+	name := id + suffix
 	for n := 2; n < 10; n++ {
 		f, err := r.cfg.Sink.Open(ctx, name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -261,7 +277,7 @@ func (r *Recorder) freeName(ctx context.Context, id string) (string, error) {
 			return "", err
 		}
 		f.Close()
-		name = fmt.Sprintf("%s.%d%s", id, n, Suffix)
+		name = fmt.Sprintf("%s.%d%s", id, n, suffix)
 	}
 	return "", fmt.Errorf("all names: %w", fs.ErrExist)
 }

@@ -300,6 +300,11 @@ func (h *crash) atTheEnd() {
 			break
 		}
 	}
+	var all []string
+	for _, heard := range h.target.sessions() {
+		all = append(all, heard.session)
+	}
+	hidden := h.hidden(all)
 	aborted := 0
 	for _, heard := range h.target.sessions() {
 		id := heard.session
@@ -315,7 +320,7 @@ func (h *crash) atTheEnd() {
 			h.t.Errorf("%s is %s, its recording %+v", id, session.State, session.Recording)
 			continue
 		}
-		input, wasAborted, err := h.recorded(h.auditor, id)
+		input, wasAborted, err := h.recorded(h.auditor, id, hidden[id])
 		if err != nil {
 			h.t.Errorf("the recording of %s (%s): %v", id, session.EndReason, err)
 			continue

@@ -108,7 +108,7 @@ func TestKillWithOpenSSH(t *testing.T) {
 	}
 	for round := range 5 {
 		s := l.Items[4-round] // the newest is the first
-		input, aborted, err := x.recorded(x.carol, s.ID)
+		input, aborted, err := x.recorded(x.carol, s.ID, x.hidden([]string{s.ID})[s.ID])
 		must(t, err)
 		var heard []byte
 		eventually(t, 10*time.Second, "the program has written all", func() bool {

@@ -130,7 +130,7 @@ func (x *site) sound(acknowledged []string) {
 	}
 	for _, h := range x.target.sessions() {
 		got, _ := h.get()
-		input, _, err := x.recorded(x.carol, h.session)
+		input, _, err := x.recorded(x.carol, h.session, x.hidden([]string{h.session})[h.session])
 		if err != nil || !strings.HasPrefix(input, got) {
 			x.t.Errorf("%s: %d bytes were heard, %d recorded, %v", h.session, len(got), len(input), err)
 		}

@@ -582,8 +582,8 @@ func (s *server) exported(auditor *person) []audit.Event {
 }
 
 // recorded fetches the recording of a session, verifies it, and returns what
-// was typed in it.
-func (s *server) recorded(auditor *person, id string) (input string, aborted bool, err error) {
+// was typed in it. What was typed unseen is put back to where it was.
+func (s *server) recorded(auditor *person, id string, hidden []string) (input string, aborted bool, err error) {
 	r, err := auditor.Recording(context.Background(), id, "cast")
 	for ; err != nil && api.AsProblem(err) != nil && api.AsProblem(err).Status == http.StatusTooManyRequests; time.Sleep(100 * time.Millisecond) {
 		r, err = auditor.Recording(context.Background(), id, "cast")
@@ -616,10 +616,29 @@ func (s *server) recorded(auditor *person, id string) (input string, aborted boo
 		if err != nil {
 			return "", false, err
 		}
-		if e.Stream == cast.Input {
+		switch {
+		case e.Stream == cast.Input:
 			typed.Write(e.Data)
+		case e.Stream == cast.Hidden && len(hidden) > 0:
+			typed.WriteString(hidden[0])
+			hidden = hidden[1:]
 		}
 	}
+}
+
+// hidden returns what was typed unseen in the sessions, in its order.
+func (s *server) hidden(sessions []string) map[string][]string {
+	args := append([]string{"hidden", "--config", s.config, "--reason", "a test"}, sessions...)
+	out, _ := exec.Command(s.program, args...).Output() // fails for those that have none
+	keys := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		var id, at, text string
+		if _, err := fmt.Sscanf(line, "%s %s %q", &id, &at, &text); err != nil {
+			s.t.Errorf("drawboltd hidden says %q", line)
+		}
+		keys[id] = append(keys[id], text)
+	}
+	return keys
 }
 
 // metric reads one value from /metrics.

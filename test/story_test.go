@@ -39,7 +39,7 @@ import (
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
 	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate", "codes",
-	"completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "host-key", "hostile-input",
+	"completion", "deny", "disk-full", "display", "expiry", "extend-inside", "files", "first-day", "forwards", "guest", "hidden", "host-key", "hostile-input",
 	"import", "key-offered", "limits", "lock", "lost-key", "multiplex", "narrow", "one-person-once", "own-request", "passes-through", "player", "proxy",
 	"recording-tampered", "refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend",
 	"target-check", "target-via", "unknown-key", "verify-elsewhere", "views", "wrong-fingerprint",

@@ -178,13 +178,16 @@ func replaceFile(path string, content []byte) error {
 }
 
 func (a *App) openRecorder() error {
-	recipients := []age.Recipient{a.keys.recording.Recipient()}
-	for _, s := range a.config.Recordings.Recipients {
-		r, err := age.ParseHybridRecipient(s)
-		if err != nil {
-			return fmt.Errorf("recordings.recipients: %w", err)
-		}
-		recipients = append(recipients, r)
+	recipients, err := parseRecipients(a.config.Recordings.Recipients)
+	if err != nil {
+		return fmt.Errorf("recordings.recipients: %w", err)
+	}
+	hidden, err := parseRecipients(a.config.Recordings.Hidden)
+	if err != nil {
+		return fmt.Errorf("recordings.hidden_recipients: %w", err)
+	}
+	if len(hidden) == 0 {
+		hidden = []age.Recipient{a.keys.hidden.Recipient()}
 	}
 	floor, err := a.config.minFree()
 	if err != nil {
@@ -194,7 +197,8 @@ func (a *App) openRecorder() error {
 		return err
 	}
 	a.recorder, err = recorder.New(recorder.Config{
-		Journals: filepath.Join(a.config.Data, "journals"), Sink: a.sink, Recipients: recipients,
+		Journals: filepath.Join(a.config.Data, "journals"), Sink: a.sink,
+		Recipients: append(recipients, a.keys.recording.Recipient()), Hidden: hidden,
 		Wrapper: journalKeys{a.keys.vault}, Signer: a.keys.signer, Floor: floor,
 	})
 	return err
@@ -212,6 +216,17 @@ func (a *App) openViews() error {
 		Node:     a.config.Server.Name, Workers: a.config.Recordings.Workers, Log: a.log,
 	})
 	return err
+}
+
+func parseRecipients(texts []string) (list []age.Recipient, err error) {
+	for _, s := range texts {
+		r, err := age.ParseHybridRecipient(s)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, nil
 }
 
 func (a *App) openFronts() error {

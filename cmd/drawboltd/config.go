@@ -47,6 +47,7 @@ type Config struct {
 	Recordings struct {
 		Folder     string   `yaml:"folder" doc:"where sealed recordings go (default: recordings in the data folder)"`
 		Recipients []string `yaml:"recipients" doc:"post-quantum age recipients of auditors who may open recordings without the server"`
+		Hidden     []string `yaml:"hidden_recipients" doc:"post-quantum age recipients who alone may open what was typed unseen, such as passwords (default: a key in the vault; drawboltd hidden)"`
 		MinFree    string   `yaml:"min_free" doc:"free bytes below which no session starts, such as 1GiB (default: 1GiB, at most 5% of the disk)"`
 		Views      bool     `yaml:"views" doc:"whether views are made of recordings when their sessions have ended: what the player seeks with and the search finds (default: true)"`
 		Workers    int      `yaml:"view_workers" doc:"views that are made at once"`

@@ -26,6 +26,7 @@ const (
 	tokenKeyID     = "keys/token"     // signs login tokens
 	auditKeyID     = "keys/audit"     // signs checkpoints and recordings
 	recordingKeyID = "keys/recording" // the server's own recipient of recordings
+	hiddenKeyID    = "keys/hidden"    // opens what was typed unseen, unless that is somebody else's
 )
 
 // Keys are the opened keys of an installation.
@@ -37,7 +38,7 @@ type Keys struct {
 	signer                     note.Signer
 	verifier                   note.Verifier
 	verifierKey                string
-	recording                  *age.HybridIdentity
+	recording, hidden          *age.HybridIdentity
 }
 
 // master opens the keeper of the vault's root key.
@@ -103,28 +104,37 @@ func createKeys(ctx context.Context, v *vault.Vault, origin string) error {
 			signer, verifier, err := audit.NewKey(origin)
 			return []byte(signer + "\n" + verifier), err
 		}},
-		{recordingKeyID, func() ([]byte, error) {
-			id, err := age.GenerateHybridIdentity()
-			if err != nil {
-				return nil, err
-			}
-			return []byte(id.String()), nil
-		}},
+		{recordingKeyID, newIdentity},
 	} {
-		if _, _, err := v.Get(ctx, k.id); err == nil {
-			continue
-		} else if !errors.Is(err, vault.ErrNotFound) {
+		if err := createKey(ctx, v, k.id, k.make); err != nil {
 			return err
-		}
-		b, err := k.make()
-		if err != nil {
-			return err
-		}
-		if err := v.Put(ctx, k.id, vault.NewSecret(b), 1); err != nil && !errors.Is(err, vault.ErrConflict) {
-			return fmt.Errorf("keep %s: %w", k.id, err)
 		}
 	}
 	return nil
+}
+
+// createKey makes the key if it is not there yet.
+func createKey(ctx context.Context, v *vault.Vault, id string, make func() ([]byte, error)) error {
+	if _, _, err := v.Get(ctx, id); !errors.Is(err, vault.ErrNotFound) {
+		return err
+	}
+	b, err := make()
+	if err != nil {
+		return err
+	}
+	if err := v.Put(ctx, id, vault.NewSecret(b), 1); err != nil && !errors.Is(err, vault.ErrConflict) {
+		return fmt.Errorf("keep %s: %w", id, err)
+	}
+	return nil
+}
+
+// newIdentity makes a post-quantum identity of age.
+func newIdentity() ([]byte, error) {
+	id, err := age.GenerateHybridIdentity()
+	if err != nil {
+		return nil, err
+	}
+	return []byte(id.String()), nil
 }
 
 func openKeys(ctx context.Context, v *vault.Vault) (*Keys, error) {
@@ -145,7 +155,11 @@ func openKeys(ctx context.Context, v *vault.Vault) (*Keys, error) {
 		}
 		return s.Expose()
 	}
-	bastion, token, auditKeys, recording := get(bastionKeyID), get(tokenKeyID), get(auditKeyID), get(recordingKeyID)
+	// Installations from before have none of these, and need no other than a new one.
+	if err := createKey(ctx, v, hiddenKeyID, newIdentity); err != nil {
+		return nil, err
+	}
+	bastion, token, auditKeys, recording, hidden := get(bastionKeyID), get(tokenKeyID), get(auditKeyID), get(recordingKeyID), get(hiddenKeyID)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +175,10 @@ func openKeys(ctx context.Context, v *vault.Vault) (*Keys, error) {
 	if k.verifier, err = note.NewVerifier(verifier); err != nil {
 		return nil, err
 	}
-	k.recording, err = age.ParseHybridIdentity(string(recording))
+	if k.recording, err = age.ParseHybridIdentity(string(recording)); err != nil {
+		return nil, err
+	}
+	k.hidden, err = age.ParseHybridIdentity(string(hidden))
 	return k, err
 }
 

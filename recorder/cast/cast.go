@@ -35,11 +35,12 @@ const (
 	Mark   Stream = 5 // a remark of the recorder, as text
 	Exit   Stream = 6 // the exit status, as decimal digits
 	File   Stream = 7 // something about a file that is carried, see FileEvent
+	Hidden Stream = 8 // in place of what was typed unseen: how many keys, as text; see Hider
 )
 
-// codes are the letters of the streams in a file. Stderr and File have none in
-// asciicast: they are written as "o" and as "m" after a comment line.
-var codes = [...]byte{Input: 'i', Output: 'o', Stderr: 'e', Resize: 'r', Mark: 'm', Exit: 'x', File: 'f'}
+// codes are the letters of the streams in a file. Stderr, File and Hidden have none
+// in asciicast: they are written as "o" and as "m" after a comment line.
+var codes = [...]byte{Input: 'i', Output: 'o', Stderr: 'e', Resize: 'r', Mark: 'm', Exit: 'x', File: 'f', Hidden: 'h'}
 
 // String returns the letter of the stream as it stands in a file.
 func (s Stream) String() string {
@@ -50,7 +51,7 @@ func (s Stream) String() string {
 }
 
 // Valid reports whether s is one of the streams named here.
-func (s Stream) Valid() bool { return s >= Input && s <= File }
+func (s Stream) Valid() bool { return s >= Input && s <= Hidden }
 
 // text reports whether a chunk of the stream may end inside a character, so
 // that the tail belongs to the next chunk.
@@ -61,7 +62,7 @@ func (s Stream) stock() Stream {
 	switch s {
 	case Stderr:
 		return Output
-	case File:
+	case File, Hidden:
 		return Mark
 	default:
 		return s
@@ -91,7 +92,7 @@ type Header struct {
 	Started  time.Time // whole microseconds, UTC
 	Width    int       // columns at the start; 80 when zero
 	Height   int       // rows at the start; 24 when zero
-	Terminal string    // TERM
+	Terminal string    // TERM; empty when there is no terminal
 	Command  string    // of an exec
 	Fields   map[string]string
 }

@@ -83,6 +83,10 @@ func Play(ctx context.Context, w io.Writer, r io.Reader, o PlayOptions) (err err
 			if o.Keys {
 				err = aside("%s", strconv.Quote(string(e.Data)))
 			}
+		case Hidden:
+			if o.Keys {
+				err = aside("[%s]", visibleString(string(e.Data)))
+			}
 		}
 		if err != nil {
 			return err

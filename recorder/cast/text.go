@@ -13,7 +13,7 @@ import (
 )
 
 // Text writes a recording as plain text: a line for each line of output (" "),
-// stderr ("!"), input (">", quoted), mark ("#"), file ("%") and exit status
+// stderr ("!"), input (">", quoted, or how many keys were hidden), mark ("#"), file ("%") and exit status
 // ("="), each with the time of its first character. Carriage returns, backspaces and erasing to
 // the end of the line are followed; what programs do on the whole screen is
 // not, and appears as the text they sent. Nothing in it acts on a terminal.
@@ -73,6 +73,9 @@ func Text(w io.Writer, r io.Reader) error {
 			t := out[e.Stream]
 			t.at = e.At
 			t.s.write(e.Data)
+		case Hidden:
+			flush()
+			line(b, e.At, '>', visibleString(string(e.Data)))
 		case Mark:
 			line(b, e.At, '#', strconv.Quote(string(e.Data)))
 		case File:

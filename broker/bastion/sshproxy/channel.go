@@ -1,6 +1,7 @@
 package sshproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -433,7 +434,8 @@ func (c *channel) run(ctx context.Context, st start) {
 	}
 	if c.term != nil {
 		c.mu.Lock()
-		o.Terminal, o.Width, o.Height = c.term.Term, int(c.size.Columns), int(c.size.Rows)
+		// A terminal without a name is one all the same, which its recording must tell.
+		o.Terminal, o.Width, o.Height = cmp.Or(c.term.Term, "unknown"), int(c.size.Columns), int(c.size.Rows)
 		c.mu.Unlock()
 	}
 	ending, err := l.cfg.Bastion.Run(ctx, o, func(s *bastion.Session) (*int, error) { return c.carry(s, st) })

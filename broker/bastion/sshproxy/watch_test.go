@@ -2,6 +2,7 @@ package sshproxy
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -193,7 +194,7 @@ func TestDetectEnds(t *testing.T) {
 }
 
 // What the documents say that gets around detection, does: it is an aid. The
-// recording has it all the same.
+// recording has it all the same, or says that there was something.
 func TestDetectIsNoBoundary(t *testing.T) {
 	for name, keys := range map[string]string{
 		"a variable":      "X=to; ${X}uch %s\r",
@@ -224,8 +225,9 @@ func TestDetectIsNoBoundary(t *testing.T) {
 			x.keys.Close()
 			x.wait()
 			s := h.closed(1)[0]
-			if typed := h.recording(s, recorder.Input); !strings.Contains(typed, file) || s.EndReason == "detected" {
-				t.Errorf("recorded %q, ended %s", typed, s.EndReason)
+			typed, hidden := h.recording(s, recorder.Input), h.recording(s, cast.Hidden)
+			if !strings.Contains(typed, file) && !strings.Contains(hidden, fmt.Sprint(len("touch "+file), " keys hidden")) || s.EndReason == "detected" {
+				t.Errorf("recorded %q and %q, ended %s", typed, hidden, s.EndReason)
 			}
 		})
 	}
