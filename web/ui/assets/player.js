@@ -275,7 +275,7 @@ async function start() {
       e.link = make("a", "");
       e.link.href = `?t=${e.at}`;
       e.link.append(make("time", clock(e.at)), make("span", { command: "run", keys: "typed" }[e.in] || e.in, "kind"), make("code", e.text));
-      e.copy = make("button", "Copy", "btn btn-ghost btn-xs");
+      e.copy = make("button", "Copy", "copy");
       e.copy.type = "button";
       e.copy.dataset.copy = e.text;
       e.copy.setAttribute("aria-label", `Copy ${e.text.slice(0, 40)}`);
@@ -558,7 +558,7 @@ async function start() {
     event.preventDefault();
     event.stopPropagation();
     act(event);
-    if (event.target === slider) setTimeout(() => thumbnail(at.now));
+    if (event.target === slider) setTimeout(() => { if (document.activeElement === slider) thumbnail(at.now); });
   }, true);
   setInterval(() => { if (player && !at.playing && moved(player.getCurrentTime())) update(); }, 250); // pictures that were stepped to
 
