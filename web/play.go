@@ -73,17 +73,11 @@ func (c *played) get(ctx context.Context, name string, read func() (*playable, e
 	v := c.kept[name]
 	if v == nil {
 		v = &playedView{done: make(chan struct{})}
+		if len(c.kept) == 0 {
+			time.AfterFunc(keepPlayed, c.expire)
+		}
 		c.kept[name] = v
-		go func() { // ends with read, which is limited
-			v.p, v.err = read()
-			c.mu.Lock()
-			if v.err != nil {
-				delete(c.kept, name)
-			}
-			close(v.done)
-			c.clean(name)
-			c.mu.Unlock()
-		}()
+		go c.read(name, v, read) // ends with read, which is limited
 	}
 	v.used = c.now()
 	c.mu.Unlock()
@@ -92,6 +86,31 @@ func (c *played) get(ctx context.Context, name string, read func() (*playable, e
 		return v.p, v.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	}
+}
+
+func (c *played) read(name string, v *playedView, read func() (*playable, error)) {
+	defer func() {
+		if r := recover(); r != nil { // no handler stands around this
+			v.err = fmt.Errorf("panic: %v", r)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if v.err != nil {
+			delete(c.kept, name)
+		}
+		close(v.done)
+		c.clean(name)
+	}()
+	v.p, v.err = read()
+}
+
+// expire forgets what is watched no more, as long as there is anything.
+func (c *played) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.clean(""); len(c.kept) > 0 {
+		time.AfterFunc(keepPlayed/5, c.expire)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -341,6 +342,45 @@ func TestPlayBeforeItsView(t *testing.T) {
 	if p := read[api.Playback](h, x, ""); len(p.Texts) == 0 {
 		t.Errorf("playback %+v", p)
 	}
+}
+
+// TestPlayedIsBounded keeps the views that are watched: no more bytes than it may,
+// and none for long.
+func TestPlayedIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &played{now: time.Now, kept: map[string]*playedView{}}
+		reads := 0
+		get := func(name string, size int64, err error) {
+			t.Helper()
+			if _, got := c.get(t.Context(), name, func() (*playable, error) { reads++; return &playable{size: size}, err }); got != err {
+				t.Errorf("%s: %v", name, got)
+			}
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		get("a", maxPlayed/2, nil)
+		get("a", maxPlayed/2, nil)
+		get("b", maxPlayed/2, nil)
+		get("bad", 0, errNoView)
+		get("bad", 0, errNoView)
+		if reads != 4 || len(c.kept) != 2 {
+			t.Errorf("%d read, %d kept", reads, len(c.kept))
+		}
+		get("c", maxPlayed/2, nil) // a goes
+		get("b", maxPlayed/2, nil)
+		get("a", maxPlayed/2, nil)
+		if reads != 6 || len(c.kept) != 2 {
+			t.Errorf("%d read, %d kept", reads, len(c.kept))
+		}
+		if _, err := c.get(t.Context(), "hostile", func() (*playable, error) { panic("hostile") }); err == nil {
+			t.Error("a panic is no error")
+		}
+		time.Sleep(2 * keepPlayed)
+		synctest.Wait()
+		if len(c.kept) != 0 {
+			t.Errorf("%d kept for long", len(c.kept))
+		}
+	})
 }
 
 // TestPlayHostile plays what was recorded of somebody who wants to reach the

@@ -129,7 +129,7 @@ func TestPlayerLong(t *testing.T) {
 	signIn(t, ctx, srv.URL, "carol", "/sessions/"+x.ID)
 	for _, state := range []string{"cold", "warm"} {
 		openPlayer(t, ctx, srv.URL, x, "?t=600")
-		t.Logf("first picture, %s: %s ms", state, eval[string](t, ctx, `document.getElementById("player").dataset.ready`))
+		t.Logf("first picture, %s: %s ms", state, eval[string](t, ctx, `document.getElementById("player").dataset.first`))
 	}
 	took := eval[[]float64](t, ctx, `(async () => {
 		const root = document.getElementById("player"), links = [...document.querySelectorAll("#entries a")], took = [];

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -33,8 +34,13 @@ func (s *Server) lastCheck(ctx context.Context, by access.Caller, id string) (ap
 	return api.RecordingCheck{At: when(c.At), By: c.By, Whole: c.Whole, Finding: c.Finding}, err
 }
 
+// checkWithin is how long a page waits for a verification.
+const checkWithin = 10 * time.Minute
+
 func (s *Server) checkForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	id := r.PathValue("id")
+	// A recording of a day takes longer than an answer may.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(checkWithin)) // a test's recorder has none
 	if err := s.checkNow(r.Context(), by, id); err != nil {
 		s.fail(w, r, by, err)
 		return

@@ -192,6 +192,22 @@ type Play struct {
 	Check    api.RecordingCheck
 }
 
+// maxListed is how many entries the page itself lists. The script lists all.
+const maxListed = 500
+
+// Listed are the entries that the page lists: not what was typed, where it is
+// known what was run.
+func (v Play) Listed() []api.PlayText {
+	run := slices.ContainsFunc(v.Playback.Texts, func(t api.PlayText) bool { return t.In == "command" })
+	var list []api.PlayText
+	for _, t := range v.Playback.Texts {
+		if (t.In != "keys" || !run) && len(list) < maxListed {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
 // moment is the address of a moment of the recording.
 func moment(v Play, at float64) templ.SafeURL {
 	q := url.Values{"t": {seconds(at)}}
@@ -223,14 +239,6 @@ func kind(in string) string {
 	default:
 		return in
 	}
-}
-
-// short is the beginning of a text, for a name.
-func short(text string) string {
-	if r := []rune(text); len(r) > 40 {
-		return string(r[:40]) + "…"
-	}
-	return text
 }
 
 func total(list []int64) (sum int64) {

@@ -19,10 +19,8 @@ if (root) start();
 async function start() {
   const base = `/v1/sessions/${root.dataset.session}/play`;
   const terminal = $("terminal");
-  const entries = [...document.querySelectorAll("#entries > li")].map((el) => ({
-    el, at: Number(el.dataset.at), in: el.dataset.in, link: el.querySelector("a"), copy: el.querySelector("button"),
-    text: el.querySelector("code").textContent,
-  }));
+  let entries = []; // the texts of the recording; el, link and copy when the list is there
+  let visible = []; // those that the filter leaves
   const at = { now: Number(root.dataset.t), index: 0, playing: false, absolute: false };
   const speeds = [0.5, 1, 2, 4, 8, 16];
   const idles = ["0", "2", "0.5"];
@@ -45,15 +43,18 @@ async function start() {
     const part = /\/play\/(index|segments\/(\d+))$/.exec(url.pathname);
     if (!part) return plain(what, how);
     if (!kept.has(url.href)) {
-      const answer = await plain(what, how);
-      if (!answer.ok) {
-        refused(answer);
-        return answer;
-      }
-      kept.set(url.href, await answer.text());
+      kept.set(url.href, plain(what, how).then(async (answer) => (answer.ok ? answer.text() : answer)));
       if (kept.size > 6) kept.delete(kept.keys().next().value);
     }
-    const text = kept.get(url.href);
+    const text = await kept.get(url.href).catch((error) => {
+      kept.delete(url.href);
+      throw error;
+    });
+    if (text instanceof Response) {
+      kept.delete(url.href);
+      refused(text.clone());
+      return text.clone();
+    }
     if (part[2] && url.searchParams.get("idle") === idle) {
       const n = Number(part[2]);
       if (!pauses.has(n)) pauses.set(n, JSON.parse(text).pauses);
@@ -64,7 +65,7 @@ async function start() {
   async function refused(answer) {
     let why = "This part of the recording could not be had.";
     try {
-      why = (await answer.clone().json()).detail || why;
+      why = (await answer.json()).detail || why;
     } catch { /* no sentence came with it */ }
     say(why, true);
   }
@@ -235,12 +236,11 @@ async function start() {
       slider.setAttribute("aria-valuetext", at.absolute ? text : words(at.now));
     }
     $("head").style.left = `${play.duration > 0 ? at.now / play.duration * 100 : 0}%`;
-    const visible = entries.filter((e) => !e.el.hidden);
     const e = visible.length > 0 && visible[0].at <= at.now + 1e-3 ? visible[last(visible, at.now + 1e-3, (x) => x.at)] : null;
     if (e !== current) {
       if (current) current.link.removeAttribute("aria-current");
       current = e;
-      if (e) {
+      if (e) { // the list is there then
         e.link.setAttribute("aria-current", "true");
         if (!$("entries").contains(document.activeElement)) rove(e);
         const list = $("entries");
@@ -252,7 +252,7 @@ async function start() {
 
   // The lane has what was typed in the last minute before now.
   const isKeys = (e) => e.in === "keys" || e.in === "mark" && /^\d+ keys? hidden/.test(e.text);
-  const typed = entries.filter(isKeys);
+  let typed = [];
   function lane() {
     const to = typed.length > 0 && typed[0].at <= at.now + 1e-3 ? last(typed, at.now + 1e-3, (x) => x.at) + 1 : 0;
     const text = typed.slice(Math.max(0, to - 4), to).filter((e) => e.at > at.now - 60).map((e) => e.text).join(" ⏎ ");
@@ -261,28 +261,50 @@ async function start() {
     el.hidden = typed.length === 0;
   }
 
-  // One entry of the list is reached by Tab; the arrows go to the others.
+  // The list, in place of the server's, is made after the first picture: it may be
+  // long. One entry of it is reached by Tab; the arrows go to the others.
+  function list() {
+    const make = (tag, text, name) => {
+      const el = document.createElement(tag);
+      el.textContent = text;
+      if (name) el.className = name;
+      return el;
+    };
+    for (const e of entries) {
+      e.el = make("li", "");
+      e.link = make("a", "");
+      e.link.href = `?t=${e.at}`;
+      e.link.append(make("time", clock(e.at)), make("span", { command: "run", keys: "typed" }[e.in] || e.in, "kind"), make("code", e.text));
+      e.copy = make("button", "Copy", "copy");
+      e.copy.type = "button";
+      e.copy.dataset.copy = e.text;
+      e.copy.setAttribute("aria-label", `Copy ${e.text.slice(0, 40)}`);
+      e.link.tabIndex = e.copy.tabIndex = -1;
+      e.el.append(e.link, e.copy);
+      e.el.entry = e;
+    }
+    $("with-keys").checked = !entries.some((e) => e.in === "command"); // else each would stand there twice
+    filter();
+    $("entries").replaceChildren(...entries.map((e) => e.el));
+    if (visible.length > 0) rove(visible[0]);
+    show();
+  }
   let roving = null;
   function rove(e) {
     if (roving) roving.link.tabIndex = roving.copy.tabIndex = -1;
     roving = e;
     e.link.tabIndex = e.copy.tabIndex = 0;
   }
-  for (const e of entries) {
-    e.link.tabIndex = e.copy.tabIndex = -1;
-    e.link.addEventListener("click", (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      rove(e);
-      seek(e.at);
-    });
-  }
-  if (entries.length > 0) rove(entries[0]);
+  $("entries").addEventListener("click", (event) => {
+    const e = event.target.closest("a")?.parentElement.entry;
+    if (!e || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    rove(e);
+    seek(e.at);
+  });
   $("entries").addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step || !roving) return;
-    const visible = entries.filter((e) => !e.el.hidden);
-    const next = visible[visible.indexOf(roving) + step];
+    const next = step && roving && visible[visible.indexOf(roving) + step];
     if (!next) return;
     event.preventDefault();
     rove(next);
@@ -290,22 +312,15 @@ async function start() {
   });
   function filter() {
     const want = $("filter").value.toLowerCase();
-    let n = 0;
-    for (const e of entries) {
-      e.el.hidden = !e.text.toLowerCase().includes(want) || e.in === "keys" && !$("with-keys").checked;
-      if (!e.el.hidden) n++;
-    }
-    const first = entries.find((e) => !e.el.hidden);
-    if (first && roving.el.hidden) rove(first);
-    return `${n} of ${entries.length} entries`;
+    for (const e of entries) e.el.hidden = !e.text.toLowerCase().includes(want) || e.in === "keys" && !$("with-keys").checked;
+    visible = entries.filter((e) => !e.el.hidden);
+    if (visible.length > 0 && roving && roving.el.hidden) rove(visible[0]);
+    return `${visible.length} of ${entries.length} entries`;
   }
   $("filter").addEventListener("input", () => say(filter()));
   $("with-keys").addEventListener("change", () => say(filter()));
-  $("with-keys").checked = !entries.some((e) => e.in === "command"); // else each would stand there twice
-  filter();
 
   function neighbour(step) {
-    const visible = entries.filter((e) => !e.el.hidden);
     const next = step > 0 ? visible.find((e) => e.at > at.now + 1e-3) : visible.findLast((e) => e.at < at.now - (at.playing ? 1 : 1e-3));
     if (next) seek(next.at);
     else seek(step > 0 ? play.duration : 0);
@@ -543,19 +558,24 @@ async function start() {
     event.preventDefault();
     event.stopPropagation();
     act(event);
-    if (event.target === slider) setTimeout(() => thumbnail(at.now));
+    if (event.target === slider) setTimeout(() => { if (document.activeElement === slider) thumbnail(at.now); });
   }, true);
   setInterval(() => { if (player && !at.playing && moved(player.getCurrentTime())) update(); }, 250); // pictures that were stepped to
 
   addEventListener("pagehide", () => { plain(`${base}/end`, { method: "POST", keepalive: true }); });
 
+  fetch(`${base}/index?idle=${idle}`); // is kept, for the player
   const answer = await plain(base);
   if (!answer.ok) return refused(answer);
   play = await answer.json();
-  draw();
-  show();
+  entries = play.texts;
+  typed = entries.filter(isKeys);
   await build();
-  if ($("find-text").value) await find(false);
   await painted();
-  root.dataset.ready = performance.now().toFixed(0); // milliseconds since the page was asked for
+  const first = performance.now(); // milliseconds since the page was asked for
+  list();
+  draw();
+  if ($("find-text").value) await find(false);
+  root.dataset.first = first.toFixed(0);
+  root.dataset.ready = "yes";
 }
