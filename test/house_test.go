@@ -62,6 +62,9 @@ var table = map[string]string{
 	"broker/provision": "broker broker/access",
 	"broker/push":      "broker broker/access",
 
+	// Work on recordings that nothing waits for.
+	"broker/indexing": "broker/access broker/store recorder recorder/audit recorder/view",
+
 	"broker/bastion": "broker broker/access recorder/commandline recorder vault",
 
 	// Protocols translate and decide nothing.

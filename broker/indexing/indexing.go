@@ -98,8 +98,8 @@ func New(cfg Config) (*Indexer, error) {
 
 // Run makes views until ctx ends, and returns when what it has begun has ended.
 func (x *Indexer) Run(ctx context.Context) error {
-	if err := x.cfg.Store.QueueOldViews(ctx, view.Version); err != nil && ctx.Err() == nil {
-		x.cfg.Log.ErrorContext(ctx, "views of an older version are not made anew", "error", err)
+	if err := errors.Join(x.cfg.Store.ReleaseViews(ctx, x.cfg.Node), x.cfg.Store.QueueOldViews(ctx, view.Version)); err != nil && ctx.Err() == nil {
+		x.cfg.Log.ErrorContext(ctx, "views of an older version, or that a crash left, are not made anew", "error", err)
 	}
 	var all sync.WaitGroup
 	defer all.Wait()

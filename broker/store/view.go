@@ -78,6 +78,15 @@ func (db *DB) QueueOldViews(ctx context.Context, version int64) error {
 	})
 }
 
+// ReleaseViews gives back what this node was making when it stopped without saying
+// so. Those tries count.
+func (db *DB) ReleaseViews(ctx context.Context, node string) error {
+	return db.unaudited(ctx, func(tx *Tx) error {
+		_, err := tx.exec(ctx, "UPDATE views SET state = 'waiting', due_at = 0, error = 'the server stopped while it was made' WHERE state = 'making' AND node = ?", node)
+		return err
+	})
+}
+
 // AgainViews has views made anew, of one session or, without its id, of all or of
 // those only that could not be made. It returns how many that are.
 func (db *DB) AgainViews(ctx context.Context, sessionID string, onlyFailed bool) (n int64, err error) {
@@ -110,12 +119,18 @@ func (db *DB) ClaimView(ctx context.Context, node string, version int64, most in
 			return v, access.ErrNotFound
 		}
 		err := db.unaudited(ctx, func(tx *Tx) (err error) {
-			v, err = views.one(ctx, tx.queryer, "WHERE state IN ('waiting', 'making') AND due_at <= ? ORDER BY closed_at DESC, session_id LIMIT 1"+tx.lock(), toMicros(tx.now))
+			// One state at a time, so that the index gives the latest at once.
+			for _, state := range []ViewState{ViewWaiting, ViewMaking} {
+				v, err = views.one(ctx, tx.queryer, "WHERE state = ? AND due_at <= ? ORDER BY closed_at DESC LIMIT 1"+tx.lock(), string(state), toMicros(tx.now))
+				if !errors.Is(err, access.ErrNotFound) {
+					break
+				}
+			}
 			if err != nil {
 				return err
 			}
 			if v.State, v.Node, v.Version, v.DueAt = ViewMaking, node, version, tx.now.Add(lease); v.Tries >= most {
-				v.State, v.Error = ViewFailed, "the server stopped each time while it was made"
+				v.State, v.Error = ViewFailed, "the server stopped while it was made"
 			} else {
 				v.Tries++
 			}

@@ -78,7 +78,10 @@ func TestViews(t *testing.T) {
 			t.Errorf("got %+v", again)
 		}
 		want(t, db.EndView(ctx, second, end), access.ErrNotFound)
-		ok(t, db.KeepView(ctx, again, -time.Second))
+		ok(t, db.ReleaseViews(ctx, "two"))
+		ok(t, db.KeepView(ctx, again, time.Hour)) // that was another
+		ok(t, db.ReleaseViews(ctx, "one"))
+		want(t, db.KeepView(ctx, again, time.Hour), access.ErrNotFound)
 		nothing() // it was tried often enough
 		if open, failed, err := db.CountViews(ctx); open != 0 || failed != 1 || err != nil {
 			t.Errorf("%d open, %d failed, %v", open, failed, err)

@@ -649,3 +649,35 @@ func TestStockPlayer(t *testing.T) {
 		t.Errorf("takes %v seconds", at)
 	}
 }
+
+// TestOffsets: the lines of an event stand where the reader says, one event after
+// another, with nothing but the lines of the chain between.
+func TestOffsets(t *testing.T) {
+	b := long(t)
+	r, err := NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, end := r.Offsets()
+	for {
+		e, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, to := r.Offsets()
+		if between := string(b[end:from]); between != "" && (!strings.HasPrefix(between, lineChain) || strings.Count(between, "\n") != 1) {
+			t.Fatalf("before %d stands %q", from, between)
+		}
+		lines := string(b[from:to])
+		if n := strings.Count(lines, "\n"); strings.HasPrefix(lines, lineEvent) != (n == 2) || n > 2 || lines[len(lines)-1] != '\n' {
+			t.Fatalf("the lines of the event at %v are %q", e.At, lines)
+		}
+		end = to
+	}
+	if !bytes.HasPrefix(b[end:], []byte(lineChain)) {
+		t.Errorf("after the last event stands %.80q", b[end:])
+	}
+}

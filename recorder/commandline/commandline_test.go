@@ -149,3 +149,21 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+// TestShortened: a line that went on in the next row and was made shorter by taking
+// cells away does not go on there any more.
+func TestShortened(t *testing.T) {
+	r := New(10)
+	r.Shown([]byte("$ "))
+	r.Typed([]byte("\x1b[A"))
+	r.Shown([]byte("0123456789"))
+	r.Typed([]byte("\x1b[B"))
+	r.Shown([]byte("\r\x1b[K\x1b[A\x1b[2Cab\x1b[6P"))
+	if got := r.Line(); got != "ab" {
+		t.Errorf("the line is %q", got)
+	}
+	r.Enter()
+	if got := r.Shown([]byte("\r\nout\r\n")); len(got) != 1 || got[0] != "ab" {
+		t.Errorf("sent was %q", got)
+	}
+}

@@ -353,6 +353,7 @@ func (s *screen) delete(n int) {
 	r := s.at()
 	if s.column < len(r.cells) {
 		r.cells = append(r.cells[:s.column], r.cells[min(s.column+n, len(r.cells)):]...)
+		r.full = false
 	}
 }
 

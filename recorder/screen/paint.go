@@ -47,13 +47,16 @@ func (s *Screen) paint(colours bool, most int) (string, bool) {
 	}
 	c := &s.cursor
 	column := c.column
-	if r := &s.rows[c.row]; c.full && column < len(r.cells) {
+	if r := &s.rows[c.row]; c.full {
 		// The next character begins the next row: so it does when the last one
 		// is painted anew.
-		if r.cells[column].r == filler && column > 0 {
-			column--
+		last := cell{' ', style{bg: r.bg}} // it was erased
+		if column < len(r.cells) {
+			if r.cells[column].r == filler && column > 0 {
+				column--
+			}
+			last = r.cells[column]
 		}
-		last := r.cells[column]
 		move(&b, c.row, column)
 		if colours && last.style != pen {
 			pen = last.style

@@ -17,6 +17,8 @@ type parser struct {
 	private byte // '<', '=', '>' or '?' at the beginning of a control sequence
 	between byte // the last intermediate byte, of an escape sequence too
 	size    int  // bytes of a string
+	command bool // it is one of an operating system command, ESC ]
+	head    [8]byte
 }
 
 // A param is a number of a control sequence.
@@ -51,17 +53,24 @@ func (s *Screen) byte(c byte) {
 	}
 	switch s.state {
 	case text:
+		if s.size < len(s.head) {
+			s.head[s.size] = c
+		}
 		s.size++
 		switch {
 		case c == 0x1b:
 			s.state = textEnd
-		case c == 0x07 || c == 0x18 || c == 0x1a || s.size >= maxString:
+		case c == 0x07:
+			s.state = ground
+			s.marked()
+		case c == 0x18 || c == 0x1a || s.size >= maxString:
 			s.state = ground
 		}
 		return
 	case textEnd:
 		if s.state = escape; c == '\\' {
 			s.state = ground
+			s.marked()
 			return
 		}
 		s.between = 0
@@ -151,7 +160,7 @@ func (s *Screen) escaped(b byte) {
 	case '[':
 		s.state, s.count, s.private = sequence, 0, 0
 	case ']', 'P', 'X', '^', '_':
-		s.state, s.size = text, 0
+		s.state, s.size, s.command = text, 0, b == ']'
 	case '7':
 		s.saved = *c
 	case '8':
@@ -173,6 +182,37 @@ func (s *Screen) escaped(b byte) {
 		for i := range s.pages {
 			s.blank(s.pages[i].rows)
 		}
+	}
+}
+
+// marked takes the marks of shells: 133;B where a command line begins, and 133;C
+// when it is run.
+func (s *Screen) marked() {
+	if !s.command || s.size < 6 || string(s.head[:4]) != "133;" || s.Alternate() {
+		return
+	}
+	c := &s.cursor
+	switch s.head[4] {
+	case 'B':
+		s.begun, s.begunRow, s.begunColumn = true, s.scrolled+c.row, c.column
+	case 'C':
+		if row, column := s.begunRow-s.scrolled, s.begunColumn; s.begun && s.Ran != nil && row <= c.row {
+			if row < 0 {
+				row, column = 0, 0 // the beginning is gone
+			}
+			var line []byte
+			for i := row; i <= c.row; i++ {
+				r := s.rows[i]
+				if i == row {
+					r.cells = r.cells[min(column, len(r.cells)):]
+				}
+				if line = s.appendRow(line, &r); !r.on {
+					line = append(line, '\n')
+				}
+			}
+			s.Ran(string(line))
+		}
+		s.begun = false
 	}
 }
 

@@ -100,6 +100,10 @@ type Screen struct {
 	// Heard is called with each character that is shown, and with CR and LF. It may
 	// be nil.
 	Heard func(r rune)
+	// Ran is called with the lines between the marks by which a shell tells where a
+	// command begins and that it is run (OSC 133). Anything else may send them too. It
+	// may be nil.
+	Ran func(lines string)
 	// NewLine has a line feed return the carriage too: output that went to no
 	// terminal has lines that end so.
 	NewLine bool
@@ -118,6 +122,10 @@ type Screen struct {
 	gone      []byte // of a line whose end has not gone away yet
 	goneFresh bool
 	line      []byte // room for one
+
+	scrolled              int // rows that have left the first screen at its upper end
+	begun                 bool
+	begunRow, begunColumn int // where a command begins, rows counted with those that left
 
 	clusters []string
 	numbers  map[string]rune // of clusters
@@ -155,16 +163,19 @@ func (s *Screen) Size() (columns, rows int) { return s.columns, len(s.rows) }
 
 // Resize takes another size. Nothing is wrapped anew: programs that care draw again.
 func (s *Screen) Resize(columns, rows int) {
+	s.tellShown() // some of it may be cut off
 	s.columns, rows = bounded(columns, MaxColumns), bounded(rows, MaxRows)
 	for i := range s.pages {
 		p := &s.pages[i]
 		if over := p.cursor.row - rows + 1; over > 0 { // the cursor's row stays
-			s.leave(p.rows[:over])
+			s.goes(p.rows[:over])
 			p.rows = p.rows[over:]
-			p.cursor.row -= over
+			if p.cursor.row -= over; i == 0 {
+				s.scrolled += over
+			}
 		}
 		if rows < len(p.rows) {
-			s.leave(p.rows[rows:])
+			s.goes(p.rows[rows:])
 		}
 		resized := make([]row, rows)
 		copy(resized, p.rows)
@@ -232,9 +243,7 @@ func (s *Screen) run(p []byte) {
 		n := min(len(p), s.columns-c.column)
 		end := c.column + n
 		s.clear(c.column, end)
-		if old := len(r.cells); old < end { // room for them and for those before
-			s.extend(r, end)
-		}
+		s.extend(r, end)
 		for i, b := range p[:n] {
 			r.cells[c.column+i] = cell{rune(b), c.pen}
 		}
@@ -413,6 +422,8 @@ func (s *Screen) scroll(from, n int) {
 	n = min(n, s.bottom-from)
 	if s.leave(s.rows[from : from+n]); from > 0 {
 		s.tell() // what comes next is another line
+	} else if !s.Alternate() {
+		s.scrolled += n
 	}
 	region := s.rows[from:s.bottom]
 	rotate(region, n)

@@ -1,10 +1,16 @@
+//go:build linux
+
 package view
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/drawbolt/drawbolt/recorder/cast"
 )
@@ -39,18 +45,42 @@ func screens(size int) (events []cast.Event) {
 	return events
 }
 
-// BenchmarkMake makes views of 16 MiB of output.
+// cpu is the processor time of this process and of the children that have ended.
+func cpu(b *testing.B) (sum time.Duration) {
+	b.Helper()
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(who, &u); err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	return sum
+}
+
+// BenchmarkMake makes views of 16 MiB of output, in this process and in one of a
+// Worker. It reports the recording's MB a second of processor time.
 func BenchmarkMake(b *testing.B) {
-	for name, events := range map[string][]cast.Event{"text": logs(16 << 20), "screens": screens(16 << 20)} {
-		b.Run(name, func(b *testing.B) {
-			recording := record(b, shell, events...)
+	for _, c := range []struct {
+		name   string
+		events []cast.Event
+		make   func(context.Context, io.Reader, func(Item) error) error
+	}{
+		{"text", logs(16 << 20), Make},
+		{"screens", screens(16 << 20), Make},
+		{"worker/text", logs(16 << 20), worker("good").Make},
+		{"worker/screens", screens(16 << 20), worker("good").Make},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			recording := record(b, shell, c.events...)
 			b.SetBytes(int64(len(recording)))
 			b.ReportAllocs()
-			size, segments := 0, 0
+			size, segments, n, began := 0, 0, 0, cpu(b)
 			for b.Loop() {
+				n++
 				size, segments = 0, 0
 				var w bytes.Buffer
-				if err := Make(b.Context(), bytes.NewReader(recording), func(i Item) error {
+				if err := c.make(b.Context(), bytes.NewReader(recording), func(i Item) error {
 					if i.Segment != nil {
 						segments++
 					}
@@ -62,6 +92,7 @@ func BenchmarkMake(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(n*len(recording))/1e6/(cpu(b)-began).Seconds(), "MB/cpu-s")
 			b.ReportMetric(float64(size)/1e6, "view-MB")
 			b.ReportMetric(float64(segments), "segments")
 		})

@@ -67,10 +67,15 @@ type maker struct {
 	screen        *screen.Screen
 	commands      *commandline.Reader
 	typing        typing
+	entered       bool // since the last mark of a shell
+	ran           struct {
+		text   string
+		at     time.Duration
+		marked bool
+	}
 
-	began   time.Duration // of the segment, and what was saved before it
-	from    int64
-	spent   time.Duration // of idle time, before the segment
+	from    int64         // where the segment begins
+	spent   time.Duration // of activity, before the segment
 	saved   [2]time.Duration
 	room    int64         // bytes of segments so far
 	unseen  bool          // output came since the last look
@@ -78,7 +83,8 @@ type maker struct {
 	looked  time.Duration // when the screen was looked at
 	at      time.Duration // of the event
 	recent  recent
-	budgets [3]int // what is left of maxOutput, maxAgain, maxSaid
+	told    time.Duration // when the last text came
+	budgets [3]int        // what is left of maxOutput, maxAgain, maxSaid
 	over    [3]bool
 
 	input, output histogram
@@ -110,6 +116,7 @@ func (m *maker) read(ctx context.Context, recording io.Reader, items bool) error
 		if m.terminal {
 			m.commands = commandline.New(m.columns)
 			m.typing.screen, m.typing.found = m.screen, m.keyLine
+			m.screen.Ran = func(lines string) { m.command(lines, true) }
 		}
 		first := m.segment(0, m.end.Offset)
 		m.give(Item{Segment: &first})
@@ -209,7 +216,7 @@ func (m *maker) event(e cast.Event, items bool) {
 		if m.commands != nil {
 			m.typing.listen()
 			for _, line := range m.commands.Shown(e.Data) {
-				m.lines(Command, e.At, line)
+				m.command(line, false)
 			}
 		}
 	case cast.Input:
@@ -220,6 +227,7 @@ func (m *maker) event(e cast.Event, items bool) {
 		for p := e.Data; len(p) > 0; {
 			n, enter := m.commands.Typed(p)
 			if p = p[n:]; enter {
+				m.entered = true
 				m.commands.Enter()
 				p = p[1:]
 			}
@@ -243,6 +251,22 @@ func (m *maker) event(e cast.Event, items bool) {
 			m.lines(File, e.At, fileText(f))
 		}
 	}
+}
+
+// command tells a command line that was read off the terminal, or one that a shell
+// has marked. What both say is told once. A mark counts only after an Enter: else any
+// output could claim that a command was run.
+func (m *maker) command(text string, marked bool) {
+	text = strings.TrimSpace(text)
+	if marked && !m.entered {
+		return
+	}
+	if m.entered = m.entered && !marked; text == m.ran.text && marked != m.ran.marked && m.at-m.ran.at < 2*time.Second {
+		m.ran.text = ""
+		return
+	}
+	m.ran.text, m.ran.at, m.ran.marked = text, m.at, marked
+	m.lines(Command, m.at, text)
 }
 
 // fileText says what became of a file, as people look for it.
@@ -326,5 +350,8 @@ func (m *maker) text(budget int, t Text) {
 		return
 	}
 	m.budgets[budget] -= len(t.Text)
+	// They come in the order of time, though some are known later than others.
+	t.At = max(t.At, m.told)
+	m.told = t.At
 	m.give(Item{Text: &t})
 }

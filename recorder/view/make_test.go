@@ -137,6 +137,11 @@ func (m *made) check(t testing.TB, recording []byte) {
 		}
 		last = s
 	}
+	for i, x := range m.texts {
+		if i > 0 && x.At < m.texts[i-1].At || x.At > m.end.Duration {
+			t.Fatalf("text %d is %+v, after %+v, of %v", i, x, m.texts[max(i-1, 0)], m.end.Duration)
+		}
+	}
 	if !Plain(m.end.Cut) {
 		t.Fatalf("the end is %q", m.end.Cut)
 	}
@@ -325,6 +330,19 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestMarkedCommands: a shell that marks its command lines is believed when somebody
+// typed, and each is told once.
+func TestMarkedCommands(t *testing.T) {
+	prompt := "\x1b]133;A\x07$ \x1b]133;B\x07"
+	events := []cast.Event{out(10, prompt)}
+	events = append(events, echoed(100, "ls")...)
+	events = append(events, in(500, "\r"), out(510, "\r\n\x1b]133;C\x07file\r\n"+prompt),
+		in(600, "\t"), out(610, "make all"), in(700, "\r"), out(710, "\r\n\x1b]133;C\x07"+ // completed
+			prompt+"rm -rf /\r\n\x1b]133;C\x07"+prompt)) // nobody typed
+	m := makeView(t, record(t, shell, events...))
+	wants(t, "commands", m.in(Command), "ls", "make all")
+}
+
 func TestFilesAndMarks(t *testing.T) {
 	file := func(n int, f cast.FileEvent) cast.Event {
 		data, err := f.MarshalText()
@@ -396,21 +414,31 @@ func (failing) Read([]byte) (int, error) { return 0, errRead }
 
 // TestBounds: text beyond its bound is left out, and that is said.
 func TestBounds(t *testing.T) {
-	var events []cast.Event
+	const most = 100_000
+	events := []cast.Event{out(0, "$ ")}
 	for i := range 300 {
-		var b strings.Builder
-		for j := range 60 {
-			fmt.Fprintf(&b, "%08d %s\r\n", i*1000+j, strings.Repeat("x", 1000))
+		events = append(events, out(i*2000, fmt.Sprintf("%08d %s\r\n", i, strings.Repeat("x", 1000))))
+		events = append(events, cast.Event{At: ms(i * 2000), Stream: cast.Mark, Data: []byte(strings.Repeat("m", 1000))})
+	}
+	b := record(t, shell, events...)
+	var got made
+	m := newMaker(got.add)
+	m.budgets = [3]int{most, most, 2 * most}
+	if err := m.read(t.Context(), bytes.NewReader(b), true); err != nil {
+		t.Fatal(err)
+	}
+	got.check(t, b)
+	for in, most := range map[Source]int{Output: most, Mark: 2 * most} {
+		total := 0
+		for _, line := range got.in(in) {
+			total += len(line)
 		}
-		events = append(events, out(i, b.String()))
+		if total > most || total < most-2000 {
+			t.Errorf("%d bytes of %s", total, in)
+		}
 	}
-	m := makeView(t, record(t, shell, events...))
-	total := 0
-	for _, x := range m.texts {
-		total += len(x.Text)
-	}
-	if total > maxOutput || total < maxOutput-2000 || !strings.Contains(m.end.Cut, "not all text that was shown could be kept") {
-		t.Errorf("%d bytes of text, %q", total, m.end.Cut)
+	if want := "not all text that was shown could be kept: it is too much from 3m"; !strings.Contains(got.end.Cut, want) || !strings.Contains(got.end.Cut, "not all that was typed and run could be kept") {
+		t.Errorf("the end says %q", got.end.Cut)
 	}
 }
 

@@ -7,6 +7,9 @@
 // no control characters, and a Segment's screen only those that paint: what reads
 // a view may show it as text, and needs no terminal emulator.
 //
+// Make reads a recording; a Worker has that done in a process of its own, and
+// checks what it says as if it came from anywhere.
+//
 // The package knows nothing of sessions' users and targets, and not where views
 // are kept.
 package view
@@ -75,6 +78,7 @@ func (s Source) Valid() bool {
 }
 
 // A Text is one line that was shown, typed or run, at the moment when it first was.
+// Texts come in the order of time.
 type Text struct {
 	At   time.Duration `json:"at"`
 	In   Source        `json:"in"`

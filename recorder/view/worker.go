@@ -25,8 +25,8 @@ type Worker struct {
 	// Command is a program and its arguments that calls Work, and does so with last
 	// set when "--last" is added. Needed.
 	Command []string
-	// Patience is how long a process may take, besides a second for each 256 KiB of
-	// the recording. Default: 30 seconds.
+	// Patience is how much processor time a process may take, besides a second for
+	// each 256 KiB of the recording. Default: 30 seconds.
 	Patience time.Duration
 
 	room int64 // bytes of a view, maxView when 0
@@ -35,8 +35,9 @@ type Worker struct {
 // Bounds of a process.
 const (
 	patience  = 30 * time.Second
-	pace      = 256 << 10 // bytes a second that it must read at least
-	maxView   = 256 << 20 // bytes of its answer
+	pace      = 256 << 10        // bytes that it must read in a second of processor time
+	standing  = 10 * time.Minute // without reading and without working
+	maxView   = 256 << 20        // bytes of its answer
 	maxMemory = 512 << 20
 	softly    = 128 << 20 // bytes of memory up to which it need not save
 	maxCPU    = 2 * time.Hour
@@ -69,7 +70,7 @@ func (w Worker) Make(ctx context.Context, recording io.Reader, each func(Item) e
 		}
 	}
 	return each(Item{End: &End{Version: Version, Duration: last.At, Offset: last.Offset,
-		Input: []int64{0}, Output: []int64{0}, Cut: "this is not all: " + why}})
+		Input: []int64{0}, Output: []int64{0}, Cut: plain("this is not all: " + why)}})
 }
 
 // Last returns what the function Last does.
@@ -106,7 +107,7 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	defer cancel(nil)
 	said := &bounded{room: 4 << 10}
 	cmd := exec.CommandContext(ctx, w.Command[0], append(w.Command[1:len(w.Command):len(w.Command)], more...)...)
-	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=none"}
+	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=none", "GOGC=100"}
 	cmd.Dir = string(os.PathSeparator)
 	cmd.Stderr = said
 	cmd.SysProcAttr = alone()
@@ -134,7 +135,7 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	})
 	stop := make(chan struct{})
 	var watching sync.WaitGroup
-	watching.Go(func() { w.watch(cancel, &fed.n, stop) })
+	watching.Go(func() { w.watch(cmd.Process, cancel, &fed.n, stop) })
 
 	var refused error // by each
 	answer := &io.LimitedReader{R: out, N: cmp.Or(w.room, maxView)}
@@ -159,6 +160,8 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 		return "", context.Cause(caller)
 	case errors.Is(context.Cause(ctx), errTooLong):
 		return errTooLong.Error(), nil
+	case errors.Is(context.Cause(ctx), errStands):
+		return "", fmt.Errorf("make view: %w", errStands)
 	case answer.N <= 0:
 		return "it is too large", nil
 	case exit == nil && err == nil || exit == nil && errors.Is(err, ErrCut) && len(more) > 0:
@@ -172,23 +175,37 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	}
 }
 
-var errTooLong = errors.New("making it took too long")
+var (
+	errTooLong = errors.New("making it took too long")
+	errStands  = errors.New("the process that makes it stands still")
+)
 
-// watch ends a process that does not read on.
-func (w Worker) watch(cancel context.CancelCauseFunc, fed *atomic.Int64, stop chan struct{}) {
+// watch ends a process that works and does not read on, which is the recording's
+// fault, or that does neither. How long that takes is no measure: it has the least
+// priority, and may have to wait for all others.
+func (w Worker) watch(p *os.Process, cancel context.CancelCauseFunc, fed *atomic.Int64, stop chan struct{}) {
 	most := cmp.Or(w.Patience, patience)
 	began := time.Now()
 	tick := time.NewTicker(min(most/4, time.Second))
 	defer tick.Stop()
+	moved, before, read := began, time.Duration(0), int64(0)
 	for {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
-			if time.Since(began) > most+time.Duration(fed.Load()/pace)*time.Second {
-				cancel(errTooLong)
-				return
-			}
+		}
+		now, n := spent(p, began), fed.Load()
+		if now != before || n != read {
+			moved, before, read = time.Now(), now, n
+		}
+		switch {
+		case now > most+time.Duration(n/pace)*time.Second:
+			cancel(errTooLong)
+			return
+		case time.Since(moved) > standing:
+			cancel(errStands)
+			return
 		}
 	}
 }

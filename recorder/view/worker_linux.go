@@ -1,13 +1,16 @@
 package view
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +21,25 @@ func alone() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: sysca
 // keepFiles has no other program inherit a file of this one, should something have
 // left one open to that. Go's own files never are.
 func keepFiles() { _ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) }
+
+// spent is how much processor time a process has had.
+func spent(p *os.Process, _ time.Time) time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
+	if err != nil {
+		return 0 // it has ended
+	}
+	// proc_pid_stat(5): after the name in brackets, utime and stime are the 12th and
+	// 13th field, in hundredths of a second on every system that Go runs on.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	var sum time.Duration
+	for _, i := range []int{11, 12} {
+		if i < len(fields) {
+			n, _ := strconv.ParseInt(fields[i], 10, 64)
+			sum += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return sum
+}
 
 // confine bounds this process for the rest of its life, before it reads a byte.
 func confine() error {

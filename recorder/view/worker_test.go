@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drawbolt/drawbolt/recorder/cast"
 )
 
 // TestMain lets the test binary be the process of a Worker, and one that goes wrong.
@@ -56,12 +58,23 @@ func TestMain(m *testing.M) {
 			all = append(all, b)
 			_ = all
 		}
+	case "worker-measures": // its own memory, in bytes
+		if err := Make(ctx, os.Stdin, func(Item) error { return nil }); err != nil {
+			panic(err)
+		}
+		status, _ := os.ReadFile("/proc/self/status")
+		_, peak, _ := strings.Cut(string(status), "VmHWM:")
+		_, _ = fmt.Sscan(peak, &s.Offset)
+		s.Offset <<= 10
+		_ = Write(os.Stdout, Item{Segment: &s})
 	case "worker-panics":
 		panic("the emulator has a mistake")
 	case "worker-hangs":
 		for n := 0; ; n++ {
 			_ = n
 		}
+	case "worker-waits": // for what never comes
+		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "worker-lies":
 		fmt.Println(`{"text":{"in":"output","text":"\u001b[2J"}}`)
 	case "worker-talks":
@@ -105,7 +118,7 @@ func TestWorker(t *testing.T) {
 func TestWorkerFails(t *testing.T) {
 	b := record(t, shell, logs(100<<10)...)
 	for _, test := range []struct{ verb, want string }{
-		{"eats", "the process that makes it failed: exit status 2"},
+		{"eats", "the process that makes it failed: exit status"},
 		{"panics", "the process that makes it failed: exit status 2"},
 		{"hangs", "making it took too long"},
 		{"lies", "said what it must not"},
@@ -136,6 +149,18 @@ func TestWorkerFails(t *testing.T) {
 	}
 }
 
+// TestWorkerWaits: a recording that comes slowly is no fault of its own.
+func TestWorkerWaits(t *testing.T) {
+	r, w := io.Pipe()
+	stop := errors.New("it could be read no longer")
+	time.AfterFunc(500*time.Millisecond, func() { w.CloseWithError(stop) })
+	slow := worker("waits")
+	slow.Patience = 100 * time.Millisecond
+	if err := slow.Make(t.Context(), r, func(Item) error { return nil }); !errors.Is(err, stop) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestWorkerErrors: what is not the recording's fault is an error, and no view.
 func TestWorkerErrors(t *testing.T) {
 	b := record(t, shell, logs(100<<10)...)
@@ -160,6 +185,20 @@ func TestWorkerErrors(t *testing.T) {
 	}
 }
 
+// TestWorkerMemory: a process needs little, and no more for a larger recording.
+func TestWorkerMemory(t *testing.T) {
+	for name, events := range map[string][]cast.Event{"text": logs(4 << 20), "screens": screens(4 << 20)} {
+		last, err := worker("measures").Last(t.Context(), bytes.NewReader(record(t, shell, events...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d MiB", name, last.Offset>>20)
+		if last.Offset < 1<<20 || last.Offset > 64<<20 {
+			t.Errorf("%s took %d bytes of memory", name, last.Offset)
+		}
+	}
+}
+
 // TestWorkerHasNothing: no files but three pipes, no environment, no privileges.
 func TestWorkerHasNothing(t *testing.T) {
 	t.Setenv("DRAWBOLT_SECRET", "of the parent")
@@ -177,7 +216,7 @@ func TestWorkerHasNothing(t *testing.T) {
 	if strings.Contains(said, "of the parent") || strings.Contains(said, os.Args[0]) || strings.Count(said, "pipe:") != 3 {
 		t.Errorf("it has %s", said)
 	}
-	if !strings.HasSuffix(said, "[GOMAXPROCS=1 GOTRACEBACK=none] NoNewPrivs true nice 19 in /") {
+	if !strings.HasSuffix(said, "[GOMAXPROCS=1 GOTRACEBACK=none GOGC=100] NoNewPrivs true nice 19 in /") {
 		t.Errorf("it is %s", said)
 	}
 }

@@ -1,0 +1,11 @@
+//go:build !unix
+
+package screen
+
+import (
+	"testing"
+	"time"
+)
+
+// cpu is not known here.
+func cpu(testing.TB) time.Duration { return 0 }
