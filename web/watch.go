@@ -57,17 +57,18 @@ func (s *Server) watch(ctx context.Context, by access.Caller, in *struct {
 		server: s, w: w, f: f, screens: in.Form == "screen", still: in.Still, at: time.Duration(in.At * float64(time.Second)),
 		r: x.r, by: by, checked: time.Now(),
 	}
-	return content{media: "application/x-ndjson", within: s.watchWithin, write: func(out io.Writer) error {
+	return content{media: "application/x-ndjson", within: s.watchWithin, write: func(out io.Writer) (err error) {
 		defer f.Close()
-		err := v.send(ctx, out)
-		why := v.why
-		if err != nil {
-			why = errNotTaken
-		}
-		if ended := w.End(ctx, v.from, v.to, why); ended != nil {
-			s.report(x.r, slog.LevelError, ended)
-		}
-		return err
+		defer func() { // after a panic, too: nobody is to be counted who is not there
+			why := v.why
+			if err != nil {
+				why = errNotTaken
+			}
+			if err := w.End(ctx, v.from, v.to, why); err != nil {
+				s.report(x.r, slog.LevelError, err)
+			}
+		}()
+		return v.send(ctx, out)
 	}}, nil
 }
 
