@@ -34,8 +34,11 @@ type SearchFilter struct {
 	Limit        int       // default 50, at most 200
 }
 
-// A SearchPage is what a search has found. See store.TextPage.
-type SearchPage = store.TextPage
+// A SearchPage is what a search has found, and a SearchHit one line of it.
+type (
+	SearchPage = store.TextPage
+	SearchHit  = store.TextHit
+)
 
 // Limits of a search.
 const (

@@ -10,7 +10,6 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
-	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/view"
 	"github.com/drawbolt/drawbolt/web/api"
 	"github.com/drawbolt/drawbolt/web/ui"
@@ -42,7 +41,7 @@ func (s *Server) searchFor(ctx context.Context, by access.Caller, f broker.Searc
 	}
 	out := api.SearchPage{
 		Sessions: p.Sessions, Partial: p.Partial, Reached: when(p.Reached),
-		Items: each(p.Hits, func(h store.TextHit) api.SearchHit { return apiHit(h, f.Query) }),
+		Items: each(p.Hits, func(h broker.SearchHit) api.SearchHit { return apiHit(h, f.Query) }),
 	}
 	if p.Next != 0 {
 		out.Next = strconv.FormatInt(p.Next, 10)
@@ -50,7 +49,7 @@ func (s *Server) searchFor(ctx context.Context, by access.Caller, f broker.Searc
 	return out, nil
 }
 
-func apiHit(h store.TextHit, query string) api.SearchHit {
+func apiHit(h broker.SearchHit, query string) api.SearchHit {
 	at := int64(h.At / time.Second)
 	return api.SearchHit{
 		Session: h.Session.ID, Time: h.Session.OpenedAt.Add(h.At).UTC(), AtSeconds: at,

@@ -404,7 +404,7 @@ func (db *DB) FindText(ctx context.Context, f TextFilter) (TextPage, error) {
 		spans, more, err := db.textSpans(ctx, f, before)
 		var hits []TextHit
 		if err == nil && len(spans) > 0 {
-			hits, err = db.readTexts(ctx, f, spans, before, f.Limit+1-len(p.Hits))
+			hits, err = db.readTexts(ctx, f, spans, f.Limit+1-len(p.Hits))
 		}
 		if err != nil {
 			if caller.Err() != nil || ctx.Err() == nil || read == 0 {
@@ -473,15 +473,16 @@ func (db *DB) textSessions(f TextFilter) (clause string, args []any) {
 	return clause, args
 }
 
-// textWords is the clause that picks the texts t of a filter.
-func (db *DB) textWords(f TextFilter) (clause string, args []any) {
+// textWords is the clause that picks the texts t of a filter, by the expression for
+// their text.
+func (db *DB) textWords(f TextFilter, expression string) (clause string, args []any) {
 	escape := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 	clause = "1 = 1"
 	for _, w := range f.Words {
 		if db.postgres {
-			clause += ` AND t.text COLLATE "C" ILIKE ? ESCAPE '\'`
+			clause += " AND " + expression + ` COLLATE "C" ILIKE ?` // \ escapes by itself
 		} else {
-			clause += ` AND t.text LIKE ? ESCAPE '\'`
+			clause += " AND " + expression + ` LIKE ? ESCAPE '\'`
 		}
 		args = append(args, "%"+escape.Replace(w)+"%")
 	}
@@ -516,28 +517,29 @@ func (db *DB) textSpans(ctx context.Context, f TextFilter, before int64) (spans 
 }
 
 // readTexts reads the texts of these sessions one by one.
-func (db *DB) readTexts(ctx context.Context, f TextFilter, spans [][2]int64, before int64, limit int) ([]TextHit, error) {
-	from := "json_each(?) s CROSS JOIN texts t WHERE t.id >= s.value ->> 0 AND t.id < s.value ->> 1"
+func (db *DB) readTexts(ctx context.Context, f TextFilter, spans [][2]int64, limit int) ([]TextHit, error) {
+	words, args := db.textWords(f, "(t.text || '')") // which is in no index
+	from := "json_each(?) s CROSS JOIN texts t WHERE t.id >= s.value ->> 0 AND t.id < s.value ->> 1 AND " + words
 	if db.postgres {
-		from = "jsonb_array_elements(?::jsonb) AS s (value) CROSS JOIN texts t WHERE t.id >= (s.value ->> 0)::bigint AND t.id < (s.value ->> 1)::bigint"
+		// One session after the other: the planner must not turn it round.
+		from = "jsonb_array_elements(?::jsonb) AS s (value) CROSS JOIN LATERAL (SELECT * FROM texts t WHERE t.id >= (s.value ->> 0)::bigint AND t.id < (s.value ->> 1)::bigint AND " + words + " OFFSET 0) t"
 	}
-	words, args := db.textWords(f)
-	return db.textHits(ctx, "SELECT t.id, t.at, t.source, t.text FROM "+from+" AND "+words+" ORDER BY t.id DESC LIMIT ?",
+	return db.textHits(ctx, "SELECT t.id, t.at, t.source, t.text FROM "+from+" ORDER BY t.id DESC LIMIT ?",
 		append(append([]any{jsonOf(spans)}, args...), limit)...)
 }
 
 // askIndex finds texts of all sessions by what three characters they hold.
 func (db *DB) askIndex(ctx context.Context, f TextFilter, before int64, limit int) ([]TextHit, error) {
 	which, sessionArgs := db.textSessions(f)
-	words, wordArgs := db.textWords(f)
+	words, wordArgs := db.textWords(f, "t.text")
 	since := slotOf(f.Since)
 	if f.Since.IsZero() {
 		since = 0
 	}
 	if db.postgres {
-		// All at first, and then in order: the planner would take a common word for a
-		// rare one or the other way round, and read the whole table backwards.
-		return db.textHits(ctx, "WITH t AS MATERIALIZED (SELECT t.id, t.at, t.source, t.text FROM texts t WHERE "+words+" AND t.id >= ? AND t.id < ?)"+
+		// All at first, and then in order, and by no other index: the planner, who does
+		// not know the words when it plans, would rather read the whole table.
+		return db.textHits(ctx, "WITH t AS MATERIALIZED (SELECT t.id, t.at, t.source, t.text FROM texts t WHERE "+words+" AND t.id + 0 >= ? AND t.id + 0 < ?)"+
 			" SELECT t.id, t.at, t.source, t.text FROM t JOIN text_sessions s ON s.first_id = t.id - t.id % 1048576 WHERE "+which+" ORDER BY t.id DESC LIMIT ?",
 			append(append(append(wordArgs, since, before), sessionArgs...), limit)...)
 	}
