@@ -251,6 +251,11 @@ func (b *Broker) LiftHold(ctx context.Context, by access.Caller, id, reason stri
 		}
 		detail(e, "hold", h.Reason)
 		detail(e, "sessions", fmt.Sprint(len(held)))
+		if own, err := tx.HeldSessionsOf(ctx, h.ID, by.User.ID); err != nil {
+			return err
+		} else if len(own) > 0 {
+			return ownRecording
+		}
 		first, err := b.agree(ctx, tx, by, proposal{subject: h.ID, what: "lift", action: policy.ActionRecordingHold, reason: reason}, &a, e)
 		if err != nil || !a.Done {
 			return err
@@ -294,6 +299,9 @@ func (b *Broker) DeleteRecording(ctx context.Context, by access.Caller, id, reas
 		if err := b.maySession(ctx, by, policy.ActionRecordingDelete, &s); err != nil {
 			return e, err
 		}
+		if s.UserID == by.User.ID {
+			return e, ownRecording
+		}
 		if err := b.deletable(ctx, tx, &s); err != nil {
 			return e, err
 		}
@@ -305,6 +313,9 @@ func (b *Broker) DeleteRecording(ctx context.Context, by access.Caller, id, reas
 	})
 	return a, err
 }
+
+// ownRecording: who was recorded is none of the two.
+var ownRecording = &access.Error{Kind: access.ErrDenied, Code: "DB-6118", Text: "nobody lets a recording of their own sessions go; somebody else must say so"}
 
 // deletable refuses what must be kept. The session was read in tx, which keeps it
 // from being put under a hold meanwhile.
@@ -485,21 +496,22 @@ func (b *Broker) ExpireRecordings(ctx context.Context, after store.Kept) (store.
 	}
 	n := 0
 	for _, s := range list {
-		if n == expireAtOnce {
-			return after, n, nil
+		if n == expireAtOnce || errors.Is(err, access.ErrUnavailable) {
+			return after, n, err
 		}
 		if until, rule := rules.KeptUntil(&s, b.c.KeepDays); rule != "" && s.Recording.Name != "" && !now.Before(until) {
-			if err := b.expire(ctx, s.ID); err != nil {
-				return after, n, fmt.Errorf("delete the recording of %s: %w", s.ID, err)
+			if e := b.expire(ctx, s.ID); e == nil {
+				n++
+			} else { // it keeps no other, and its turn comes again
+				err = errors.Join(err, fmt.Errorf("delete the recording of %s: %w", s.ID, e))
 			}
-			n++
 		}
 		after = store.Kept{ClosedAt: s.ClosedAt, ID: s.ID}
 	}
 	if len(list) < size {
 		after = store.Kept{}
 	}
-	return after, n, nil
+	return after, n, err
 }
 
 // errKept: meanwhile, the recording must be kept.

@@ -311,6 +311,16 @@ func TestDeleteRecording(t *testing.T) {
 		_, err = h.DeleteRecording(ctx, h.as("kim"), live.Session.ID, "x1")
 		want(t, err, access.ErrConflict)
 
+		// Who was recorded is none of the two.
+		h.setGroups("alice", "engineers", "custodians")
+		_, err = h.DeleteRecording(ctx, h.as("alice"), s.ID, "x1")
+		want(t, err, access.ErrDenied)
+		hold, _, err := h.HoldRecordings(ctx, h.as("kim"), broker.HoldOrder{Sessions: []string{live.Session.ID}, Reason: "case 1"})
+		ok(t, err)
+		_, err = h.LiftHold(ctx, h.as("alice"), hold.ID, "x1")
+		want(t, err, access.ErrDenied)
+		h.setGroups("alice", "engineers")
+
 		before := h.headers(s)
 		for range 3 {
 			if a, err := h.DeleteRecording(ctx, h.as("kim"), s.ID, "erasure request 88"); err != nil || a.Done {

@@ -237,6 +237,11 @@ func (q queryer) HeldSessions(ctx context.Context, holdID string) ([]string, err
 	return q.listed(ctx, "SELECT session_id FROM held_sessions WHERE hold_id = ? ORDER BY session_id", holdID)
 }
 
+// HeldSessionsOf returns the ids of a user's sessions under a hold.
+func (q queryer) HeldSessionsOf(ctx context.Context, holdID, userID string) ([]string, error) {
+	return q.listed(ctx, "SELECT session_id FROM held_sessions WHERE hold_id = ? AND session_id IN (SELECT id FROM sessions WHERE user_id = ?)", holdID, userID)
+}
+
 // A Proposal is what one person has asked for that takes two.
 type Proposal struct {
 	Subject string // what it is about: a session, a hold, the rules of retention
