@@ -169,7 +169,8 @@ func (b *Broker) search(ctx context.Context, by access.Caller, f SearchFilter) (
 }
 
 func tooMuch(text string) error {
-	return &access.Error{Kind: access.ErrUnavailable, Code: "DB-6061", Text: text + ": narrow it", Next: "drawbolt search WORDS --target 'db*' --user NAME --since 7d"}
+	// Not ErrUnavailable, on which clients try the same again.
+	return &access.Error{Kind: access.ErrConflict, Code: "DB-6061", Text: text + ": narrow it", Next: "drawbolt search WORDS --target 'db*' --user NAME --since 7d"}
 }
 
 // parseQuery takes a query apart.

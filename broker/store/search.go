@@ -161,13 +161,11 @@ func (tx *Tx) addTextSession(ctx context.Context, s *textSession) error {
 	if err := tx.findScope(ctx, &scope); err != nil {
 		return err
 	}
-	s.first = slotOf(of.OpenedAt)
-	for taken := true; taken; s.first += textSlot {
+	s.first = slotOf(of.OpenedAt) - textSlot
+	for taken := true; taken; {
+		s.first += textSlot
 		if err := tx.row(ctx, "SELECT EXISTS (SELECT 1 FROM text_sessions WHERE first_id = ?)", s.first).Scan(&taken); err != nil {
 			return tx.failed("read text_sessions", err)
-		}
-		if !taken {
-			break
 		}
 	}
 	_, err = tx.exec(ctx, "INSERT INTO text_sessions (first_id, session_id, scope_id, texts, files, whole) VALUES (?, ?, ?, 0, 0, ?)", s.first, s.id, scope.ID, false)

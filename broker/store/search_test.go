@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/recorder/view"
+	"github.com/drawbolt/drawbolt/test/servers"
 )
 
 // A past is a database with sessions whose texts can be searched.
@@ -379,4 +381,33 @@ func TestDeletedTextIsGone(t *testing.T) {
 			t.Errorf("switched on again, it finds %d", n)
 		}
 	})
+}
+
+// TestPrepareTextRefused: a database in which the extension may not be made says what
+// the operator has to do, and when that is done the search works.
+func TestPrepareTextRefused(t *testing.T) {
+	owner := servers.Postgres(t)
+	admin := raw(t, owner)
+	do(t, admin, "CREATE ROLE plain LOGIN PASSWORD 'plain'")
+	do(t, admin, "GRANT ALL ON SCHEMA public TO plain")
+	t.Cleanup(func() { do(t, admin, "DROP OWNED BY plain"); do(t, admin, "DROP ROLE plain") })
+	u, err := url.Parse(owner)
+	ok(t, err)
+	u.User = url.UserPassword("plain", "plain")
+	db, err := store.Open(t.Context(), store.Config{URL: u.String()})
+	ok(t, err)
+	defer db.Close()
+	err = db.PrepareText(t.Context())
+	for _, want := range []string{"CREATE EXTENSION pg_trgm", "recordings.search: false", "permission denied"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+	ok(t, db.DropText(t.Context())) // a server that keeps no texts needs none
+	do(t, admin, "CREATE EXTENSION pg_trgm")
+	p := newPast(t, db)
+	p.save(p.session("alice root@db01", march), lines(view.Output, "needle"))
+	if n := len(p.find(p.everything("needle")).Hits); n != 1 {
+		t.Errorf("%d hits", n)
+	}
 }
