@@ -49,7 +49,7 @@ const (
 func (w Worker) Make(ctx context.Context, recording io.Reader, each func(Item) error) error {
 	var last Segment // that was given
 	segments, ended := 0, false
-	why, err := w.run(ctx, nil, recording, func(i Item) error {
+	why, err := w.read(ctx, nil, recording, func(i Item) error {
 		if i.Segment != nil {
 			last = *i.Segment
 			segments++
@@ -76,7 +76,7 @@ func (w Worker) Make(ctx context.Context, recording io.Reader, each func(Item) e
 // Last returns what the function Last does.
 func (w Worker) Last(ctx context.Context, recording io.Reader) (Segment, error) {
 	var last *Segment
-	why, err := w.run(ctx, []string{"--last"}, recording, func(i Item) error {
+	why, err := w.read(ctx, []string{"--last"}, recording, func(i Item) error {
 		if i.Segment != nil {
 			last = i.Segment
 		}
@@ -91,11 +91,52 @@ func (w Worker) Last(ctx context.Context, recording io.Reader) (Segment, error) 
 	return *last, nil
 }
 
-// exitRefused is the exit code of a process whose Work returned an error.
+// exitRefused is the exit code of a process whose work returned an error.
 const exitRefused = 3
 
-// run runs one process. why says how it failed on the recording.
-func (w Worker) run(ctx context.Context, more []string, recording io.Reader, each func(Item) error) (why string, err error) {
+// read runs one process that says items.
+func (w Worker) read(ctx context.Context, more []string, recording io.Reader, each func(Item) error) (why string, err error) {
+	return w.run(ctx, more, recording, cmp.Or(w.room, maxView), func(out io.Reader) (bad, refused error) {
+		bad = Read(out, func(i Item) error {
+			refused = each(i)
+			return refused
+		})
+		if len(more) > 0 && errors.Is(bad, ErrCut) { // it says one item, and no end
+			bad = nil
+		}
+		return bad, refused
+	})
+}
+
+// Copy runs one process that says something else than items, of at most so many
+// bytes, and copies that to out. It is for those whose work is done by Apart; more
+// are arguments. What came until the process failed on the bytes of the recording,
+// or ended its work with an error, has been copied then; why says what it was. The
+// error is that of writing to out, of reading the recording, or of starting a process.
+func (w Worker) Copy(ctx context.Context, more []string, recording io.Reader, most int64, out io.Writer) (why string, err error) {
+	return w.run(ctx, more, recording, most, func(said io.Reader) (bad, refused error) {
+		to := &taker{w: out}
+		_, bad = io.Copy(to, said)
+		return bad, to.failed
+	})
+}
+
+// taker keeps the error of writing apart from that of reading.
+type taker struct {
+	w      io.Writer
+	failed error
+}
+
+func (t *taker) Write(b []byte) (int, error) {
+	n, err := t.w.Write(b)
+	t.failed = err
+	return n, err
+}
+
+// run runs one process and has its answer taken, of at most so many bytes. why
+// says how it failed on the recording. take says what is wrong with the answer, and
+// what came between otherwise.
+func (w Worker) run(ctx context.Context, more []string, recording io.Reader, most int64, take func(io.Reader) (bad, refused error)) (why string, err error) {
 	if len(w.Command) == 0 {
 		return "", errors.New("make view: no command")
 	}
@@ -137,13 +178,9 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 	var watching sync.WaitGroup
 	watching.Go(func() { w.watch(cmd.Process, cancel, &fed.n, stop) })
 
-	var refused error // by each
-	answer := &io.LimitedReader{R: out, N: cmp.Or(w.room, maxView)}
-	err = Read(answer, func(i Item) error {
-		refused = each(i)
-		return refused
-	})
-	if err != nil && (!errors.Is(err, ErrCut) || answer.N <= 0) {
+	answer := &io.LimitedReader{R: out, N: most}
+	err, refused := take(answer)
+	if answer.N <= 0 || err != nil && !errors.Is(err, ErrCut) {
 		cancel(err) // it would wait for somebody to read on
 	}
 	exit := cmd.Wait()
@@ -164,7 +201,7 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, eac
 		return "", fmt.Errorf("make view: %w", errStands)
 	case answer.N <= 0:
 		return "it is too large", nil
-	case exit == nil && err == nil || exit == nil && errors.Is(err, ErrCut) && len(more) > 0:
+	case exit == nil && err == nil:
 		return "", nil
 	case cmd.ProcessState.ExitCode() == exitRefused:
 		return "", errors.New(said.String())
@@ -242,26 +279,34 @@ func (b *bounded) Write(p []byte) (int, error) {
 
 func (b *bounded) String() string { return strings.TrimSpace(plain(b.Buffer.String())) }
 
-// Work is what the process of a Worker does: it gives up what it could do harm
-// with, reads the recording from in, and writes the items to out, or only the last
-// segment. It returns the exit code.
+// Work is what the process of a Worker does: it reads the recording from in, and
+// writes the items to out, or only the last segment. It returns the exit code.
 func Work(ctx context.Context, in io.Reader, out, talk io.Writer, last bool) int {
+	return Apart(talk, func() error {
+		w := bufio.NewWriterSize(out, 64<<10)
+		err := func() error {
+			if last {
+				s, err := Last(ctx, in)
+				if err != nil {
+					return err
+				}
+				return Write(w, Item{Segment: &s})
+			}
+			return Make(ctx, in, func(i Item) error { return Write(w, i) })
+		}()
+		return errors.Join(err, w.Flush())
+	})
+}
+
+// Apart has this process give up, for good, what it could do harm with, and do the
+// work of one that a Worker started. It returns the exit code, and says an error of
+// the work, which is told to who started it.
+func Apart(talk io.Writer, work func() error) int {
 	if err := confine(); err != nil {
 		fmt.Fprintln(talk, "confine the process:", err)
 		return exitRefused
 	}
-	w := bufio.NewWriterSize(out, 64<<10)
-	err := func() error {
-		if last {
-			s, err := Last(ctx, in)
-			if err != nil {
-				return err
-			}
-			return Write(w, Item{Segment: &s})
-		}
-		return Make(ctx, in, func(i Item) error { return Write(w, i) })
-	}()
-	if err = errors.Join(err, w.Flush()); err != nil {
+	if err := work(); err != nil {
 		fmt.Fprintln(talk, err)
 		return exitRefused
 	}
