@@ -94,6 +94,11 @@ func (w Worker) Last(ctx context.Context, recording io.Reader) (Segment, error) 
 // exitRefused is the exit code of a process whose work returned an error.
 const exitRefused = 3
 
+// A refusal is that error.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
 // read runs one process that says items.
 func (w Worker) read(ctx context.Context, more []string, recording io.Reader, each func(Item) error) (why string, err error) {
 	return w.run(ctx, more, recording, cmp.Or(w.room, maxView), func(out io.Reader) (bad, refused error) {
@@ -114,11 +119,15 @@ func (w Worker) read(ctx context.Context, more []string, recording io.Reader, ea
 // or ended its work with an error, has been copied then; why says what it was. The
 // error is that of writing to out, of reading the recording, or of starting a process.
 func (w Worker) Copy(ctx context.Context, more []string, recording io.Reader, most int64, out io.Writer) (why string, err error) {
-	return w.run(ctx, more, recording, most, func(said io.Reader) (bad, refused error) {
+	why, err = w.run(ctx, more, recording, most, func(said io.Reader) (bad, refused error) {
 		to := &taker{w: out}
 		_, bad = io.Copy(to, said)
 		return bad, to.failed
 	})
+	if r, ok := errors.AsType[refusal](err); ok {
+		return r.Error(), nil
+	}
+	return why, err
 }
 
 // taker keeps the error of writing apart from that of reading.
@@ -204,7 +213,7 @@ func (w Worker) run(ctx context.Context, more []string, recording io.Reader, mos
 	case exit == nil && err == nil:
 		return "", nil
 	case cmd.ProcessState.ExitCode() == exitRefused:
-		return "", errors.New(said.String())
+		return "", refusal(said.String())
 	case err != nil && !errors.Is(err, ErrCut):
 		return "the process that makes it said what it must not: " + err.Error(), nil
 	default:
