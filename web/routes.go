@@ -109,6 +109,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/sessions/{id}/resume", auth: login, summary: "End a pause", api: call((*Server).resume)},
 		{method: get, path: "/v1/sessions/{id}/recording", auth: login, summary: "The recording, decrypted", api: stream((*Server).recording)},
 		{method: get, path: "/v1/sessions/{id}/proof", auth: login, summary: "The proof that the recording's hash stands in the audit log", api: call((*Server).proof)},
+		{method: get, path: "/v1/sessions/{id}/video", auth: login, summary: "A film of the session, MP4, for those who have no player of recordings", api: stream((*Server).video)},
 		{method: get, path: "/v1/sessions/{id}/evidence", auth: login, summary: "All that proves the session, as a zip that verifies itself", api: stream((*Server).evidence)},
 		{method: get, path: "/v1/sessions/{id}/sealed", auth: login, summary: "The recording as it is kept (age)", api: stream((*Server).sealed)},
 		{method: get, path: "/v1/sessions/{id}/play", auth: login, summary: "What a player shows of the recording beside its picture", api: call((*Server).playback)},

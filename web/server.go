@@ -48,6 +48,9 @@ type Config struct {
 	OpenSealed func(context.Context, access.Session) (io.ReadCloser, error)
 	OpenView   func(context.Context, access.Session) (io.ReadCloser, error)
 
+	// Film writes the film of a recording, as video.Maker does. nil: this server makes none.
+	Film func(ctx context.Context, recording io.ReadSeeker, out io.Writer) (cut string, err error)
+
 	// Follow reads the recording of a session while it is made. The broker has been
 	// asked before. nil: this server shows no running sessions.
 	Follow func(id string) (*recorder.Follower, error)
@@ -98,6 +101,8 @@ type Server struct {
 	checks    *limiter // of checks of targets, a user or a bootstrap's source
 	checking  *counter // checks that go on, a user, and all
 	reading   *counter // whole recordings and views that are read, a user
+	filming   *counter // films that are made, a user
+	films     *counter // and all
 	played    *played
 	recorders note.Verifiers // of the seals of recordings
 
@@ -115,6 +120,7 @@ const (
 	idleWithin   = 2 * time.Minute
 	maxPolls     = 16 // long polls of one user at a time
 	maxChecks    = 8  // checks of targets of one user at a time
+	maxFilms     = 4  // films that are made at a time; one of them for a user
 	maxReading   = 2  // searches in recordings and verifications of one user at a time
 )
 
@@ -156,6 +162,8 @@ func New(c Config) (*Server, error) {
 		checks:   newLimiter(2, 40, c.Now),
 		checking: newCounter(maxChecks),
 		reading:  newCounter(maxReading),
+		filming:  newCounter(1),
+		films:    newCounter(maxFilms),
 		played:   &played{now: c.Now, kept: map[string]*playedView{}},
 
 		bodyWithin: 20 * time.Second, watchAlive: 5 * time.Second, watchWithin: 10 * time.Second,

@@ -22,36 +22,38 @@ import (
 func (c *cli) exportCmd() *cobra.Command {
 	var format, out string
 	cmd := &cobra.Command{
-		Use:   "export SESSION [--format cast|txt|events|bundle|sealed] [-o FILE]",
+		Use:   "export SESSION [--format cast|txt|events|bundle|mp4|sealed] [-o FILE]",
 		Short: "Save the recording of a session, or all that proves it",
 		Long: `Save the recording of a session: cast is asciicast v3 with its seal, which
 asciinema plays and "drawbolt verify FILE" checks; txt is for reading; events are
 the session's events of the audit log, a JSON object a line. A bundle is all of it
 with the request, the approvals and the proofs, in a zip that verifies itself: with
-"drawbolt verify FILE.zip", or in a browser that has no network. Sealed is the encrypted
-file, for an auditor's own key. A file that exists is not overwritten without --yes. Of
-a damaged recording all that can be read is saved, and the exit code is 1.`,
+"drawbolt verify FILE.zip", or in a browser that has no network. An mp4 is a video for
+those who have no player of recordings: it proves nothing, pauses last 2 s at most, and
+the server needs ffmpeg to make it. Sealed is the encrypted file, for an auditor's own
+key. A file that exists is not overwritten without --yes. Of a damaged recording all
+that can be read is saved, and of a long one 2 hours of video; the exit code is 1 then.`,
 		Example: "  drawbolt export SES-9f2c -o evidence.cast\n  drawbolt export SES-9f2c --format bundle -o evidence.zip\n  drawbolt export SES-9f2c --format txt | less",
 		Args:    between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.runExport(cmd.Context(), args[0], format, out)
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "cast", "cast, txt, events, bundle or sealed")
+	cmd.Flags().StringVar(&format, "format", "cast", "cast, txt, events, bundle, mp4 or sealed")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; - or nothing: stdout")
 	cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(exportFormats(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func exportFormats() []string { return []string{"cast", "txt", "events", "bundle", "sealed"} }
+func exportFormats() []string { return []string{"cast", "txt", "events", "bundle", "mp4", "sealed"} }
 
 func (c *cli) runExport(ctx context.Context, id, format, out string) error {
 	if formats := exportFormats(); !slices.Contains(formats, format) {
 		return usage("the format %q is not one: it is %s", format, strings.Join(formats, ", "))
 	}
-	if format == "bundle" && c.outTTY && (out == "" || out == "-") {
-		e := usage("a bundle is a zip, and no text for a terminal: name a file")
-		e.next = "drawbolt export " + id + " --format bundle -o " + id + ".zip"
+	if end := map[string]string{"bundle": "zip", "mp4": "mp4"}[format]; end != "" && c.outTTY && (out == "" || out == "-") {
+		e := usage("a file of the format %s is no text for a terminal: name a file", format)
+		e.next = "drawbolt export " + id + " --format " + format + " -o " + id + "." + end
 		return e
 	}
 	cl, _, err := c.client()
@@ -70,6 +72,8 @@ func (c *cli) openExport(ctx context.Context, cl *api.Client, id, format string)
 	switch format {
 	case "bundle":
 		return cl.Evidence(ctx, id)
+	case "mp4":
+		return cl.Video(ctx, id)
 	case "events":
 		return eventsOf(ctx, cl, id)
 	case "sealed":

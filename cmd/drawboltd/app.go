@@ -37,6 +37,7 @@ import (
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/recorder/objects"
+	"github.com/drawbolt/drawbolt/recorder/video"
 	"github.com/drawbolt/drawbolt/recorder/view"
 	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/web"
@@ -60,6 +61,7 @@ type App struct {
 	accounts *provision.Provisioner
 	pusher   *push.Pusher
 	worker   view.Worker
+	films    video.Maker
 	indexer  *indexing.Indexer
 	bastion  *bastion.Bastion
 	ssh      *sshproxy.Server
@@ -229,6 +231,7 @@ func (a *App) openViews() error {
 		index = a.db
 	}
 	a.worker = view.Worker{Command: []string{program, viewVerb}}
+	a.films = video.Maker{Command: []string{program, videoVerb}}
 	a.indexer, err = indexing.New(indexing.Config{
 		Store: a.db, Make: a.worker.Make, Sink: a.sink, Key: a.keys.recording, Index: index,
 		OpenCast: func(ctx context.Context, s access.Session) (io.ReadCloser, error) { return a.openCast(ctx, s) },
@@ -279,7 +282,7 @@ func (a *App) openFronts() error {
 	}
 	a.web, err = web.New(web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
-		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
+		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Film: a.films.Make, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
 		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,

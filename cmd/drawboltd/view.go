@@ -9,11 +9,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/drawbolt/drawbolt/recorder/video"
 	"github.com/drawbolt/drawbolt/recorder/view"
 )
 
-// viewVerb is what this program is started with to make a view.
-const viewVerb = "make-view"
+// What this program is started with to make a view, and a video.
+const (
+	viewVerb  = "make-view"
+	videoVerb = "make-video"
+)
 
 // viewsCommand tells what becomes of views, and has them made again. It shows
 // nothing of a recording.
@@ -81,6 +85,21 @@ func makeViewCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&last, "last", false, "only how the screen stands at the end")
+	return cmd
+}
+
+// makeVideoCommand is for video.Maker: it reads a recording and has the encoder write
+// its film, in a process that has nothing else.
+func makeVideoCommand() *cobra.Command {
+	var encoder, size string
+	cmd := &cobra.Command{
+		Use: videoVerb, Short: "Make the video of a recording, from standard input to standard output", Args: cobra.NoArgs, Hidden: true,
+		Run: func(cmd *cobra.Command, _ []string) {
+			os.Exit(video.Work(context.WithoutCancel(cmd.Context()), os.Stdin, os.Stdout, os.Stderr, encoder, size))
+		},
+	}
+	cmd.Flags().StringVar(&encoder, "encoder", "", "the ffmpeg that is run")
+	cmd.Flags().StringVar(&size, "size", "", "columns and rows of the picture, as 80x24")
 	return cmd
 }
 

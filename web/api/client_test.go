@@ -132,6 +132,7 @@ var routes = []struct {
 	}, `GET /v1/sessions/SES-1/play/find?in=output%2Ckeys&q=DROP+TABLE`},
 	{"CheckRecording", func(ctx context.Context, c *Client) error { return discard(c.CheckRecording(ctx, "SES-1")) }, `POST /v1/sessions/SES-1/check {}`},
 	{"Evidence", func(ctx context.Context, c *Client) error { return drain(c.Evidence(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/evidence`},
+	{"Video", func(ctx context.Context, c *Client) error { return drain(c.Video(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/video`},
 	{"Proof", func(ctx context.Context, c *Client) error { return discard(c.Proof(ctx, "SES-1")) }, `GET /v1/sessions/SES-1/proof`},
 	{"HoldRecordings", func(ctx context.Context, c *Client) error {
 		return discard(c.HoldRecordings(ctx, HoldInput{Sessions: []string{"SES-1"}, Reason: "r"}))

@@ -101,6 +101,13 @@ func (c *Client) Evidence(ctx context.Context, id string) (io.ReadCloser, error)
 	return c.stream(ctx, path("sessions", id, "evidence"), nil)
 }
 
+// Video returns a film of a session, MP4, while it is made. The caller closes it.
+// That it was taken is an audit event. It ends with a *Damaged in the place of io.EOF
+// when it does not show all. A server makes one for a user at a time.
+func (c *Client) Video(ctx context.Context, id string) (io.ReadCloser, error) {
+	return c.stream(ctx, path("sessions", id, "video"), nil)
+}
+
 // A Proof shows that the closing event of a session, which names the hash of the
 // sealed recording, stands in the audit log; and, of a recording that was deleted,
 // the event of that.
