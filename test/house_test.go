@@ -47,6 +47,7 @@ var table = map[string]string{
 
 	"recorder":              "recorder/cast",
 	"recorder/view":         "recorder/cast recorder/commandline recorder/screen",
+	"recorder/video":        "recorder/cast recorder/screen recorder/view",
 	"recorder/bundle":       "recorder/audit recorder/cast",
 	"recorder/objects":      "recorder",
 	"vault/keeper":          "vault",
@@ -72,7 +73,7 @@ var table = map[string]string{
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
-	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/bundle recorder/cast recorder/screen recorder/view web/api web/ui",
+	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/bundle recorder/cast recorder/screen recorder/video recorder/view web/api web/ui",
 
 	// The client links no server code.
 	"cmd/drawbolt": "web/api recorder/audit recorder/bundle recorder/cast",
@@ -87,8 +88,8 @@ var table = map[string]string{
 const module = "github.com/drawbolt/drawbolt"
 
 // runners may start other programs. A view is made by the server's own program, in
-// a process that has nothing.
-var runners = []string{"cmd/...", "test/...", "recorder/view"}
+// a process that has nothing; a video too, which starts the encoder below it.
+var runners = []string{"cmd/...", "test/...", "recorder/video", "recorder/view"}
 
 // unfit are the packages that the client must not link, however indirectly:
 // each would make it a server's size or give it a server's powers.

@@ -44,7 +44,7 @@ var told = []string{
 	"four-eyes", "guest", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
 	"object-store", "one-person-once", "own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered",
 	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check",
-	"target-via", "unknown-key", "verify-elsewhere", "views", "watch", "wrong-fingerprint",
+	"target-via", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }
 
 // storiesAtOnce is how many stories run side by side: each waits more than it
@@ -164,7 +164,8 @@ func storyVerbs() map[string]command {
 		// demo [SETTING=VALUE ...]: starts drawboltd demo --no-story.
 		"demo": (*story).demo,
 		// serve [=N]: runs drawboltd serve on the folder of the demo that was
-		// stopped, with its settings, or of drawbolt.yaml; =N: it must refuse to start.
+		// stopped, with its settings, or of drawbolt.yaml; =N: it must refuse to start;
+		// bare: it finds no other programs.
 		"serve": (*story).serve,
 		// halt [KILL]: stops the server.
 		"halt": (*story).halt,
@@ -350,9 +351,13 @@ func (s *story) serve(ts *testscript.TestScript, args []string) {
 	if _, err := os.Stat(s.configFile()); err != nil {
 		s.writeConfig(ts, s.url, s.ssh)
 	}
-	code, _ := expected(ts, args)
+	code, args := expected(ts, args)
+	env := append(s.environ(""), s.settings()...)
+	if len(args) > 0 && args[0] == "bare" {
+		env = append(env, "PATH="+s.bin)
+	}
 	cmd := exec.Command(filepath.Join(s.bin, "drawboltd"), "serve", "--config", s.configFile())
-	j, err := startJob(cmd, append(s.environ(""), s.settings()...), jobFiles{}, false)
+	j, err := startJob(cmd, env, jobFiles{}, false)
 	ts.Check(err)
 	if code != 0 {
 		s.jobs["serve"] = j
