@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -295,6 +296,36 @@ func TestVideoFails(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// TestVideoDies: the encoder does not outlive the process that draws.
+func TestVideoDies(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "ffmpeg"), []byte("#!/bin/sh\necho $$\nexec /bin/sleep 600\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("the reader has gone")
+	var encoder int
+	_, err := maker.Make(ctx, bytes.NewReader(record(t, shell, out(0, "x"))), writer(func(b []byte) (int, error) {
+		_, err := fmt.Sscan(string(b), &encoder)
+		cancel(gone)
+		return len(b), err
+	}))
+	if !errors.Is(err, gone) || encoder == 0 {
+		t.Fatalf("%v, encoder %d", err, encoder)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", encoder))
+		if err != nil || bytes.Contains(b, []byte(") Z ")) {
+			return
+		}
+		if time.Now().After(end) {
+			_ = syscall.Kill(encoder, syscall.SIGKILL)
+			t.Fatal("it lives on")
+		}
+	}
 }
 
 type writer func([]byte) (int, error)
