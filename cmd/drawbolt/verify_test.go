@@ -279,6 +279,7 @@ func TestReplayAndExport(t *testing.T) {
 	e := newEvidence(t, "SES-1", nil)
 	a := e.answers()
 	a["GET /v1/sessions/SES-1/evidence"] = []byte("PK evidence")
+	a["GET /v1/sessions/SES-1/video"] = []byte("ftyp video")
 	a["GET /v1/audit/events?limit=1000&session=SES-1"] = api.List[api.Event]{Items: []api.Event{{Seq: 1, Action: "session.open"}}, Next: "1"}
 	a["GET /v1/audit/events?after=1&limit=1000&session=SES-1"] = api.List[api.Event]{Items: []api.Event{{Seq: 2, Action: "session.close"}}}
 	a["GET /v1/sessions/SES-1/recording?format=txt"] = []byte("00:00 $ uptime\n\x1b[2Jx\n")
@@ -313,11 +314,17 @@ func TestReplayAndExport(t *testing.T) {
 	if code != 0 || !strings.HasPrefix(out, `{"seq":1,`) || strings.Count(out, "\n") != 2 {
 		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
-	if code, _, _ := p.run("export", "SES-1", "--format", "mp4"); code != exitUsage {
+	if code, out, errs := p.run("export", "SES-1", "--format", "mp4"); code != 0 || out != "ftyp video" {
+		t.Errorf("exit %d: %q %s", code, out, errs)
+	}
+	if code, _, _ := p.run("export", "SES-1", "--format", "gif"); code != exitUsage {
 		t.Errorf("exit %d", code)
 	}
 	p.terminal = true
 	if code, _, errs := p.run("export", "SES-1", "--format", "bundle"); code != exitUsage || !strings.Contains(errs, "-o SES-1.zip") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if code, _, errs := p.run("export", "SES-1", "--format", "mp4"); code != exitUsage || !strings.Contains(errs, "-o SES-1.mp4") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 	if code, out, _ := p.run("export", "SES-1", "--format", "txt"); code != 0 || out != "00:00 $ uptime\n\\x1b[2Jx\n" {
