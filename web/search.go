@@ -54,7 +54,7 @@ func apiHit(h broker.SearchHit, query string) api.SearchHit {
 	return api.SearchHit{
 		Session: h.Session.ID, Time: h.Session.OpenedAt.Add(h.At).UTC(), AtSeconds: at,
 		User: h.Session.UserName, Account: h.Session.Account, Target: h.Session.TargetName, In: string(h.In), Text: h.Text,
-		URL: "/sessions/" + h.Session.ID + "?t=" + strconv.FormatInt(at, 10) + "&q=" + url.QueryEscape(query),
+		URL: "/sessions/" + h.Session.ID + "/play?t=" + strconv.FormatInt(at, 10) + "&q=" + url.QueryEscape(query),
 	}
 }
 

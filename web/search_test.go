@@ -38,7 +38,7 @@ func TestSearchAPI(t *testing.T) {
 	x := h.shown("psql", "psql (17.2)", "DROP TABLE audit_old;")
 	got := callJSON[api.SearchPage](h, "carol", "GET", "/v1/search?q=drop+table&in=output,keys&target=db*&user=alice&account=guest&since=2026-01-01T00:00:00Z", nil, 200)
 	want := api.SearchHit{Session: x.ID, Time: x.OpenedAt.Add(61 * time.Second), AtSeconds: 61, User: "alice", Account: "guest", Target: "db01", In: "output",
-		Text: "DROP TABLE audit_old;", URL: "/sessions/" + x.ID + "?t=61&q=drop+table"}
+		Text: "DROP TABLE audit_old;", URL: "/sessions/" + x.ID + "/play?t=61&q=drop+table"}
 	if !slices.Equal(got.Items, []api.SearchHit{want}) || got.Sessions != 1 || got.Next != "" || got.Reached != nil {
 		t.Errorf("%+v", got)
 	}
@@ -49,7 +49,7 @@ func TestSearchAPI(t *testing.T) {
 	h.shown("psql", "drop table b", "drop table c")
 	first := callJSON[api.SearchPage](h, "carol", "GET", "/v1/search?q=drop&limit=2", nil, 200)
 	rest := callJSON[api.SearchPage](h, "carol", "GET", "/v1/search?q=drop&limit=2&before="+first.Next, nil, 200)
-	if len(first.Items) != 2 || len(rest.Items) != 1 || rest.Items[0] != (api.SearchHit{Session: x.ID, Time: want.Time, AtSeconds: 61, User: "alice", Account: "guest", Target: "db01", In: "output", Text: want.Text, URL: "/sessions/" + x.ID + "?t=61&q=drop"}) {
+	if len(first.Items) != 2 || len(rest.Items) != 1 || rest.Items[0] != (api.SearchHit{Session: x.ID, Time: want.Time, AtSeconds: 61, User: "alice", Account: "guest", Target: "db01", In: "output", Text: want.Text, URL: "/sessions/" + x.ID + "/play?t=61&q=drop"}) {
 		t.Errorf("%+v\n%+v", first, rest)
 	}
 	for _, who := range []string{"alice", "bob", "eve"} {
@@ -81,7 +81,7 @@ func TestSearchPage(t *testing.T) {
 	}
 	got := page("carol", "?"+url.Values{"q": {"drop audit_old"}, "user": {"alice"}, "target": {"db*"}, "account": {"guest"}, "in": {"output", "keys"}, "since": {"2026-01-01"}, "until": {""}}.Encode(), 200)
 	for _, want := range []string{
-		`href="/sessions/` + x.ID + `?t=0&amp;q=drop+audit_old"`, "<mark>DROP</mark>", "<mark>audit_old</mark>", "&lt;script&gt;alert(1)", "1 hit in 1 session (",
+		`href="/sessions/` + x.ID + `/play?t=0&amp;q=drop+audit_old"`, "<mark>DROP</mark>", "<mark>audit_old</mark>", "&lt;script&gt;alert(1)", "1 hit in 1 session (",
 		`value="drop audit_old"`, `value="db*"`, `value="2026-01-01"`, `value="keys" checked`,
 	} {
 		if !strings.Contains(got, want) {
@@ -139,13 +139,16 @@ func TestSearchOnAPhone(t *testing.T) {
 			do(t, ctx, chromedp.WaitVisible(css(`mark`)))
 			file := "search-" + strings.ReplaceAll(c.name, " ", "-")
 			picture(t, ctx, file)
+			if c.scripts {
+				accessible(t, ctx, file)
+			}
 			do(t, ctx, chromedp.Click(css(`search summary`)), chromedp.WaitVisible(css(`input[name=since]`)))
 			picture(t, ctx, file+"-narrow")
 			if w := width(t, ctx); w > 360 {
 				t.Errorf("it is %v wide", w)
 			}
 			do(t, ctx, chromedp.Click(css(`ol li a`)), chromedp.WaitNotPresent(css(`mark`)), chromedp.WaitVisible(css(`h1`)))
-			if at := get(t, ctx, chromedp.Location()); !strings.HasSuffix(at, "/sessions/"+x.ID+"?t=61&q=drop+table") {
+			if at := get(t, ctx, chromedp.Location()); !strings.HasSuffix(at, "/sessions/"+x.ID+"/play?t=61&q=drop+table") {
 				t.Errorf("the hit leads to %s", at)
 			}
 		})

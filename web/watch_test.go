@@ -379,6 +379,7 @@ func TestWatchPage(t *testing.T) {
 				t.Errorf("the first of the live sessions is %q", first)
 			}
 			picture(t, ctx, "watch-"+scheme+"-1-live")
+			accessible(t, ctx, "the live sessions")
 			do(t, ctx, chromedp.Navigate(s.http.URL+"/sessions/"+x.Session.ID+"/watch"), chromedp.WaitVisible(css(`#terminal div`)))
 			wait := func(js string) {
 				t.Helper()
@@ -409,6 +410,7 @@ func TestWatchPage(t *testing.T) {
 			}
 			has("#marks", "signal INT")
 			picture(t, ctx, "watch-"+scheme+"-2-watch")
+			accessible(t, ctx, "watching")
 			// Back, and live again.
 			tab("#moment")
 			do(t, ctx, chromedp.KeyEvent(kb.Home))

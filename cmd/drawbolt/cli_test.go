@@ -348,9 +348,9 @@ func TestVerbs(t *testing.T) {
 			Title: "Conflict", Status: 409, Detail: "session SES-2 runs on the server gw-2: it can be watched there, and nowhere else", Code: "DB-6080", Next: "drawbolt watch SES-2 --server URL"}}},
 		{"search", []string{"search", "DROP TABLE", "--in", "output,keys", "--target", "db*", "--since", "2026-02-01"}, map[string]any{
 			"GET /v1/search?in=output%2Ckeys&limit=50&q=DROP+TABLE&since=2026-02-01T00%3A00%3A00Z&target=db%2A": api.SearchPage{Sessions: 1204, Partial: 1, Items: []api.SearchHit{
-				{Session: "SES-9f2c", Time: noon, AtSeconds: 962, User: "alice", Account: "root", Target: "db01", In: "output", Text: "DROP TABLE audit_old;", URL: "/sessions/SES-9f2c?t=962&q=DROP+TABLE"},
+				{Session: "SES-9f2c", Time: noon, AtSeconds: 962, User: "alice", Account: "root", Target: "db01", In: "output", Text: "DROP TABLE audit_old;", URL: "/sessions/SES-9f2c/play?t=962&q=DROP+TABLE"},
 				{Session: "SES-77ab", Time: noon.Add(-240 * time.Hour), AtSeconds: 80, User: "dave", Account: "postgres", Target: "db03", In: "keys",
-					Text: strings.Repeat("echo some words before; ", 5) + "drop table tmp_x;" + strings.Repeat(" and some behind", 5), URL: "/sessions/SES-77ab?t=80&q=DROP+TABLE"}}}}},
+					Text: strings.Repeat("echo some words before; ", 5) + "drop table tmp_x;" + strings.Repeat(" and some behind", 5), URL: "/sessions/SES-77ab/play?t=80&q=DROP+TABLE"}}}}},
 		{"search-none", []string{"search", "nothing"}, map[string]any{"GET /v1/search?limit=50&q=nothing": api.SearchPage{Sessions: 1}}},
 		{"search-json", []string{"search", "nothing", "--json=session"}, map[string]any{"GET /v1/search?limit=50&q=nothing": api.SearchPage{}}},
 		{"search-pages", []string{"search", "passwd", "--limit", "2", "--json=session,at_seconds,text"}, map[string]any{

@@ -105,6 +105,24 @@ func wait(t testing.TB, ctx context.Context, expression string) {
 	}
 }
 
+// accessible fails for what axe finds of WCAG 2.2 A and AA.
+func accessible(t *testing.T, ctx context.Context, where string) {
+	t.Helper()
+	source, err := os.ReadFile("../../web/testdata/axe/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, ctx, chromedp.Evaluate[chromedp.Void](string(source)))
+	found, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](`axe.run(document, {runOnly: {type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}})
+		.then(r => r.violations.flatMap(v => v.nodes.map(n => v.id + " " + n.target.join(" ") + ": " + n.failureSummary)))`, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, finding := range found {
+		t.Errorf("%s: %s", where, finding)
+	}
+}
+
 // picture keeps a screenshot when SCREENSHOTS names a folder.
 func picture(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
@@ -150,6 +168,7 @@ func TestPage(t *testing.T) {
 				t.Fatalf("without a key the verdict is %q: %s", state, get[string](t, ctx, `document.body.innerText`))
 			}
 			picture(t, ctx, "page-"+scheme+"-own")
+			accessible(t, ctx, "own")
 			paste := func(key string) {
 				done := get[string](t, ctx, `document.body.dataset.done`)
 				do(t, ctx, chromedp.KeyEvent(key+kb.Tab+kb.Enter))
@@ -161,6 +180,7 @@ func TestPage(t *testing.T) {
 				t.Errorf("with a stranger's key the verdict is %q", state)
 			}
 			picture(t, ctx, "page-"+scheme+"-bad")
+			accessible(t, ctx, "bad")
 			do(t, ctx, chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)), chromedp.KeyEvent(strings.Repeat(kb.Backspace, len(stranger.logKey))))
 			paste(w.logKey)
 			if state := get[string](t, ctx, verdict); state != "good" {
@@ -185,6 +205,7 @@ func TestPage(t *testing.T) {
 			wait(t, ctx, `document.querySelector("#player").innerText.includes("of a long listing")`)
 			get[bool](t, ctx, `(document.getElementById("h-facts").scrollIntoView(), true)`)
 			picture(t, ctx, "page-"+scheme+"-plays")
+			accessible(t, ctx, "plays")
 			if title := get[string](t, ctx, `document.title`); title != "Evidence" {
 				t.Errorf("the recording has changed the title to %q", title)
 			}
@@ -196,6 +217,7 @@ func TestPage(t *testing.T) {
 				t.Errorf("on a phone the page is %d wide", n)
 			}
 			picture(t, ctx, "page-"+scheme+"-phone")
+			accessible(t, ctx, "phone")
 		})
 	}
 }

@@ -242,7 +242,7 @@ func (m *maker) event(e cast.Event, items bool) {
 		if m.commands != nil {
 			m.commands.Resize(m.columns)
 		}
-	case cast.Mark:
+	case cast.Mark, cast.Hidden:
 		if items {
 			m.lines(Mark, e.At, string(e.Data))
 		}

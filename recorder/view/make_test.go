@@ -303,6 +303,7 @@ func TestKeys(t *testing.T) {
 	add(in(14_000, "\x15"), out(14_005, "\r# \x1b[K"))
 	add(echoed(15_000, "ls")...)
 	add(in(16_000, "\r"), out(16_005, "\r\n"))
+	add(cast.Event{At: ms(17_000), Stream: cast.Hidden, Data: []byte("4 keys hidden, echo off")})
 	var typed int64
 	for _, e := range events {
 		if e.Stream == cast.Input {
@@ -311,6 +312,7 @@ func TestKeys(t *testing.T) {
 	}
 	m := makeView(t, record(t, shell, events...))
 	wants(t, "keys", m.in(Keys), "echo one", "sudo -i", "echo pasted", "größe", "ls")
+	wants(t, "marks", m.in(Mark), "4 keys hidden, echo off")
 	wants(t, "commands", m.in(Command), "echo one", "sudo -i", "echo pasted", "echo pasted", "größe", "ls")
 	for _, x := range m.texts {
 		if strings.Contains(x.Text, "hunter2") && x.In != Output || strings.Contains(x.Text, "secret") {

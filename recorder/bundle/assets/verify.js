@@ -637,7 +637,7 @@
         } else if (code === "r") {
           const m = /^(\d{1,5})x(\d{1,5})$/.exec(data);
           if (m) events.push([time, "r", `${clamp(m[1], 500)}x${clamp(m[2], 200)}`]);
-        } else if (code === "m" && own === "m" && marks++ < 500) {
+        } else if (code === "m" && (own === "m" || own === "h") && marks++ < 500) {
           events.push([time, "m", printable(data)]);
         }
         comment = null;

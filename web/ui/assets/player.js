@@ -155,6 +155,7 @@ async function start() {
 
   let seeking = Promise.resolve();
   function seek(t) {
+    if (!play) return seeking; // nothing is there yet
     t = limit(t);
     at.now = t;
     show();
@@ -176,7 +177,7 @@ async function start() {
     $("play").textContent = is ? "Pause" : "Play";
     update();
   }
-  const toggle = () => building.then(() => (at.playing ? player.pause() : player.play()));
+  const toggle = () => building.then(() => (at.playing ? player?.pause() : player?.play()));
 
   const moved = (index) => Math.abs(index - at.index) > 1e-6;
 
@@ -321,6 +322,7 @@ async function start() {
   $("with-keys").addEventListener("change", () => say(filter()));
 
   function neighbour(step) {
+    if (!play) return;
     const next = step > 0 ? visible.find((e) => e.at > at.now + 1e-3) : visible.findLast((e) => e.at < at.now - (at.playing ? 1 : 1e-3));
     if (next) seek(next.at);
     else seek(step > 0 ? play.duration : 0);
@@ -488,6 +490,7 @@ async function start() {
   $("idle").addEventListener("change", () => setIdle($("idle").value));
   const faster = (step) => setSpeed(speeds[Math.min(Math.max(speeds.indexOf(speed) + step, 0), speeds.length - 1)]);
   function absolute() {
+    if (!play) return;
     at.absolute = !at.absolute;
     $("absolute").setAttribute("aria-pressed", String(at.absolute));
     $("whole").textContent = clock(play.duration);
@@ -543,7 +546,7 @@ async function start() {
   };
   for (let n = 0; n < 10; n++) keys[n] = () => seek(play.duration * n / 10);
   document.addEventListener("keydown", (event) => {
-    if (!event.isTrusted || event.ctrlKey || event.metaKey || event.altKey || $("keyboard").open) return;
+    if (!event.isTrusted || event.ctrlKey || event.metaKey || event.altKey || $("keyboard").open || !play) return;
     if (event.target.closest("input, textarea, select")) {
       if (event.key === "Escape") {
         event.preventDefault(); // which would empty a search field
