@@ -107,6 +107,7 @@ type Server struct {
 	recorders note.Verifiers // of the seals of recordings
 
 	bodyWithin  time.Duration // from the headers to the last byte of the body
+	filmWithin  time.Duration // for a film to begin; then its answer begins without it
 	watchAlive  time.Duration // a watcher is sent something at least so often, and its login looked at
 	watchWithin time.Duration // for a watcher to take what was sent; then it is cut
 }
@@ -166,7 +167,7 @@ func New(c Config) (*Server, error) {
 		films:    newCounter(maxFilms),
 		played:   &played{now: c.Now, kept: map[string]*playedView{}},
 
-		bodyWithin: 20 * time.Second, watchAlive: 5 * time.Second, watchWithin: 10 * time.Second,
+		bodyWithin: 20 * time.Second, filmWithin: 10 * time.Second, watchAlive: 5 * time.Second, watchWithin: 10 * time.Second,
 	}
 	if s.verifier, err = note.NewVerifier(c.VerifierKey); err != nil {
 		return nil, fmt.Errorf("web: the key of the audit log: %w", err)

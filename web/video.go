@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/recorder/video"
@@ -70,16 +71,33 @@ func (s *Server) film(ctx context.Context, by access.Caller, id string, leave fu
 		out.Close()
 		<-made
 	}
-	// What cannot be made must fail before the answer has begun.
+	// What cannot be made should fail before the answer has begun. To read a large
+	// recording for the first time takes longer than a client waits for that.
 	film := bufio.NewReaderSize(out, 64<<10)
-	if _, err := film.Peek(1); err != nil {
-		stop()
-		return content{}, notFilmed(id, err)
+	var first error
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		_, first = film.Peek(1)
+	}()
+	late := time.NewTimer(s.filmWithin)
+	defer late.Stop()
+	select {
+	case <-begun:
+		if first != nil {
+			stop()
+			return content{}, notFilmed(id, first)
+		}
+	case <-late.C:
 	}
 	return content{media: "video/mp4", file: x.ID + ".mp4", write: func(w io.Writer) error {
 		defer leave()
 		defer stop()
+		<-begun
 		_, err := io.Copy(w, film)
+		if f, ok := errors.AsType[*video.Failure](err); ok {
+			return &damaged{f}
+		}
 		return err
 	}}, nil
 }

@@ -64,6 +64,17 @@ func TestNoFilm(t *testing.T) {
 			t.Errorf("%v gave %+v", err, p)
 		}
 	}
+	// One that begins late is refused behind the answer.
+	h.server.filmWithin = time.Millisecond
+	h.server.c.Film = func(context.Context, io.ReadSeeker, io.Writer) (string, error) {
+		time.Sleep(50 * time.Millisecond)
+		return "", &video.Failure{Why: "Unknown encoder"}
+	}
+	resp := h.do(httpCall{method: "GET", path: path, token: h.token("carol")})
+	if b := text(resp); resp.StatusCode != 200 || b != "" || !strings.Contains(resp.Trailer.Get(api.DamageTrailer), "Unknown encoder") {
+		t.Errorf("%d %q %v", resp.StatusCode, b, resp.Trailer)
+	}
+	h.server.filmWithin = 10 * time.Second
 	h.server.c.Film = nil
 	if p := callJSON[api.Problem](h, "carol", "GET", path, nil, 503); p.Code != "DB-6120" {
 		t.Errorf("without a maker: %+v", p)
