@@ -255,13 +255,16 @@ func (j *job) until(text string) error {
 	}
 }
 
+// errNoEnd: a program did not end.
+var errNoEnd = errors.New("does not end")
+
 // ends waits for the end with this code.
 func (j *job) ends(code int) error {
 	select {
 	case <-j.done:
 	case <-time.After(checkTime):
 		j.kill()
-		return fmt.Errorf("%v does not end:\n%s", j.cmd.Args, j.all())
+		return fmt.Errorf("%v %w:\n%s", j.cmd.Args, errNoEnd, j.all())
 	}
 	if j.code != code {
 		return fmt.Errorf("%v ends with %d, not %d:\n%s", j.cmd.Args, j.code, code, j.all())
@@ -345,11 +348,19 @@ func TestCompatibility(t *testing.T) {
 
 // check fills one way of a cell.
 func (c *cell) check(t *testing.T, g *gateway, way int) {
-	// Not t.TempDir: in the name of a socket there is little room.
-	home, err := os.MkdirTemp("", "stand-")
-	must(t, err)
-	defer os.RemoveAll(home)
-	err = c.run(&stand{gateway: g, dir: home, jump: way == 0, target: lab1})
+	once := func() error {
+		// Not t.TempDir: in the name of a socket there is little room.
+		home, err := os.MkdirTemp("", "stand-")
+		must(t, err)
+		defer os.RemoveAll(home)
+		return c.run(&stand{gateway: g, dir: home, jump: way == 0, target: lab1})
+	}
+	err := once()
+	// Two plink can wait for each other for ever, between two stock sshd as well; see
+	// the gap of PuTTY. That they do so twice would be ours.
+	if errors.Is(err, errNoEnd) && c.column == "PuTTY" && way == 0 {
+		err = once()
+	}
 	c.failed[way], c.ran = err, true
 	switch {
 	case err != nil && c.gap == "":

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/web/api"
 )
@@ -222,7 +223,7 @@ func TestManyRevoked(t *testing.T) {
 			ends++
 		}
 	}
-	sealed, err := filepath.Glob(filepath.Join(x.dir, "data", "recordings", "*"))
+	sealed, err := filepath.Glob(filepath.Join(x.dir, "data", "recordings", "*"+recorder.Suffix))
 	must(t, err)
 	if ends != all || len(sealed) != all {
 		t.Errorf("%d sessions have an event of their end and %d a recording, of %d", ends, len(sealed), all)
