@@ -29,30 +29,20 @@ audit log with the reason. With recordings.hidden_recipients only these people c
 open it: drawboltd sealed SESSION.hidden.age --reason TEXT | age -d -i key.txt`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if strings.TrimSpace(reason) == "" {
-				return usageError{errors.New("say why with --reason: it stands in the audit log")}
-			}
-			c, err := configOf(path)
-			if err != nil {
+			return onMachine(cmd, path, func(a *App) error {
+				names, err := a.sink.List(cmd.Context())
+				if err != nil {
+					return err
+				}
+				for _, session := range args {
+					err = errors.Join(err, a.printHidden(cmd.Context(), cmd.OutOrStdout(), names, session, reason))
+				}
 				return err
-			}
-			a, err := NewApp(cmd.Context(), c, newLog(c, cmd.ErrOrStderr()), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			names, err := a.sink.List(cmd.Context())
-			if err != nil {
-				return err
-			}
-			for _, session := range args {
-				err = errors.Join(err, a.printHidden(cmd.Context(), cmd.OutOrStdout(), names, session, reason))
-			}
-			return err
+			})
 		},
 	}
 	configFlag(cmd, &path)
-	cmd.Flags().StringVar(&reason, "reason", "", "why it must be seen (required)")
+	reasonFlag(cmd, &reason, "why it must be seen")
 	return cmd
 }
 

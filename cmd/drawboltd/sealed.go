@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -23,23 +22,11 @@ in the database. It stays encrypted: drawboltd sealed SES-9f2c.1.file.age --reas
 | age -d -i key.txt. That it was taken stands in the audit log with the reason.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if strings.TrimSpace(reason) == "" {
-				return usageError{errors.New("say why with --reason: it stands in the audit log")}
-			}
-			c, err := configOf(path)
-			if err != nil {
-				return err
-			}
-			a, err := NewApp(cmd.Context(), c, newLog(c, cmd.ErrOrStderr()), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			return a.writeSealed(cmd.Context(), cmd.OutOrStdout(), args[0], reason)
+			return onMachine(cmd, path, func(a *App) error { return a.writeSealed(cmd.Context(), cmd.OutOrStdout(), args[0], reason) })
 		},
 	}
 	configFlag(cmd, &path)
-	cmd.Flags().StringVar(&reason, "reason", "", "why it is needed (required)")
+	reasonFlag(cmd, &reason, "why it is needed")
 	return cmd
 }
 

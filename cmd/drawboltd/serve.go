@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,32 @@ func configOf(path string) (Config, error) {
 		}
 	}
 	return loadConfig(path, os.Environ())
+}
+
+// onMachine opens what the server works with, beside it or without it, for a verb
+// of whoever holds the master key.
+func onMachine(cmd *cobra.Command, path string, do func(*App) error) error {
+	c, err := configOf(path)
+	if err != nil {
+		return err
+	}
+	a, err := NewApp(cmd.Context(), c, newLog(c, cmd.ErrOrStderr()), false)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	return do(a)
+}
+
+// reasonFlag adds --reason, which must be given.
+func reasonFlag(cmd *cobra.Command, reason *string, usage string) {
+	cmd.Flags().StringVar(reason, "reason", "", usage+" (required)")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if strings.TrimSpace(*reason) == "" {
+			return usageError{errors.New("say why with --reason: it stands in the audit log")}
+		}
+		return nil
+	}
 }
 
 func serveCommand() *cobra.Command {

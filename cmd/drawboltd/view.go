@@ -29,16 +29,7 @@ func viewsCommand() *cobra.Command {
 error of the last try. Views are what the player seeks with and the search finds.
 With --again the server makes views again, and tries what it had given up.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := configOf(path)
-			if err != nil {
-				return err
-			}
-			a, err := NewApp(cmd.Context(), c, newLog(c, cmd.ErrOrStderr()), false)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			return a.printViews(cmd.Context(), cmd.OutOrStdout(), again)
+			return onMachine(cmd, path, func(a *App) error { return a.printViews(cmd.Context(), cmd.OutOrStdout(), again) })
 		},
 	}
 	configFlag(cmd, &path)
