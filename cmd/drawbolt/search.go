@@ -160,7 +160,7 @@ func around(line, query string) string {
 	}
 	from := 0
 	if words := strings.Fields(strings.ReplaceAll(query, `"`, " ")); len(words) > 0 {
-		if i := strings.Index(asciiLower(line), asciiLower(words[0])); i > 0 {
+		if i := strings.Index(api.Fold(line), api.Fold(words[0])); i > 0 {
 			from = max(0, utf8.RuneCountInString(line[:i])-before)
 		}
 	}
@@ -173,14 +173,4 @@ func around(line, query string) string {
 		out += "…"
 	}
 	return out
-}
-
-// asciiLower is the text with A to Z as a to z, as long as it was.
-func asciiLower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
 }

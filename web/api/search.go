@@ -26,6 +26,17 @@ type SearchFilter struct {
 	Before       string // SearchPage.Next
 }
 
+// Fold is a text as searches compare it: A to Z as a to z. It is as long as the
+// text, byte by byte.
+func Fold(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
 // A SearchHit is a line that was shown, typed or run in a session.
 type SearchHit struct {
 	Session   string    `json:"session"`

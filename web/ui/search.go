@@ -88,7 +88,7 @@ const (
 // pieces are what is shown of a line: the part around the first hit, with every
 // word marked.
 func (s Search) pieces(line string) []piece {
-	lower, words := asciiLower(line), s.words()
+	lower, words := api.Fold(line), s.words()
 	marks := make([]bool, len(line))
 	first := len(line)
 	for _, w := range words {
@@ -130,7 +130,7 @@ func (s Search) pieces(line string) []piece {
 // words are those of the query, as the broker takes it apart.
 func (s Search) words() []string {
 	var list []string
-	for i, part := range strings.Split(asciiLower(s.Query), `"`) {
+	for i, part := range strings.Split(api.Fold(s.Query), `"`) {
 		if i%2 == 1 && strings.TrimSpace(part) != "" {
 			list = append(list, part)
 		} else {
@@ -138,16 +138,6 @@ func (s Search) words() []string {
 		}
 	}
 	return list
-}
-
-// asciiLower is the text with A to Z as a to z: as long as it was, byte by byte.
-func asciiLower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
 }
 
 // boundary is the first place from i on where a character begins.
