@@ -79,16 +79,13 @@ type Broker struct {
 
 	watchers watchers
 	unpushed *unpushed
-
-	looks looks
+	looks    looks
+	searches chan struct{} // those that are looked for now
+	wake     chan struct{} // a change was made here: follow at once
 
 	liveMu   sync.Mutex       // before hold.mu
 	live     map[string]*Live // session id ->
 	watching map[string]int   // user id -> sessions that they watch here
-
-	wake chan struct{} // a change was made here: follow at once
-
-	searches chan struct{} // those that are looked for now
 
 	position int64 // in the audit log, from where Run follows it
 }
@@ -122,7 +119,10 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	case c.Node == "":
 		return nil, errors.New("broker: this server needs a name")
 	}
-	b := &Broker{c: c, live: map[string]*Live{}, watching: map[string]int{}, wake: make(chan struct{}, 1), unpushed: newUnpushed(), looks: looks{on: map[lookKey]*look{}}, searches: make(chan struct{}, searchesAtOnce)}
+	b := &Broker{
+		c: c, live: map[string]*Live{}, watching: map[string]int{}, wake: make(chan struct{}, 1),
+		unpushed: newUnpushed(), looks: looks{on: map[lookKey]*look{}}, searches: make(chan struct{}, searchesAtOnce),
+	}
 	// Before the first session: whatever ends one comes after this.
 	var err error
 	if b.position, err = c.Store.AuditSize(ctx); err != nil {
