@@ -138,7 +138,8 @@ func TestTerminal(t *testing.T) {
 	out := &lockedBuffer{}
 	cmd.Stdout = out
 	_, wait := background(t, cmd)
-	io.WriteString(stdin, "typed\n")
+	eventually(t, "the terminal's size", func() bool { return strings.Contains(out.String(), "\n") })
+	io.WriteString(stdin, "typed\n") // not before: what is typed into other output counts as unseen
 	eventually(t, "the echo", func() bool { return strings.Count(out.String(), "typed") == 2 })
 	io.WriteString(stdin, "\x04")
 	check(t, wait())
