@@ -1,0 +1,70 @@
+// Package notify tells people what concerns them. It follows the audit log from
+// a position of its own, makes a Notice of each event that somebody should hear
+// of, and hands it to every Channel: chat, mail, webhooks. The log is the
+// outbox: a verb sends nothing itself, so what was committed is told also after
+// a crash, at worst twice.
+//
+// It trusts the log and the broker, and nothing that comes back from a channel.
+package notify
+
+import (
+	"context"
+	"time"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+)
+
+// A Kind says what happened.
+type Kind string
+
+// What people hear of.
+const (
+	Asked     Kind = "request.asked"     // somebody asks, and people are to decide
+	Edited    Kind = "request.edited"    // asked differently; earlier votes are void
+	Voted     Kind = "request.voted"     // an approval or a no, and more are needed
+	Escalated Kind = "request.escalated" // nobody decided in time; more people may
+	Approved  Kind = "request.approved"  // by people, or by the policy at once
+	Denied    Kind = "request.denied"
+	Cancelled Kind = "request.cancelled"
+	Expired   Kind = "request.expired" // nobody decided
+
+	Started  Kind = "grant.started" // first used
+	Extended Kind = "grant.extended"
+	Ended    Kind = "grant.ended" // by time, or given back
+	Revoked  Kind = "grant.revoked"
+
+	BreakGlass     Kind = "breakglass"          // taken without approval
+	ReviewReminder Kind = "breakglass.reminder" // its review is still open
+	Reviewed       Kind = "breakglass.reviewed" // its review was closed
+	Unusual        Kind = "session.unusual"     // an alert in a session
+	CampaignDue    Kind = "review.due"          // an access review waits for its owner
+	Test           Kind = "notify.test"         // an administrator tries a channel
+)
+
+// A Notice is one thing that happened, with everything that a message about it
+// says. What is told of is as it was when the notice was made, which may be
+// later than At: a channel that shows a state shows the newest.
+type Notice struct {
+	Position int64 // of the event in the audit log; the notices of a channel come in this order
+	Kind     Kind
+	At       time.Time
+	Actor    string // name of who did it; "" when nobody did
+	Text     string // the reason or note that was given, as it was typed
+	Rule     string // of the policy
+
+	Case    *broker.Case    // the request, and its grant; nil when it is about none
+	Target  *access.Target  // of the case or the session; nil when it is about none
+	Session *access.Session // nil when it is about none
+	// Deciders may decide on the case now; a notice of what is decided has none.
+	Deciders []access.User
+}
+
+// A Channel is a way to people. Notify is called by one server at a time, in the
+// order of the positions, and again with the same notice after an error or a
+// crash, so it must not matter how often. It returns when the notice was taken
+// by the other side, or with why it was not. It must end soon after ctx.
+type Channel interface {
+	Name() string // of letters, digits and dashes; the position is kept under it
+	Notify(ctx context.Context, n Notice) error
+}
