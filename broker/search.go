@@ -42,8 +42,8 @@ type (
 
 // Limits of a search.
 const (
-	maxQuery  = 256 // bytes
-	maxWords  = 8
+	maxQuery = 256 // bytes
+	maxWords = 8
 	// Accounts on targets, for each of which the policy is asked: of those that are
 	// looked for, and of all others.
 	maxPlaces, maxOtherPlaces = 10_000, 1000
