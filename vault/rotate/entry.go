@@ -30,6 +30,7 @@ type Password struct {
 	MadeAt   time.Time
 	ProvedAt time.Time // the last login with it; zero: none
 	WrongAt  time.Time // when it was last not accepted; zero: never
+	SentAt   time.Time // when it was last sent to be set; zero: never
 	// LiveUntil is until when the system may still accept it although another one is
 	// in force; zero: it does not.
 	LiveUntil time.Time
@@ -166,6 +167,7 @@ type (
 		MadeAt    time.Time `json:"made_at"`
 		ProvedAt  time.Time `json:"proved_at,omitzero"`
 		WrongAt   time.Time `json:"wrong_at,omitzero"`
+		SentAt    time.Time `json:"sent_at,omitzero"`
 		LiveUntil time.Time `json:"live_until,omitzero"`
 	}
 	sealedEntry struct {
@@ -181,7 +183,7 @@ type (
 func encode(e Entry) ([]byte, error) {
 	sealed := sealedEntry{Format: 1, Tried: e.Tried, Refusals: e.Refusals, Owner: e.Owner, OwnedUntil: e.OwnedUntil}
 	for _, p := range e.Known() {
-		sealed.Passwords = append(sealed.Passwords, sealedPassword{p.Secret.Expose(), p.State, p.MadeAt, p.ProvedAt, p.WrongAt, p.LiveUntil})
+		sealed.Passwords = append(sealed.Passwords, sealedPassword{p.Secret.Expose(), p.State, p.MadeAt, p.ProvedAt, p.WrongAt, p.SentAt, p.LiveUntil})
 	}
 	return json.Marshal(sealed)
 }
@@ -197,7 +199,7 @@ func decode(text []byte) (Entry, error) {
 	e := Entry{Tried: sealed.Tried, Refusals: sealed.Refusals, Owner: sealed.Owner, OwnedUntil: sealed.OwnedUntil}
 	found := false
 	for _, s := range sealed.Passwords {
-		p := Password{vault.NewSecret(s.Secret), s.State, s.MadeAt, s.ProvedAt, s.WrongAt, s.LiveUntil}
+		p := Password{vault.NewSecret(s.Secret), s.State, s.MadeAt, s.ProvedAt, s.WrongAt, s.SentAt, s.LiveUntil}
 		clear(s.Secret)
 		switch {
 		case p.State == Candidate && e.Candidate == nil:

@@ -13,7 +13,8 @@
 //
 // After a crash, or an answer that does not say whether the change was made, the
 // candidate is tried, then the current one, then older ones, then the password is set
-// once more by another account, if there is one for that. Never more logins fail than
+// once more by another account, if there is one for that. While the system may still make
+// a change that it has not answered to, that is not over. Never more logins fail than
 // the system's lockout allows, crashes included. A definite refusal of the system
 // allows another candidate; an unclear answer never does.
 //
@@ -85,6 +86,10 @@ type Config struct {
 	// Grace is how long the system may still accept a password that was replaced, as
 	// Active Directory does for some logins.
 	Grace time.Duration
+	// Late is how long after a change was sent, to which no clear answer came, the system
+	// may still make it. Until then the change stays pending although another password
+	// is in force. Default: 30 seconds.
+	Late time.Duration
 	// Failures of logins that the system may see within Window, before it locks the
 	// account. Defaults: 2 in 30 minutes.
 	Failures int
@@ -112,11 +117,14 @@ func New(c Config) (*Account, error) {
 	if c.Window == 0 {
 		c.Window = 30 * time.Minute
 	}
+	if c.Late == 0 {
+		c.Late = 30 * time.Second
+	}
 	if c.Lease == 0 {
 		c.Lease = 2 * time.Minute
 	}
-	if c.Failures < 1 || c.Window < 0 || c.Lease < 0 || c.Grace < 0 {
-		return nil, errors.New("rotate: failures, window, lease and grace must be positive")
+	if c.Failures < 1 || c.Window < 0 || c.Lease < 0 || c.Grace < 0 || c.Late < 0 {
+		return nil, errors.New("rotate: failures and times must be positive")
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -28,9 +28,14 @@ type world struct {
 	entry   rotate.Entry
 	version uint64
 
+	// arriving is a password that is set some time after the connection broke.
+	arriving string
+	arrives  func() bool // whether it does so now
+
 	step    int
 	crashAt int                    // a crash before this step is done, counted from 1
 	after   bool                   // and not before it, but after
+	late    func() bool            // whether a password that is set arrives later
 	fault   func(do string) string // "", "lost" (before it was done), "cut" (after it), "refused", "down"
 }
 
@@ -41,6 +46,9 @@ func (w *world) do(what string, fn func() error) error {
 	w.step++
 	if w.step == w.crashAt && !w.after {
 		panic(crash{})
+	}
+	if w.arriving != "" && w.arrives() {
+		w.arrive()
 	}
 	fault := ""
 	if w.fault != nil {
@@ -62,6 +70,21 @@ func (w *world) do(what string, fn func() error) error {
 		return errors.New("connection reset")
 	}
 	return err
+}
+
+// arrive sets what was on its way.
+func (w *world) arrive() {
+	if w.arriving != "" {
+		w.before, w.password, w.arriving = append(w.before, w.password), w.arriving, ""
+	}
+}
+
+// pass lets time pass.
+func (w *world) pass(d time.Duration) {
+	if d >= 30*time.Second {
+		w.arrive()
+	}
+	w.now = w.now.Add(d)
 }
 
 func (w *world) Load(context.Context) (rotate.Entry, uint64, error) {
@@ -91,8 +114,16 @@ func (w *world) Save(_ context.Context, e rotate.Entry, version uint64) (uint64,
 type system struct{ *world }
 
 func (s system) Set(_ context.Context, current, password vault.Secret) error {
+	p := string(password.Expose())
+	late := false
+	if s.late != nil && s.late() {
+		late = true
+	}
 	return s.do("set", func() error {
-		p := string(password.Expose())
+		if late && s.arriving == "" {
+			s.arriving = p
+			return errors.New("connection reset")
+		}
 		if slices.Contains(s.before, p) || p == s.password {
 			return &rotate.Refusal{Why: "it was used before"}
 		}
@@ -179,16 +210,16 @@ func (w *world) sound() error {
 
 // mend brings all to rest: the crashed owner's lease ends, nothing goes wrong any more.
 func (w *world) mend(t interface{ Fatalf(string, ...any) }, reset bool) {
-	w.crashAt, w.fault = 0, nil
+	w.crashAt, w.fault, w.late = 0, nil, nil
 	for range 40 {
 		_, err := w.account("another", reset).Verify(context.Background())
 		if err == nil {
 			return
 		}
 		if wait, ok := errors.AsType[*rotate.WaitError](err); ok {
-			w.now = wait.Until
+			w.pass(wait.Until.Sub(w.now))
 		} else {
-			w.now = w.now.Add(2 * time.Minute)
+			w.pass(2 * time.Minute)
 		}
 	}
 	t.Fatalf("it does not come to rest: %+v", w.entry)
@@ -288,6 +319,8 @@ func TestAnything(t *testing.T) {
 				}
 				return fault
 			}
+			w.late = func() bool { return rapid.IntRange(0, 3).Draw(t, "late") == 0 }
+			w.arrives = func() bool { return rapid.IntRange(0, 2).Draw(t, "arrives") == 0 }
 			a := w.account(rapid.SampledFrom([]string{"one", "two"}).Draw(t, "owner"), reset)
 			dies(func() {
 				if rapid.Bool().Draw(t, "verify") {
@@ -299,7 +332,7 @@ func TestAnything(t *testing.T) {
 			if !w.known() {
 				t.Fatalf("the password in force is not known")
 			}
-			w.now = w.now.Add(time.Duration(rapid.SampledFrom([]int{0, 1, 3, 40}).Draw(t, "minutes")) * time.Minute)
+			w.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 3, 40}).Draw(t, "minutes")) * time.Minute)
 		}
 		w.mend(t, reset)
 		if err := w.sound(); err != nil {

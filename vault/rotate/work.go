@@ -90,10 +90,22 @@ func (w *work) check(ctx context.Context, p *Password) error {
 		return err
 	}
 	w.entry.Tried = nil // a login ends the count of failed ones
+	if late := w.late(); p.State == Current && now.Before(late) {
+		w.entry.Current.ProvedAt = now
+		return errors.Join(&WaitError{late, "the change may still be made"}, w.save(ctx))
+	}
 	w.renewed = p.State == Candidate
 	w.entry.promote(*p, now, w.a.c.Grace)
 	w.report.Changed = !equal(w.before, w.entry.Current.Secret)
 	return nil
+}
+
+// late is until when a change that is pending may still be made.
+func (w *work) late() time.Time {
+	if w.entry.Candidate == nil {
+		return time.Time{}
+	}
+	return w.entry.Candidate.SentAt.Add(w.a.c.Late)
 }
 
 // untried takes back the note of a login that did not take place.
@@ -107,10 +119,10 @@ func (w *work) settle(ctx context.Context) error {
 	return w.search(ctx, w.entry.Known())
 }
 
-// wrong reports whether a password was found not to be accepted, and no other one to be
-// in force since. A day later it is worth another try.
+// wrong reports whether a password was found not to be accepted, when it could not be on
+// its way any more, and no other one to be in force since. A day later it is worth another try.
 func (w *work) wrong(p Password) bool {
-	return p.WrongAt.After(w.entry.Current.ProvedAt) && w.a.c.Now().Sub(p.WrongAt) < wrongFor
+	return p.WrongAt.After(w.entry.Current.ProvedAt) && !p.WrongAt.Before(p.SentAt.Add(w.a.c.Late)) && w.a.c.Now().Sub(p.WrongAt) < wrongFor
 }
 
 // search finds the password in force among these, and sets a new one when it is none
@@ -153,6 +165,7 @@ func (w *work) change(ctx context.Context, by Rotator) error {
 		}
 		w.entry.Candidate = &Password{Secret: secret, State: Candidate, MadeAt: now}
 	}
+	w.entry.Candidate.SentAt = now
 	if err := w.save(ctx); err != nil {
 		return err
 	}
@@ -190,11 +203,9 @@ func (w *work) change(ctx context.Context, by Rotator) error {
 	case err == nil:
 		err = errors.New("set the password: the system says that it was set, and does not accept it")
 	}
-	// It was not set: then the one before is in force, and the change is over.
-	if err := w.try(ctx, &w.entry.Current); err == nil {
-		if err := w.save(ctx); err != nil {
-			return err
-		}
+	// Then the one before is in force, for now at least.
+	if in := w.try(ctx, &w.entry.Current); in == nil {
+		return errors.Join(err, w.save(ctx))
 	}
 	return err
 }

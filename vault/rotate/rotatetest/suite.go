@@ -120,20 +120,14 @@ func Run(t *testing.T, s Subject) {
 // password in force is found.
 func broken(t *testing.T, s Subject, current *string) {
 	for _, way := range []string{"to the system", "from the system"} {
-		for n := 1; ; n++ {
+		for n := 1; ; n += 1 + n/6 {
 			p := newProxy(t, s.Address)
 			a, book := account(t, s, p.address, *current)
 			p.cut(way, n)
 			_, err := a.Rotate(t.Context())
 			cut := p.mend()
 			if cut {
-				for try := 0; ; try++ {
-					if _, err := a.Verify(t.Context()); err == nil {
-						break
-					} else if try == 5 {
-						t.Fatalf("cut %s, %d: it does not come to rest: %v", way, n, err)
-					}
-				}
+				rest(t, a, book, s, fmt.Sprintf("cut %s, %d", way, n))
 			} else if err != nil {
 				t.Fatalf("not cut, %d %s: %v", n, way, err)
 			}
@@ -141,7 +135,6 @@ func broken(t *testing.T, s Subject, current *string) {
 				t.Fatalf("cut %s, %d: a change is pending still", way, n)
 			}
 			*current = book.current()
-			accepted(t, s.New(s.Address), *current)
 			if !cut {
 				if n < 3 {
 					t.Errorf("%s: only %d chunks", way, n)
@@ -152,6 +145,24 @@ func broken(t *testing.T, s Subject, current *string) {
 				t.Fatalf("%s: it does not end", way)
 			}
 		}
+	}
+}
+
+// rest brings the account to rest, with the password in force as the current one. A busy
+// system may make a change long after the connection broke, which is then a drift.
+func rest(t *testing.T, a *rotate.Account, book *memory, s Subject, name string) {
+	t.Helper()
+	for try := 0; ; try++ {
+		_, err := a.Verify(t.Context())
+		if err == nil {
+			if err = s.New(s.Address).Check(t.Context(), secret(book.current())); err == nil {
+				return
+			}
+		}
+		if try == 50 {
+			t.Fatalf("%s: it does not come to rest: %v", name, err)
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 
@@ -179,7 +190,7 @@ func account(t *testing.T, s Subject, address, password string) (*rotate.Account
 		reset = s.Reset
 	}
 	book := &memory{}
-	a, err := rotate.New(rotate.Config{Book: book, Rotator: s.New(address), Reset: reset(address), Rules: s.Rules, Failures: 50, Owner: "test", Grace: s.Grace})
+	a, err := rotate.New(rotate.Config{Book: book, Rotator: s.New(address), Reset: reset(address), Rules: s.Rules, Failures: 50, Owner: "test", Grace: s.Grace, Late: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
