@@ -116,7 +116,7 @@ func (a *App) openStore(ctx context.Context, create bool) error {
 	if err := prepare(ctx); err != nil {
 		return err
 	}
-	v, err := openVault(ctx, a.db, a.config.Vault.MasterKey, create)
+	v, err := openVault(ctx, a.db, &a.config, create)
 	if err != nil {
 		if !create {
 			return fmt.Errorf("%w (is this installation set up? drawboltd init)", err)
