@@ -116,6 +116,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 	if everything || len(targets) > 0 {
 		b.cutWatchers(ctx)
 	}
+	b.watchers.wake(wholeLog)
 	if position < size {
 		b.nudge()
 	}
