@@ -71,6 +71,12 @@ var table = map[string]string{
 	// Tells people what the log says.
 	"broker/notify": "broker broker/access broker/outbound broker/store recorder/audit",
 
+	"broker/notify/mail":       "broker/access broker/notify broker/outbound recorder/audit",
+	"broker/notify/mattermost": "broker/notify broker/outbound",
+	"broker/notify/pagerduty":  "broker/notify broker/outbound recorder/audit",
+	"broker/notify/teams":      "broker/notify broker/outbound",
+	"broker/notify/webhook":    "broker/access broker/notify broker/outbound",
+
 	// Work on recordings that nothing waits for.
 	"broker/indexing": "broker/access broker/store recorder recorder/audit recorder/view",
 
