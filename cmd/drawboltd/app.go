@@ -31,6 +31,8 @@ import (
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/broker/indexing"
+	"github.com/drawbolt/drawbolt/broker/notify"
+	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/broker/provision"
 	"github.com/drawbolt/drawbolt/broker/push"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -67,6 +69,10 @@ type App struct {
 	ssh      *sshproxy.Server
 	web      *web.Server
 	tls      *tls.Config
+	outbound *outbound.Client
+	routes   []notify.Route
+	notices  *notify.Dispatcher
+	told     *prometheus.CounterVec
 
 	https, sshd, metrics net.Listener
 	closers              []func() error // last in, first out
@@ -88,6 +94,9 @@ func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (_ *Ap
 		return nil, err
 	}
 	if err := a.openBroker(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.openNotices(); err != nil {
 		return nil, err
 	}
 	if err := a.openRecorder(); err != nil {
@@ -392,6 +401,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "recorder", a.recorder.Run)
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "push", a.pusher.Run)
+	start(&services, base, "notices", a.notices.Run)
 	if a.config.Recordings.Views {
 		start(&services, base, "views", a.indexer.Run)
 	}
@@ -531,6 +541,7 @@ func (a *App) serveMetrics(ctx context.Context) error {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_views_failed", Help: "Recordings of which no view could be made, on all servers of the database."}, func() float64 { return a.countViews(true) }),
 	)
 	registry.MustRegister(a.keepingMetrics()...)
+	registry.MustRegister(a.told, a.noticeMetrics())
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", a.web.Ops())

@@ -109,6 +109,10 @@ type Config struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
 	} `yaml:"audit"`
+	Notifications struct {
+		Internal []string        `yaml:"internal" doc:"networks inside that channels may call, such as 10.1.2.0/24 or 127.0.0.1/32 (default: none; addresses of private use, loopback and the like are refused)"`
+		Channels []ChannelConfig `yaml:"channels" doc:"over which people are told (default: none)"`
+	} `yaml:"notifications"`
 	Log struct {
 		Format string `yaml:"format" doc:"auto, json or text"`
 		Level  string `yaml:"level" doc:"debug, info, warn or error"`
@@ -338,6 +342,8 @@ func (s setting) assign(value string) error {
 			return err
 		}
 		*p = d
+	default:
+		return errors.New("it is set in the file only")
 	}
 	return nil
 }
@@ -451,6 +457,9 @@ func (c *Config) complete() error {
 	}
 	if d := time.Duration(c.Auth.SessionTTL); d < time.Minute || d > 24*time.Hour {
 		bad("auth.session_ttl is between 1m and 24h")
+	}
+	if _, err := c.internal(); err != nil {
+		bad("notifications.internal: %v", err)
 	}
 	if d := time.Duration(c.Audit.CheckpointEvery); d > time.Minute {
 		bad("audit.checkpoint_every is at most 1m")

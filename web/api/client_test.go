@@ -144,6 +144,10 @@ var routes = []struct {
 	{"SetRetention", func(ctx context.Context, c *Client) error {
 		return discard(c.SetRetention(ctx, Retention{Rules: []RetentionRule{{ID: "year", KeepDays: 365}}, Version: 1}))
 	}, `PUT /v1/retention {"rules":[{"id":"year","targets":{},"keep_days":365}],"version":1}`},
+	{"Integrations", func(ctx context.Context, c *Client) error { return discard(c.Integrations(ctx)) }, `GET /v1/integrations`},
+	{"FindIntegration", func(ctx context.Context, c *Client) error { return discard(c.FindIntegration(ctx, "ops")) }, `GET /v1/integrations/ops`},
+	{"TestIntegration", func(ctx context.Context, c *Client) error { return discard(c.TestIntegration(ctx, "ops")) }, `POST /v1/integrations/ops/test {}`},
+	{"RetryIntegration", func(ctx context.Context, c *Client) error { return discard(c.RetryIntegration(ctx, "ops")) }, `POST /v1/integrations/ops/retry {}`},
 	{"Events", func(ctx context.Context, c *Client) error {
 		return discard(c.Events(ctx, EventFilter{After: 0, Limit: 5, Actor: "a", Action: "b", Object: "o", Target: "t", Since: at("2026-03-01T09:00:00Z"), Until: at("2026-03-02T09:00:00+01:00")}))
 	}, `GET /v1/audit/events?action=b&actor=a&after=0&limit=5&object=o&since=2026-03-01T09%3A00%3A00Z&target=t&until=2026-03-02T08%3A00%3A00Z`},
