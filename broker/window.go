@@ -19,24 +19,49 @@ import (
 // looks at those that are open.
 const maxWindows = 1000
 
+// A WindowView is a window, and whether it is open now.
+type WindowView struct {
+	access.Window
+	Open bool
+}
+
 // Windows lists the windows that are not over, the first to begin first.
-func (b *Broker) Windows(ctx context.Context, by access.Caller) ([]access.Window, error) {
+func (b *Broker) Windows(ctx context.Context, by access.Caller) ([]WindowView, error) {
 	if _, err := b.allow(ctx, question{action: policy.ActionTargetRead, by: by}, event(by, "window.list", "")); err != nil {
 		return nil, err
 	}
-	return b.c.Store.Windows(ctx, b.now(), maxWindows)
+	now := b.now()
+	windows, err := b.c.Store.Windows(ctx, now, maxWindows)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]WindowView, len(windows))
+	for i, w := range windows {
+		if list[i], err = viewWindow(w, now); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func viewWindow(w access.Window, now time.Time) (WindowView, error) {
+	zone, err := zoneOf(w.TimeZone)
+	if err != nil {
+		return WindowView{Window: w}, err
+	}
+	return WindowView{w, w.OpenAt(now.In(zone))}, nil
 }
 
 // AddWindow adds a maintenance window or a freeze. A freeze that is open ends the
 // sessions that it does not allow.
-func (b *Broker) AddWindow(ctx context.Context, by access.Caller, w access.Window) (access.Window, error) {
+func (b *Broker) AddWindow(ctx context.Context, by access.Caller, w access.Window) (WindowView, error) {
 	w.ID, w.Version = access.NewID(access.WindowPrefix), 1
 	w.From, w.To = w.From.UTC(), w.To.UTC()
 	if err := w.Validate(b.now()); err != nil {
-		return w, err
+		return WindowView{}, err
 	}
 	if _, err := zoneOf(w.TimeZone); err != nil {
-		return w, err
+		return WindowView{}, err
 	}
 	e := event(by, "window.add", w.ID)
 	e.Reason = w.Reason
@@ -53,7 +78,10 @@ func (b *Broker) AddWindow(ctx context.Context, by access.Caller, w access.Windo
 		windowDetails(e, &w)
 		return tx.AddWindow(ctx, &w)
 	})
-	return w, err
+	if err != nil {
+		return WindowView{}, err
+	}
+	return viewWindow(w, b.now())
 }
 
 // RemoveWindow removes a window: it ends now, or does not begin. The sessions

@@ -89,6 +89,7 @@ type userOptions struct {
 	display     string
 	groups      []string
 	add, remove []string
+	attributes  []string
 	bot         bool
 }
 
@@ -103,7 +104,11 @@ func (c *cli) userAddCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			u, err := cl.AddUser(cmd.Context(), api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Bot: o.bot})
+			attributes, err := keyValues("attribute", o.attributes)
+			if err != nil {
+				return err
+			}
+			u, err := cl.AddUser(cmd.Context(), api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Attributes: attributes, Bot: o.bot})
 			if err != nil {
 				return err
 			}
@@ -114,6 +119,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.display, "display", "", "`name` as people write it")
 	f.StringSliceVar(&o.groups, "group", nil, "`group`; may be repeated")
+	f.StringSliceVar(&o.attributes, "attribute", nil, "`name=value`, such as department=dba; may be repeated")
 	f.BoolVar(&o.bot, "bot", false, "a program, which may never approve")
 	return cmd
 }
@@ -167,6 +173,21 @@ func (c *cli) userSetCmd() *cobra.Command {
 			in.Groups = slices.DeleteFunc(append(slices.Clone(in.Groups), o.add...), func(g string) bool { return slices.Contains(o.remove, g) })
 			slices.Sort(in.Groups)
 			in.Groups = slices.Compact(in.Groups)
+			attributes, err := keyValues("attribute", o.attributes)
+			if err != nil {
+				return err
+			}
+			in.Attributes = maps.Clone(in.Attributes)
+			for name, value := range attributes {
+				if value == "" {
+					delete(in.Attributes, name)
+					continue
+				}
+				if in.Attributes == nil {
+					in.Attributes = map[string]string{}
+				}
+				in.Attributes[name] = value
+			}
 			if u, err = cl.SetUser(cmd.Context(), in); err != nil {
 				return err
 			}
@@ -174,6 +195,9 @@ func (c *cli) userSetCmd() *cobra.Command {
 				return err
 			}
 			c.done("%s is changed: groups %s", u.Name, first(strings.Join(u.Groups, ", "), "none"))
+			for _, k := range slices.Sorted(maps.Keys(u.Attributes)) {
+				c.say("  %s: %s", k, u.Attributes[k])
+			}
 			return nil
 		},
 	}
@@ -182,6 +206,7 @@ func (c *cli) userSetCmd() *cobra.Command {
 	f.StringSliceVar(&o.groups, "group", nil, "exactly these `groups`")
 	f.StringSliceVar(&o.add, "add-group", nil, "add to this `group`")
 	f.StringSliceVar(&o.remove, "remove-group", nil, "take out of this `group`")
+	f.StringSliceVar(&o.attributes, "attribute", nil, "set `name=value`, such as department=dba; may be repeated; name= takes one away")
 	return cmd
 }
 
