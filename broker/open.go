@@ -90,13 +90,18 @@ func (b *Broker) mayLook(ctx context.Context, by access.Caller, what string) err
 
 // mayKnow: a target is known to who may ask for the account, and to who may
 // read targets. A refusal that comes of more than a missing role (too long, no
-// ticket, a stale second factor, a lock) does not hide the target.
+// ticket, a freeze, a stale second factor, a lock) does not hide the target.
 func (b *Broker) mayKnow(ctx context.Context, by access.Caller, t *access.Target, account string) bool {
 	if _, err := b.decideNow(ctx, question{action: policy.ActionTargetRead, by: by, target: t, account: account}); err == nil {
 		return true
 	}
 	d, _ := b.decideNow(ctx, question{action: policy.ActionRequest, by: by, target: t, account: account, owner: by.User.ID, duration: time.Second})
-	return d.Allow || d.Role != ""
+	return mayKnowOf(d)
+}
+
+// mayKnowOf: a rule is about the account, even if it does not hold now.
+func mayKnowOf(d policy.Decision) bool {
+	return d.Allow || d.Role != "" || slices.ContainsFunc(d.Reasons, func(r policy.Reason) bool { return strings.HasPrefix(r.Rule, "condition.") })
 }
 
 // An Opening is how a session begins.

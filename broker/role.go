@@ -89,7 +89,7 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 		if err := keepAdministrator(ctx, tx); err != nil {
 			return err
 		}
-		return nobodyHasBoth(ctx, tx, roles)
+		return nobodyHasBoth(ctx, tx, before, roles)
 	})
 	return r, err
 }

@@ -98,7 +98,7 @@ func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, gr
 		if err != nil {
 			av.Why = err.Error()
 		}
-		if av.Usable || av.MayAsk || d.Role != "" || v.Admin {
+		if av.Usable || av.MayAsk || mayKnowOf(d) || v.Admin {
 			v.Accounts = append(v.Accounts, av)
 		}
 	}

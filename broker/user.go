@@ -49,7 +49,7 @@ func (b *Broker) AddUser(ctx context.Context, by access.Caller, u access.User) (
 	err := b.write(ctx, by, policy.ActionUserWrite, event(by, "user.add", u.ID), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
 		u.CreatedAt = tx.Now()
 		userDetails(e, &u)
-		if err := notBoth(ctx, tx, &u, nil); err != nil {
+		if err := notBoth(ctx, tx, &u, &access.User{}); err != nil {
 			return err
 		}
 		return tx.AddUser(ctx, &u)
