@@ -39,12 +39,12 @@ import (
 // told are the stories that must be there: one that is lost, renamed or emptied
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
-	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
+	"account-key", "agent", "approve-cli", "approve-web", "ask", "attribute", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
 	"codes", "cold-recordings", "completion", "deny", "disk-full", "display", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards",
-	"four-eyes", "guest", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
+	"four-eyes", "freeze", "guest", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
 	"object-store", "one-person-once", "own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered",
 	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check",
-	"target-via", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
+	"target-via", "ticket", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }
 
 // storiesAtOnce is how many stories run side by side: each waits more than it
@@ -244,6 +244,8 @@ func storyVerbs() map[string]command {
 		// folder $STORED; its key has the id $KEYID, and the secret that is in the
 		// file secret. away: nobody has that secret; back: it is right again.
 		"bucket": (*story).bucket,
+		// jira: a fake of Jira at $JIRA, with the issues of issues.json.
+		"jira": (*story).jira,
 		// there FILE, gone FILE: waits until it is, or is no longer.
 		"there": func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], true) },
 		"gone":  func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], false) },

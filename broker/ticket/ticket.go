@@ -141,7 +141,7 @@ var tableName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 // newClient asks the named system and nobody else: no proxy, no redirect, and
 // only addresses at which it may be, whatever its name leads to today.
 func (t *Checker) newClient() *http.Client {
-	dialer := &net.Dialer{Timeout: t.c.Within, Control: func(_, address string, _ syscall.RawConn) error {
+	dialer := &net.Dialer{Control: func(_, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil || !mayDial(to.Addr().Unmap(), t.c.Networks) {
 			return fmt.Errorf("%s is no public address, and tickets.networks does not name it", address)
@@ -150,7 +150,7 @@ func (t *Checker) newClient() *http.Client {
 	}}
 	transport := &http.Transport{
 		DialContext: dialer.DialContext, Proxy: nil, TLSClientConfig: tlsConfig(t.c.Roots), ForceAttemptHTTP2: true,
-		TLSHandshakeTimeout: t.c.Within, ResponseHeaderTimeout: t.c.Within, MaxResponseHeaderBytes: 64 << 10, IdleConnTimeout: time.Minute, MaxConnsPerHost: atOnce,
+		MaxResponseHeaderBytes: 64 << 10, IdleConnTimeout: time.Minute, MaxConnsPerHost: atOnce, // fetch bounds the time
 	}
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
