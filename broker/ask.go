@@ -12,7 +12,7 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
-// refresh loads the roles into the policy engine when they have changed, here
+// refresh loads the roles, networks and windows when one of them has changed, here
 // or on another server. When they do not load, the engine keeps the old ones
 // and nothing is decided: a broken role refuses everything until it is mended.
 func (b *Broker) refresh(ctx context.Context) error {
@@ -29,19 +29,35 @@ func (b *Broker) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.c.Policy.SetData(policyData(roles)); err != nil {
+	networks, err := b.c.Store.Networks(ctx, maxNetworks)
+	if err != nil {
+		return err
+	}
+	windows, err := b.c.Store.Windows(ctx, b.now(), maxWindows)
+	if err != nil {
+		return err
+	}
+	around, err := newCircumstances(windows, roles)
+	if err != nil {
+		return fmt.Errorf("load the windows: %w", err)
+	}
+	if err := b.c.Policy.SetData(policyData(roles, networks)); err != nil {
 		return fmt.Errorf("load the roles: %w", err)
 	}
+	b.circumstances.Store(around)
 	// Read before the roles: if they changed in between, the next call loads
 	// them once more.
 	b.generation = generation
 	return nil
 }
 
-func policyData(roles []access.Role) policy.Data {
-	var d policy.Data
+func policyData(roles []access.Role, networks []access.Network) policy.Data {
+	d := policy.Data{Networks: map[string][]string{}}
+	for _, n := range networks {
+		d.Networks[n.Name] = n.Ranges
+	}
 	for _, r := range roles {
-		p := policy.Role{Name: r.Name, Inherits: r.Inherits, Groups: r.Groups, Users: r.Users}
+		p := policy.Role{Name: r.Name, Inherits: r.Inherits, Groups: r.Groups, Users: r.Users, Attributes: r.Attributes, Excludes: r.Excludes}
 		for _, rule := range r.Rules {
 			p.Rules = append(p.Rules, policyRule(rule))
 		}
@@ -54,7 +70,9 @@ func policyRule(r access.Rule) policy.Rule {
 	p := policy.Rule{
 		ID: r.ID, Targets: policy.Selector{Names: r.Targets.Names, Labels: r.Targets.Labels}, Accounts: r.Accounts,
 		MaxDuration: r.MaxDuration, MFAWithin: r.MFAWithin, Sources: r.Sources,
-		RequireTicket: r.RequireTicket, RequireMaintenanceWindow: r.RequireWindow,
+		TimeZone: r.TimeZone, RequireTicket: r.RequireTicket, RequireValidTicket: r.RequireValidTicket,
+		RequireMaintenanceWindow: r.RequireWindow, DuringFreeze: r.DuringFreeze, RequireSameTier: r.RequireSameTier,
+		RequireFacts: r.RequireFacts, FactsWithin: r.FactsWithin, SeparateDuties: r.SeparateDuties, Limits: policy.Limits(r.Limits),
 		Session: policy.SessionRules(r.Session),
 	}
 	p.Session.Recording = policy.RecordingStrict // whatever the rule says
@@ -74,9 +92,10 @@ func policyRule(r access.Rule) policy.Rule {
 	return p
 }
 
-// checkRoles reports whether the policy would take these roles.
-func checkRoles(roles []access.Role) error {
-	if err := policyData(roles).Check(); err != nil {
+// checkRoles reports whether the policy would take these roles, with the networks
+// that there are.
+func checkRoles(roles []access.Role, networks []access.Network) error {
+	if err := policyData(roles, networks).Check(); err != nil {
 		return access.Invalid("the roles would not hold together: %v", err)
 	}
 	return nil
@@ -96,6 +115,13 @@ type question struct {
 	duration time.Duration
 	// groups are the groups that approvers have now, by user id.
 	groups map[string][]string
+	// sessions are those that are open when one more begins.
+	sessions policy.Sessions
+	// ticket is what is known of the request's ticket now; nil: what was known when
+	// the request was made.
+	ticket *access.TicketCheck
+	// sharing is who else has to do with the request's ticket.
+	sharing sharing
 	// at is the moment of the question; now when zero.
 	at time.Time
 }
@@ -161,7 +187,10 @@ func (b *Broker) input(q question) policy.Input {
 	}
 	if t := q.target; t != nil {
 		in.Target = policyTarget(t)
+		in.Target.Facts = policyFacts(t, now)
+		in.Environment.MaintenanceWindow, in.Environment.Freeze = b.circumstances.Load().of(t, now)
 	}
+	in.Environment.Sessions = q.sessions
 	in.Request.Requester = q.owner
 	if r := q.request; r != nil {
 		in.Request = policy.Request{
@@ -170,6 +199,11 @@ func (b *Broker) input(q question) policy.Input {
 			CreatedAt: r.CreatedAt.UTC().Format(time.RFC3339), State: string(r.State),
 		}
 		in.Environment.Ticket = r.Ticket
+		check := r.TicketCheck
+		if q.ticket != nil {
+			check = *q.ticket
+		}
+		in.Request.Ticket = policyTicket(check, q.sharing)
 		digest := r.Digest()
 		for _, a := range r.Approvals {
 			if a.Digest == digest { // a vote for something else is no vote
@@ -193,6 +227,22 @@ func policyTarget(t *access.Target) policy.Target {
 		}
 	}
 	return policy.Target{ID: t.ID, Name: t.Name, Labels: labels, Applications: t.Applications, Locked: t.Locked}
+}
+
+func policyFacts(t *access.Target, now time.Time) map[string]policy.Fact {
+	facts := make(map[string]policy.Fact, len(t.Facts))
+	for name, f := range t.Facts {
+		// Rounded up: a fact is not new for a second longer than it is.
+		facts[name] = policy.Fact{Value: f.Value, AgeSeconds: max(0, int64((now.Sub(f.At)+time.Second-1)/time.Second))}
+	}
+	return facts
+}
+
+func policyTicket(c access.TicketCheck, s sharing) policy.Ticket {
+	return policy.Ticket{
+		ID: c.ID, Valid: c.Valid, State: c.State, Assignee: c.Assignee, Title: c.Title, Why: c.Why,
+		RequestedBy: s.requesters, ApprovedBy: s.approvers,
+	}
 }
 
 // ruling keeps the trace of a decision.

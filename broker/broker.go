@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -63,7 +64,8 @@ type Config struct {
 	KeepDays         int           // no recording is deleted earlier than so many days after its session's end
 	PendingPerUser   int           // default 50
 	Sessions         SessionLimits
-	Search           bool // recordings can be searched: their texts are in the store
+	Tickets          TicketSystem // that says whether tickets hold; nil: none does
+	Search           bool         // recordings can be searched: their texts are in the store
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
@@ -76,6 +78,8 @@ type Broker struct {
 
 	mu         sync.Mutex // guards the policy data that is loaded
 	generation int64
+
+	circumstances atomic.Pointer[circumstances] // loaded with the policy data
 
 	watchers watchers
 	unpushed *unpushed

@@ -34,6 +34,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	seen := time.Now() // when the log was last read
+	minute := b.now().Truncate(time.Minute)
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,6 +45,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		next, err := b.follow(ctx, position)
 		if err == nil {
 			position, seen = next, time.Now()
+			minute = b.eachMinute(ctx, minute)
 			continue
 		}
 		if ctx.Err() != nil {
@@ -101,7 +103,8 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 			targets[e.Object] = true
 		case strings.HasPrefix(e.Action, "authority."):
 			rotated = true
-		case strings.HasPrefix(e.Action, "role."), e.Action == "certificate.revoke":
+		case strings.HasPrefix(e.Action, "role."), strings.HasPrefix(e.Action, "window."), strings.HasPrefix(e.Action, "network."),
+			e.Action == "certificate.revoke":
 			everything = true
 		}
 	}
@@ -133,6 +136,21 @@ func (b *Broker) each(fn func(*Live)) {
 	for _, l := range list {
 		fn(l)
 	}
+}
+
+// eachMinute asks again about every session when a minute has begun, if what is
+// allowed depends on the clock: hours, windows and facts that grow old are whole
+// minutes. It returns the minute for which it has asked.
+func (b *Broker) eachMinute(ctx context.Context, asked time.Time) time.Time {
+	now := b.now().Truncate(time.Minute)
+	if now.Equal(asked) || b.refresh(ctx) != nil {
+		return asked // tried again in a moment
+	}
+	if b.circumstances.Load().timed {
+		b.cut(ctx, func(*Live) bool { return true })
+		b.cutWatchers(ctx)
+	}
+	return now
 }
 
 // cut looks again at the sessions that the filter picks and ends those that
@@ -259,7 +277,8 @@ func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Err
 	if err := facts.roles(); err != nil {
 		return nil, err
 	}
-	decision, err := b.decideNow(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: groups, at: now})
+	q := question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: groups, at: now}
+	decision, err := b.decideNow(ctx, q)
 	if errors.Is(err, access.ErrUnavailable) {
 		return nil, err
 	}
@@ -272,7 +291,31 @@ func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Err
 		l.setEnd(g.End)
 		l.notify(Notice{Show: fmt.Sprintf("%s@%s now ends at %s UTC", g.Account, g.TargetName, g.End.Format(time.TimeOnly))})
 	}
+	b.foresee(ctx, q, l)
 	return nil, nil
+}
+
+// foresee tells the user of an end that the clock brings: of hours, of a window,
+// by a freeze. The end of the grant has notices of its own.
+func (b *Broker) foresee(ctx context.Context, q question, l *Live) {
+	if !b.circumstances.Load().timed {
+		return
+	}
+	for i := len(warnings) - 1; i >= 0; i-- { // the nearest first
+		then := q
+		then.at = q.at.Add(warnings[i])
+		if !q.by.MFAAt.IsZero() {
+			then.by.MFAAt = q.by.MFAAt.Add(warnings[i])
+		}
+		_, err := b.decideNow(ctx, then)
+		e, refused := errors.AsType[*access.Error](err)
+		if refused = refused && errors.Is(err, access.ErrDenied) && then.at.Before(l.End()); l.foretell(i, refused) {
+			l.notify(Notice{Show: fmt.Sprintf("%s@%s ends in at most %s: %s", l.Grant.Account, l.Grant.TargetName, access.FormatDuration(warnings[i]), e.Text)})
+		}
+		if refused {
+			return
+		}
+	}
 }
 
 func refusedNow(err error) *access.Error {

@@ -22,7 +22,7 @@ func (b *Broker) Found(ctx context.Context, administrator access.User, roles []a
 			return administrator, err
 		}
 	}
-	if err := checkRoles(roles); err != nil {
+	if err := checkRoles(roles, nil); err != nil {
 		return administrator, err
 	}
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {

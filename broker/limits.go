@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -31,11 +30,7 @@ func (l SessionLimits) withDefaults() SessionLimits {
 // room refuses a session of the person on the target when as many as may be are
 // open. The change has read both, and with them holds back every other opening
 // that would count the same sessions.
-func (b *Broker) room(ctx context.Context, tx *store.Tx, by access.Caller, t *access.Target) error {
-	n, err := tx.Running(ctx, by.User.ID, t.ID, tx.Now())
-	if err != nil {
-		return err
-	}
+func (b *Broker) room(n store.Running, t *access.Target) error {
 	limit := b.c.Sessions
 	switch {
 	case n.OnTarget >= limit.PerTarget:

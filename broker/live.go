@@ -40,6 +40,7 @@ type Live struct {
 	deadline time.Time // the same deadline on the monotonic clock
 	timer    *time.Timer
 	warn     []*time.Timer
+	foretold int // how many of warnings were given of an end that the clock brings
 	closed   bool
 }
 
@@ -143,6 +144,20 @@ func (l *Live) setEnd(end time.Time) {
 			}))
 		}
 	}
+}
+
+// foretell notes whether an end is near by the i-th of warnings, and reports
+// whether the user has still to be told.
+func (l *Live) foretell(i int, near bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !near {
+		l.foretold = min(l.foretold, i)
+		return false
+	}
+	tell := l.foretold <= i
+	l.foretold = max(l.foretold, i+1)
+	return tell
 }
 
 // stopTimers is called with mu held.

@@ -90,13 +90,18 @@ func (b *Broker) mayLook(ctx context.Context, by access.Caller, what string) err
 
 // mayKnow: a target is known to who may ask for the account, and to who may
 // read targets. A refusal that comes of more than a missing role (too long, no
-// ticket, a stale second factor, a lock) does not hide the target.
+// ticket, a freeze, a stale second factor, a lock) does not hide the target.
 func (b *Broker) mayKnow(ctx context.Context, by access.Caller, t *access.Target, account string) bool {
 	if _, err := b.decideNow(ctx, question{action: policy.ActionTargetRead, by: by, target: t, account: account}); err == nil {
 		return true
 	}
 	d, _ := b.decideNow(ctx, question{action: policy.ActionRequest, by: by, target: t, account: account, owner: by.User.ID, duration: time.Second})
-	return d.Allow || d.Role != ""
+	return mayKnowOf(d)
+}
+
+// mayKnowOf: a rule is about the account, even if it does not hold now.
+func mayKnowOf(d policy.Decision) bool {
+	return d.Allow || d.Role != "" || slices.ContainsFunc(d.Reasons, func(r policy.Reason) bool { return strings.HasPrefix(r.Rule, "condition.") })
 }
 
 // An Opening is how a session begins.
@@ -125,12 +130,16 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 	if err := b.stillProven(ctx, by); err != nil {
 		return nil, b.refused(ctx, e, err)
 	}
+	ticket, err := b.checkGranted(ctx, by, grantID)
+	if err != nil {
+		return nil, b.refused(ctx, e, err)
+	}
 	var s access.Session
 	var g *access.Grant
 	var t *access.Target
 	var hops []access.Target
 	var login string
-	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		caller, err := current(ctx, tx, by)
 		if err != nil {
@@ -149,13 +158,14 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 			return e, err
 		}
 		var decision policy.Decision
-		if t, decision, err = b.askAgain(ctx, tx, caller, g, r); err != nil {
+		var running store.Running
+		if t, running, decision, err = b.askAgain(ctx, tx, caller, g, r, ticket); err != nil {
 			return e, err
 		}
 		if hops, err = hopsOf(ctx, tx.Target, t); err != nil {
 			return e, err
 		}
-		if err := b.room(ctx, tx, caller, t); err != nil {
+		if err := b.room(running, t); err != nil {
 			fill(&e, err)
 			return e, err
 		}
@@ -228,24 +238,33 @@ func risksOf(g *access.Grant, t *access.Target) (list []string) {
 }
 
 // askAgain asks whether the holder may still use the grant. What the request
-// says must still be what was approved.
-func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, r *access.Request) (*access.Target, policy.Decision, error) {
+// says must still be what was approved, and ticket is what is known of its ticket
+// now; nil: as it was then. It returns the sessions that are open as well.
+func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, r *access.Request, ticket *access.TicketCheck) (*access.Target, store.Running, policy.Decision, error) {
+	var running store.Running
 	target, groups, err := around(ctx, tx, r)
 	if err != nil {
-		return nil, policy.Decision{}, err
+		return nil, running, policy.Decision{}, err
 	}
 	if err := unchanged(target, g, r); err != nil {
-		return nil, policy.Decision{}, err
+		return nil, running, policy.Decision{}, err
 	}
-	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, groups: groups}
+	if running, err = tx.Running(ctx, by.User.ID, target.ID, g.Account, tx.Now()); err != nil {
+		return nil, running, policy.Decision{}, err
+	}
+	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, groups: groups, ticket: ticket}
+	q.sessions = policy.Sessions{OfUser: running.OfUser, OnTarget: running.OnTarget, OnAccountOfOthers: running.OnAccountOfOthers}
+	if q.sharing, err = b.sharing(ctx, tx, r); err != nil {
+		return nil, running, policy.Decision{}, err
+	}
 	if g.Start.IsZero() { // the first use starts the grant's clock
 		if d, err := b.decideNow(ctx, q); err != nil {
-			return nil, d, err
+			return nil, running, d, err
 		}
 	}
 	q.action = policy.ActionConnect
 	d, err := b.decideNow(ctx, q)
-	return target, d, err
+	return target, running, d, err
 }
 
 // unchanged reports whether the target is still the one that was approved.

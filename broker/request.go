@@ -86,8 +86,12 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 		return Case{}, b.refused(ctx, e, policyDown(err))
 	}
 	e.Target = ask.Target
+	ticket, err := b.checkAsked(ctx, by, ask)
+	if err != nil {
+		return Case{}, b.refused(ctx, e, err)
+	}
 	var c Case
-	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		c = Case{}
 		e := e
 		e.Object = ask.Target
@@ -116,7 +120,7 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 		if err := b.mayJoin(ctx, tx, by, ask); err != nil {
 			return e, err
 		}
-		r, err := b.newRequest(ctx, tx, by, &target, ask)
+		r, err := b.newRequest(ctx, tx, by, &target, ask, ticket)
 		if err != nil {
 			return e, err
 		}
@@ -128,6 +132,7 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 		detail(&e, "role", r.Role)
 		detail(&e, "digest", r.Digest())
 		detail(&e, "duration", access.FormatDuration(r.Duration))
+		detail(&e, "ticket", r.TicketCheck.ID)
 		c.Request = *r
 		if len(r.Needs) > 0 && !r.BreakGlass {
 			return e, tx.AddRequest(ctx, &c.Request)
@@ -222,12 +227,12 @@ func (b *Broker) openCase(ctx context.Context, tx *store.Tx, by access.Caller, t
 }
 
 // newRequest asks the policy and builds the request with what it said.
-func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller, t *access.Target, ask Ask) (*access.Request, error) {
+func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller, t *access.Target, ask Ask, ticket access.TicketCheck) (*access.Request, error) {
 	now := tx.Now()
 	r := &access.Request{
 		ID: access.NewID(access.RequestPrefix), RequesterID: by.User.ID, RequesterName: by.User.Name,
 		TargetID: t.ID, TargetName: t.Name, TargetAddress: t.Address, TargetKeys: t.HostKeys, TargetVia: t.Via, Account: ask.Account, Made: madeOf(t, ask.Account),
-		Batch: ask.Batch, Reason: ask.Reason, Ticket: access.Ticket(ask.Reason), Duration: ask.Duration, Start: ask.Start, BreakGlass: ask.BreakGlass,
+		Batch: ask.Batch, Reason: ask.Reason, Ticket: access.Ticket(ask.Reason), TicketCheck: ticket, Duration: ask.Duration, Start: ask.Start, BreakGlass: ask.BreakGlass,
 		Via: by.Via, State: access.Pending, CreatedAt: now, ExpiresAt: now.Add(b.c.DecideWithin), Version: 1,
 	}
 	if by.Source.IsValid() {
@@ -237,6 +242,10 @@ func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller,
 		r.Duration = b.c.DefaultDuration
 	}
 	q := question{action: policy.ActionRequest, by: by, target: t, account: ask.Account, request: r}
+	var err error
+	if q.sharing, err = b.sharing(ctx, tx, r); err != nil {
+		return nil, err
+	}
 	d, err := b.decideNow(ctx, q)
 	if err != nil && ask.Duration == 0 && d.MaxDuration > 0 && d.MaxDuration < r.Duration {
 		// Nobody asked for the default; the role's longest will do.
@@ -562,6 +571,9 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 		}
 		// A decided request answers who was first, to whom it is no secret.
 		if r.StateAt(tx.Now()) == access.Pending {
+			if q.sharing, err = b.sharing(ctx, tx, &r); err != nil {
+				return e, err
+			}
 			q.action = action
 			d, err := b.decideNow(ctx, q)
 			if err != nil {

@@ -51,6 +51,10 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 		if err != nil {
 			return err
 		}
+		networks, err := tx.Networks(ctx, maxNetworks)
+		if err != nil {
+			return err
+		}
 		i := slices.IndexFunc(roles, func(o access.Role) bool { return o.Name == r.Name })
 		before := slices.Clone(roles)
 		var was access.Role
@@ -63,7 +67,7 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 		if was.Version != r.Version {
 			return staleVersion("role " + r.Name)
 		}
-		if err := checkRoles(roles); err != nil {
+		if err := checkRoles(roles, networks); err != nil {
 			return err
 		}
 		if holds(&r, &by.User) && !holds(&was, &by.User) {
@@ -82,7 +86,10 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 		if err != nil {
 			return err
 		}
-		return keepAdministrator(ctx, tx)
+		if err := keepAdministrator(ctx, tx); err != nil {
+			return err
+		}
+		return nobodyHasBoth(ctx, tx, before, roles)
 	})
 	return r, err
 }
@@ -91,7 +98,11 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 func roleDetails(e *audit.Event, r *access.Role) {
 	detail(e, "groups", strings.Join(r.Groups, " "))
 	detail(e, "users", strings.Join(r.Users, " "))
+	for name, values := range r.Attributes {
+		detail(e, "attribute_"+name, strings.Join(values, ", "))
+	}
 	detail(e, "inherits", strings.Join(r.Inherits, " "))
+	detail(e, "excludes", strings.Join(r.Excludes, " "))
 	for i, rule := range r.Rules {
 		if i == maxRuleDetails {
 			detail(e, "more", "rules")
@@ -114,11 +125,15 @@ func (b *Broker) RemoveRole(ctx context.Context, by access.Caller, name string) 
 		if err != nil {
 			return err
 		}
+		networks, err := tx.Networks(ctx, maxNetworks)
+		if err != nil {
+			return err
+		}
 		left := slices.DeleteFunc(slices.Clone(roles), func(r access.Role) bool { return r.Name == name })
 		if len(left) == len(roles) {
 			return unknownRole(access.ErrNotFound, name)
 		}
-		if err := checkRoles(left); err != nil {
+		if err := checkRoles(left, networks); err != nil {
 			return err
 		}
 		if err := tx.RemoveRole(ctx, name); err != nil {

@@ -98,13 +98,13 @@ func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, gr
 		if err != nil {
 			av.Why = err.Error()
 		}
-		if av.Usable || av.MayAsk || d.Role != "" || v.Admin {
+		if av.Usable || av.MayAsk || mayKnowOf(d) || v.Admin {
 			v.Accounts = append(v.Accounts, av)
 		}
 	}
 	if !v.Admin {
 		v.Target.Address, v.Target.HostKeys, v.Target.Via, v.Target.HopAccount = "", nil, nil, ""
-		v.Target.Provisioner, v.Target.PrincipalsFolder = "", ""
+		v.Target.Provisioner, v.Target.PrincipalsFolder, v.Target.Facts = "", "", nil
 	}
 	return v
 }
@@ -141,7 +141,7 @@ func cloneDetails(m map[string]string) map[string]string {
 // AddTarget adds a target with its accounts. Its name stays taken.
 func (b *Broker) AddTarget(ctx context.Context, by access.Caller, t access.Target) (access.Target, error) {
 	t.ID, t.Version = access.NewID(access.TargetPrefix), 1
-	t.Locked, t.LockReason = false, ""
+	t.Locked, t.LockReason, t.Facts = false, "", nil
 	if err := checkTarget(&t); err != nil {
 		return t, err
 	}
@@ -180,7 +180,7 @@ func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Targe
 		if err := keepsCredentials(&t, was.Accounts); err != nil {
 			return err
 		}
-		t.ID, t.CreatedAt, t.Locked, t.LockReason = was.ID, was.CreatedAt, was.Locked, was.LockReason
+		t.ID, t.CreatedAt, t.Locked, t.LockReason, t.Facts = was.ID, was.CreatedAt, was.Locked, was.LockReason, was.Facts
 		e.Object = t.ID
 		targetDetails(e, &t)
 		if err := checkWay(ctx, tx, &t); err != nil {

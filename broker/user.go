@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -48,6 +49,9 @@ func (b *Broker) AddUser(ctx context.Context, by access.Caller, u access.User) (
 	err := b.write(ctx, by, policy.ActionUserWrite, event(by, "user.add", u.ID), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
 		u.CreatedAt = tx.Now()
 		userDetails(e, &u)
+		if err := notBoth(ctx, tx, &u, &access.User{}); err != nil {
+			return err
+		}
 		return tx.AddUser(ctx, &u)
 	})
 	return u, err
@@ -57,11 +61,14 @@ func userDetails(e *audit.Event, u *access.User) {
 	detail(e, "name", u.Name)
 	detail(e, "groups", strings.Join(u.Groups, " "))
 	detail(e, "email", u.Email())
+	for name, value := range u.Attributes {
+		detail(e, "attribute_"+name, value)
+	}
 }
 
 // SetUser changes the display name, the groups and the attributes of a user.
 // Version must be the version that the caller saw. Nobody changes their own
-// groups.
+// groups and attributes, because they give roles.
 func (b *Broker) SetUser(ctx context.Context, by access.Caller, u access.User) (access.User, error) {
 	if err := u.Validate(); err != nil {
 		return u, err
@@ -80,6 +87,9 @@ func (b *Broker) SetUser(ctx context.Context, by access.Caller, u access.User) (
 		}
 		u.ID, u.CreatedAt, u.Locked, u.LockReason = was.ID, was.CreatedAt, was.Locked, was.LockReason
 		userDetails(e, &u)
+		if err := notBoth(ctx, tx, &u, &was); err != nil {
+			return err
+		}
 		if err := tx.SaveUser(ctx, &u); err != nil {
 			return err
 		}
@@ -164,7 +174,12 @@ func holds(r *access.Role, u *access.User) bool {
 			return true
 		}
 	}
-	return false
+	for name, values := range r.Attributes {
+		if !slices.Contains(values, u.Attributes[name]) {
+			return false
+		}
+	}
+	return len(r.Attributes) > 0
 }
 
 // administratorRoles are the roles that may write roles, by their own rules or

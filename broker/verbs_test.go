@@ -31,6 +31,7 @@ type scene struct {
 	session          *broker.Live // of granted, open
 	closed           access.Session
 	held             string // a hold on the session that is open
+	window           string // the id of one that is not open
 }
 
 func newScene(h *house) *scene {
@@ -53,6 +54,11 @@ func newScene(h *house) *scene {
 	ok(t, err)
 	s.held = hold.ID
 	_, err = h.db.ClaimChannel(t.Context(), "ops", "mail", "node1", time.Minute)
+	ok(t, err)
+	window, err := h.AddWindow(t.Context(), h.as("root"), access.Window{Kind: access.Maintenance, Reason: "CHG-1", Hours: "00:00-00:01", Targets: access.Selector{Names: []string{"other"}}})
+	ok(t, err)
+	s.window = window.ID
+	_, err = h.SetNetwork(t.Context(), h.as("root"), access.Network{Name: "office", Ranges: []string{"192.0.2.0/24"}})
 	ok(t, err)
 	return s
 }
@@ -166,6 +172,32 @@ var verbs = []struct {
 	{"SetTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.SetTarget(ctx, by, access.Target{Name: "db01", Address: "203.0.113.1:22", Version: 1})
 		return err
+	}, false},
+	{"RecordFacts", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.RecordFacts(ctx, by, "db01", map[string]string{"patched": "yes"}, time.Time{})
+		return err
+	}, true},
+	{"Windows", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Windows(ctx, by)
+		return err
+	}, false},
+	{"AddWindow", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.AddWindow(ctx, by, access.Window{Kind: access.Maintenance, Reason: "CHG-1", Hours: "22:00-04:00"})
+		return err
+	}, false},
+	{"RemoveWindow", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.RemoveWindow(ctx, by, s.window)
+	}, false},
+	{"Networks", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Networks(ctx, by)
+		return err
+	}, false},
+	{"SetNetwork", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.SetNetwork(ctx, by, access.Network{Name: "vpn", Ranges: []string{"10.8.0.0/16"}})
+		return err
+	}, false},
+	{"RemoveNetwork", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.RemoveNetwork(ctx, by, "office")
 	}, false},
 	{"RemoveTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.RemoveTarget(ctx, by, "db01")

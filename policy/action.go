@@ -37,6 +37,7 @@ const (
 	ActionAuditExport      Action = "audit.export"
 	ActionTargetRead       Action = "target.read"
 	ActionTargetWrite      Action = "target.write"
+	ActionTargetFacts      Action = "target.facts" // put on record what was found out about it
 	ActionUserRead         Action = "user.read"
 	ActionUserWrite        Action = "user.write"
 	ActionKeyWrite         Action = "key.write" // SSH keys and certificates that prove who one is
@@ -62,7 +63,7 @@ func Actions() []Action {
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
 		ActionRecordingHold, ActionRecordingDelete,
-		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
@@ -76,7 +77,7 @@ func (a Action) Known() bool {
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
 		ActionRecordingHold, ActionRecordingDelete,
-		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite:

@@ -38,7 +38,7 @@ func capabilities() *ast.Capabilities {
 		return !ok
 	})
 	return &ast.Capabilities{
-		Builtins:       append(functions, rolesFunction, rulesFunction),
+		Builtins:       append(functions, rolesFunction, excludedFunction, rulesFunction),
 		FutureKeywords: all.FutureKeywords,
 		Features:       all.Features,
 		AllowNet:       []string{}, // not nil: nil would mean every host

@@ -15,7 +15,8 @@ const (
 	maxRules        = 100_000 // of all roles together
 	maxRuleList     = 1_000   // names, accounts, label values, networks, ... of one rule
 	maxMembers      = 100_000 // groups or users of one role
-	maxLabels       = 32      // label keys of one selector
+	maxLabels       = 32      // label keys of one selector, attributes of one role, facts of one rule
+	maxNetworks     = 1_000   // that have names
 	maxNeeds        = 4       // each further need doubles the quorums to check
 	maxApprovers    = 100     // persons of one need
 	maxSessionRules = 100     // commands, files, forwards or detections of one rule

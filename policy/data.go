@@ -9,6 +9,8 @@ import (
 // Data is what the policy knows besides the Input: who may do what.
 type Data struct {
 	Roles []Role `json:"roles"`
+	// Networks are those that rules may name among their sources, as ranges (CIDR).
+	Networks map[string][]string `json:"networks,omitempty"`
 }
 
 // A Role is a named bundle of rules, and who has it. A role has all rules of
@@ -18,6 +20,12 @@ type Role struct {
 	Inherits []string `json:"inherits,omitempty"`
 	Groups   []string `json:"groups,omitempty"` // whose members have the role
 	Users    []string `json:"users,omitempty"`  // User.ID
+	// Attributes give the role to whoever has all of them, each with one of the
+	// values given.
+	Attributes map[string][]string `json:"attributes,omitempty"`
+	// Excludes are roles that nobody may have besides this one. Who has both, in
+	// whichever way, has neither.
+	Excludes []string `json:"excludes,omitempty"`
 	Rules    []Rule   `json:"rules,omitempty"`
 }
 
@@ -40,11 +48,32 @@ type Rule struct {
 	Session     SessionRules  `json:"session"`
 
 	// Conditions. All that are given must hold; a list holds when one entry does.
-	Hours                    []Hours  `json:"hours,omitempty"`
-	Weekdays                 []string `json:"weekdays,omitempty"` // "monday"
-	Sources                  []string `json:"sources,omitempty"`  // networks (CIDR) the user may come from
+	Hours    []Hours  `json:"hours,omitempty"`
+	Weekdays []string `json:"weekdays,omitempty"` // "monday"
+	// TimeZone is where Hours and Weekdays are meant: a name of the IANA database;
+	// "": as the environment gives them.
+	TimeZone                 string   `json:"time_zone,omitempty"`
+	Sources                  []string `json:"sources,omitempty"` // networks the user may come from: ranges (CIDR), and names of Data.Networks
 	RequireTicket            bool     `json:"require_ticket,omitempty"`
+	RequireValidTicket       bool     `json:"require_valid_ticket,omitempty"` // the ticket system was asked, and it holds
 	RequireMaintenanceWindow bool     `json:"require_maintenance_window,omitempty"`
+	DuringFreeze             bool     `json:"during_freeze,omitempty"`     // holds also while there is a freeze
+	RequireSameTier          bool     `json:"require_same_tier,omitempty"` // the user's attribute tier is the target's label tier
+	// RequireFacts must all be known of the target, each with one of the values
+	// given, and not be older than FactsWithin.
+	RequireFacts map[string][]string `json:"require_facts,omitempty"`
+	FactsWithin  time.Duration       `json:"-"`
+	// SeparateDuties: who approved something under a ticket asks for nothing under
+	// it, and who asked for something approves nothing.
+	SeparateDuties bool   `json:"separate_duties,omitempty"`
+	Limits         Limits `json:"limits,omitzero"`
+}
+
+// Limits bound the sessions that are open when one more begins. 0 is no limit.
+type Limits struct {
+	PerPerson int  `json:"per_person,omitempty"`
+	PerTarget int  `json:"per_target,omitempty"`
+	Exclusive bool `json:"exclusive,omitempty"` // nobody else in the same account
 }
 
 // A Selector chooses targets: by name and by labels, and both when both are
@@ -68,6 +97,7 @@ type wireRule struct {
 	plainRule
 	MaxDuration string `json:"max_duration,omitempty"`
 	MFAWithin   string `json:"mfa_within,omitempty"`
+	FactsWithin string `json:"facts_within,omitempty"`
 }
 
 type plainRule Rule
@@ -81,6 +111,9 @@ func (r Rule) MarshalJSON() ([]byte, error) {
 	if r.MFAWithin != 0 {
 		w.MFAWithin = r.MFAWithin.String()
 	}
+	if r.FactsWithin != 0 {
+		w.FactsWithin = r.FactsWithin.String()
+	}
 	return json.Marshal(w)
 }
 
@@ -93,7 +126,10 @@ func (r *Rule) UnmarshalJSON(b []byte) error {
 	for _, d := range []struct {
 		name, text string
 		to         *time.Duration
-	}{{"max_duration", w.MaxDuration, &w.plainRule.MaxDuration}, {"mfa_within", w.MFAWithin, &w.plainRule.MFAWithin}} {
+	}{
+		{"max_duration", w.MaxDuration, &w.plainRule.MaxDuration}, {"mfa_within", w.MFAWithin, &w.plainRule.MFAWithin},
+		{"facts_within", w.FactsWithin, &w.plainRule.FactsWithin},
+	} {
 		if d.text == "" {
 			continue
 		}

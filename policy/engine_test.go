@@ -25,13 +25,16 @@ func full() Input {
 		User: User{ID: "u-1", Name: "alice", Groups: []string{"dbas", "vpn"}, Bot: true, Locked: true,
 			MFAAgeSeconds: &age, Attributes: map[string]string{"team": "db", "site": "nyc"}},
 		Target: Target{ID: "t-1", Name: "db01", Labels: map[string]string{"environment": "prod", "tier": "0"},
-			Applications: []string{"billing"}, Locked: true},
+			Applications: []string{"billing"}, Locked: true,
+			Facts: map[string]Fact{"patched": {"yes", 60}, "edr": {"<none>", 3600}}},
 		Account: "root",
 		Environment: Environment{Time: "2026-03-04T10:30:00Z", Weekday: "wednesday", Hour: 11, Minute: 30,
-			Source: "192.0.2.7", MaintenanceWindow: true, Ticket: "CHG-1"},
+			Source: "192.0.2.7", MaintenanceWindow: true, Ticket: "CHG-1", Freeze: "year end", Sessions: Sessions{1, 2, 3}},
 		Request: Request{ID: "r-1", Requester: "u-1", Role: "db-admin", Rule: "prod", Reason: "INC-42 <now> & \"soon\"",
 			DurationSeconds: 3600, BreakGlass: true, CreatedAt: "2026-03-04T10:00:00Z",
-			Approvals: []Approval{{UserID: "u-2", Groups: []string{"leads"}}, {UserID: "u-3"}}, State: "approved"},
+			Approvals: []Approval{{UserID: "u-2", Groups: []string{"leads"}}, {UserID: "u-3"}}, State: "approved",
+			Ticket: Ticket{ID: "CHG-1", Valid: true, State: "open", Assignee: "alice", Title: "replace a disk", Why: "-",
+				RequestedBy: []string{"u-4"}, ApprovedBy: []string{"u-5", "u-6"}}},
 	}
 }
 

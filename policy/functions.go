@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -17,9 +16,17 @@ import (
 // from it is for the bundle to decide.
 var (
 	// drawbolt.roles(user) is the set of names of all roles that the user has
-	// by id or group, inherited ones too. user is an object like input.user.
+	// by id, group or attribute, inherited ones too, without those that exclude each
+	// other. user is an object like input.user.
 	rolesFunction = &ast.Builtin{
 		Name:        "drawbolt.roles",
+		Decl:        types.NewFunction(types.Args(types.A), types.NewSet(types.S)),
+		CanSkipBctx: true,
+	}
+	// drawbolt.excluded(user) is the set of names of those roles that the user has by
+	// id, group or attribute and that exclude each other, so that they have none of them.
+	excludedFunction = &ast.Builtin{
+		Name:        "drawbolt.excluded",
 		Decl:        types.NewFunction(types.Args(types.A), types.NewSet(types.S)),
 		CanSkipBctx: true,
 	}
@@ -46,7 +53,7 @@ type function struct {
 }
 
 func (s *ruleset) functions() []function {
-	return []function{{rolesFunction, s.rolesOf}, {rulesFunction, s.rulesFor}}
+	return []function{{rolesFunction, s.rolesOf}, {excludedFunction, s.excludedOf}, {rulesFunction, s.rulesFor}}
 }
 
 // builtins are the functions as an evaluation takes them.
@@ -65,8 +72,49 @@ func (s *ruleset) builtins() map[string]*topdown.Builtin {
 }
 
 func (s *ruleset) rolesOf(operands []*ast.Term) *ast.Term {
+	names := s.assigned(operands[0].Value)
+	if names == nil {
+		return nil
+	}
+	for _, e := range s.meets(names) {
+		names = names.Diff(e.gone)
+	}
+	return ast.NewTerm(names)
+}
+
+func (s *ruleset) excludedOf(operands []*ast.Term) *ast.Term {
+	names := s.assigned(operands[0].Value)
+	if names == nil {
+		return nil
+	}
+	excluded := ast.NewSet()
+	for _, e := range s.meets(names) {
+		excluded.Add(e.one)
+		excluded.Add(e.other)
+	}
+	return ast.NewTerm(excluded)
+}
+
+// meets are the exclusions of which the set has both roles.
+func (s *ruleset) meets(names ast.Set) (out []exclusion) {
+	if len(s.exclusions) == 0 {
+		return nil
+	}
+	names.Foreach(func(role *ast.Term) {
+		for _, e := range s.exclusions[text(role)] {
+			if names.Contains(e.other) {
+				out = append(out, e)
+			}
+		}
+	})
+	return out
+}
+
+// assigned are the names of all roles that somebody would have if none excluded
+// another; nil when who it is about is nobody.
+func (s *ruleset) assigned(who ast.Value) ast.Set {
 	p := parser{}
-	user := p.object("user", operands[0].Value, maxFields)
+	user := p.object("user", who, maxFields)
 	names := ast.NewSet(s.users[p.text(user, kID, maxString)]...)
 	for _, group := range p.array(user, kGroups, maxList) {
 		if group, ok := group.(ast.String); ok {
@@ -78,7 +126,39 @@ func (s *ruleset) rolesOf(operands []*ast.Term) *ast.Term {
 	if p.err != nil {
 		return nil
 	}
-	return ast.NewTerm(names)
+	attributes := objectOf(user, kAttributes)
+	if attributes == nil || len(s.attributes) == 0 {
+		return names
+	}
+	if attributes.Len() > maxList {
+		return nil
+	}
+	attributes.Foreach(func(key, value *ast.Term) {
+		k, isText := key.Value.(ast.String)
+		v, ok := value.Value.(ast.String)
+		if !isText || !ok {
+			return
+		}
+		for _, m := range s.attributes[attribute{string(k), string(v)}] {
+			if m.has(attributes) {
+				for _, role := range m.roles {
+					names.Add(role)
+				}
+			}
+		}
+	})
+	return names
+}
+
+// has reports whether somebody with these attributes has the role.
+func (m *holder) has(attributes ast.Object) bool {
+	for _, want := range m.wants {
+		value, ok := textOf(attributes, want.term)
+		if !ok || !slices.Contains(want.values, value) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *ruleset) rulesFor(operands []*ast.Term) *ast.Term {
@@ -92,7 +172,7 @@ func (s *ruleset) rulesFor(operands []*ast.Term) *ast.Term {
 	if !isSet || !isText {
 		p.fail("roles are not a set, or the action is not a string")
 	}
-	now := p.moment(question)
+	now := p.moment(question, Action(action))
 	if p.err != nil {
 		return nil
 	}
@@ -138,14 +218,13 @@ func (p *parser) texts(o ast.Object) map[string]string {
 // maxFields bounds the objects that the functions take.
 const maxFields = 32
 
-// moment takes the environment of a question apart.
-func (p *parser) moment(question ast.Object) *moment {
+// moment takes apart what every question has of its environment.
+func (p *parser) moment(question ast.Object, action Action) *moment {
 	environment := p.object("environment", p.field(question, kEnvironment), maxFields)
 	m := &moment{
-		weekday: p.text(environment, kWeekday, maxString),
+		action: action, question: question, environment: environment,
+		weekday: slices.Index(weekdays, p.text(environment, kWeekday, maxString)),
 		minute:  int(p.number(environment, kHour, 23)*60 + p.number(environment, kMinute, 59)),
-		ticket:  strings.TrimSpace(p.text(environment, kTicket, maxString)) != "",
-		window:  p.boolean(environment, kWindow),
 	}
 	if source := p.text(environment, kSource, maxString); source != "" {
 		var err error
@@ -197,6 +276,7 @@ func ruleFields(e *entry) (fields [][2]*ast.Term, answer *ast.Term) {
 		[2]*ast.Term{kMaxText, value(inWords(e.rule.MaxDuration))},
 		[2]*ast.Term{kMFAText, value(inWords(e.rule.MFAWithin))},
 		[2]*ast.Term{kQuorums, value(quorums(e.rule.Approvals))},
+		[2]*ast.Term{kSeparate, ast.InternedTerm(e.rule.SeparateDuties)},
 	)), answer // clipped: at appends to it for many questions at once
 }
 

@@ -41,6 +41,14 @@ type Target struct {
 	Labels       map[string]string `json:"labels"`
 	Applications []string          `json:"applications"`
 	Locked       bool              `json:"locked"`
+	// Facts are what was found out about the machine: "patched", "encrypted", ...
+	Facts map[string]Fact `json:"facts"`
+}
+
+// A Fact is one thing that was found out about a target.
+type Fact struct {
+	Value      string `json:"value"`
+	AgeSeconds int64  `json:"age_seconds"` // since it was gathered
 }
 
 // An Environment is the moment and the way of asking; see [EnvironmentAt].
@@ -54,6 +62,16 @@ type Environment struct {
 	Source            string `json:"source"` // IP address of the user, "" when there is none
 	MaintenanceWindow bool   `json:"maintenance_window"`
 	Ticket            string `json:"ticket"` // of the request; "" when none was given
+	// Freeze is the reason of the freeze that holds for the target; "" when none does.
+	Freeze   string   `json:"freeze"`
+	Sessions Sessions `json:"sessions"`
+}
+
+// Sessions are those that are open when one more is asked for; zero otherwise.
+type Sessions struct {
+	OfUser            int `json:"of_user"`
+	OnTarget          int `json:"on_target"`
+	OnAccountOfOthers int `json:"on_account_of_others"`
 }
 
 // EnvironmentAt fills the time fields: Time in UTC, the others in t's location.
@@ -84,6 +102,23 @@ type Request struct {
 	CreatedAt       string     `json:"created_at"` // RFC 3339, UTC
 	Approvals       []Approval `json:"approvals"`
 	State           string     `json:"state"`
+	// Ticket is what the ticket system said about Environment.Ticket.
+	Ticket Ticket `json:"ticket"`
+}
+
+// A Ticket is what a ticket system says about the ticket of a request; zero when
+// it was not asked.
+type Ticket struct {
+	ID       string `json:"id"`
+	Valid    bool   `json:"valid"` // it is open, for this person, and about this target
+	State    string `json:"state"`
+	Assignee string `json:"assignee"`
+	Title    string `json:"title"`
+	Why      string `json:"why"` // when it is not valid: one sentence
+	// RequestedBy and ApprovedBy are the ids of those who have lately made, and
+	// approved, other requests under the same ticket.
+	RequestedBy []string `json:"requested_by"`
+	ApprovedBy  []string `json:"approved_by"`
 }
 
 // An Approval is one vote for the request.
@@ -110,6 +145,11 @@ func (in Input) filled() Input {
 	if in.Target.Labels == nil {
 		in.Target.Labels = map[string]string{}
 	}
+	if in.Target.Facts == nil {
+		in.Target.Facts = map[string]Fact{}
+	}
+	in.Request.Ticket.RequestedBy = list(in.Request.Ticket.RequestedBy)
+	in.Request.Ticket.ApprovedBy = list(in.Request.Ticket.ApprovedBy)
 	votes := in.Request.Approvals
 	in.Request.Approvals = make([]Approval, len(votes))
 	for i, v := range votes {
@@ -129,7 +169,7 @@ func list(s []string) []string {
 // hostile directory or client from buying evaluation time.
 const (
 	maxString = 8 << 10
-	maxList   = 4096 // groups, approvals, labels, attributes, applications
+	maxList   = 4096 // groups, approvals, labels, attributes, applications, facts
 )
 
 // check refuses what no honest caller sends.
@@ -139,9 +179,13 @@ func (in *Input) check() error {
 		{"target.id", in.Target.ID}, {"target.name", in.Target.Name}, {"account", in.Account},
 		{"environment.time", in.Environment.Time}, {"environment.weekday", in.Environment.Weekday},
 		{"environment.source", in.Environment.Source}, {"environment.ticket", in.Environment.Ticket},
+		{"environment.freeze", in.Environment.Freeze},
 		{"request.id", in.Request.ID}, {"request.requester", in.Request.Requester}, {"request.role", in.Request.Role},
 		{"request.rule", in.Request.Rule}, {"request.reason", in.Request.Reason},
 		{"request.created_at", in.Request.CreatedAt}, {"request.state", in.Request.State},
+		{"request.ticket.id", in.Request.Ticket.ID}, {"request.ticket.state", in.Request.Ticket.State},
+		{"request.ticket.assignee", in.Request.Ticket.Assignee}, {"request.ticket.title", in.Request.Ticket.Title},
+		{"request.ticket.why", in.Request.Ticket.Why},
 	} {
 		if err := checkString(s.name, s.value); err != nil {
 			return err
@@ -152,6 +196,9 @@ func (in *Input) check() error {
 	}
 	if a := in.User.MFAAgeSeconds; a != nil && *a < 0 {
 		return fmt.Errorf("user.mfa_age_seconds is negative")
+	}
+	if s := in.Environment.Sessions; s.OfUser < 0 || s.OnTarget < 0 || s.OnAccountOfOthers < 0 {
+		return fmt.Errorf("environment.sessions: a number is negative")
 	}
 	if in.Request.DurationSeconds < 0 {
 		return fmt.Errorf("request.duration_seconds is negative")
@@ -174,6 +221,26 @@ func (in *Input) check() error {
 		return err
 	}
 	if err := checkMap("target.labels", in.Target.Labels); err != nil {
+		return err
+	}
+	if n := len(in.Target.Facts); n > maxList {
+		return fmt.Errorf("target.facts has %d entries, at most %d are taken", n, maxList)
+	}
+	for name, f := range in.Target.Facts {
+		if err := checkString("target.facts", name); err != nil {
+			return err
+		}
+		if err := checkString("target.facts."+name, f.Value); err != nil {
+			return err
+		}
+		if f.AgeSeconds < 0 {
+			return fmt.Errorf("target.facts.%s: the age is negative", name)
+		}
+	}
+	if err := checkList("request.ticket.requested_by", in.Request.Ticket.RequestedBy); err != nil {
+		return err
+	}
+	if err := checkList("request.ticket.approved_by", in.Request.Ticket.ApprovedBy); err != nil {
 		return err
 	}
 	if n := len(in.Request.Approvals); n > maxList {

@@ -29,6 +29,7 @@ func (in *Input) appendJSON(dst []byte) []byte {
 	b.object(`,"labels":`, t.Labels)
 	b.texts(`,"applications":`, t.Applications)
 	b.boolean(`,"locked":`, t.Locked)
+	b.facts(`,"facts":`, t.Facts)
 	b.text(`},"account":`, in.Account)
 	b.text(`,"environment":{"time":`, e.Time)
 	b.text(`,"weekday":`, e.Weekday)
@@ -37,7 +38,11 @@ func (in *Input) appendJSON(dst []byte) []byte {
 	b.text(`,"source":`, e.Source)
 	b.boolean(`,"maintenance_window":`, e.MaintenanceWindow)
 	b.text(`,"ticket":`, e.Ticket)
-	b.text(`},"request":{"id":`, r.ID)
+	b.text(`,"freeze":`, e.Freeze)
+	b.number(`,"sessions":{"of_user":`, int64(e.Sessions.OfUser))
+	b.number(`,"on_target":`, int64(e.Sessions.OnTarget))
+	b.number(`,"on_account_of_others":`, int64(e.Sessions.OnAccountOfOthers))
+	b.text(`}},"request":{"id":`, r.ID)
 	b.text(`,"requester":`, r.Requester)
 	b.text(`,"role":`, r.Role)
 	b.text(`,"rule":`, r.Rule)
@@ -55,7 +60,15 @@ func (in *Input) appendJSON(dst []byte) []byte {
 		b.raw("}")
 	}
 	b.text(`],"state":`, r.State)
-	b.raw("}}")
+	b.text(`,"ticket":{"id":`, r.Ticket.ID)
+	b.boolean(`,"valid":`, r.Ticket.Valid)
+	b.text(`,"state":`, r.Ticket.State)
+	b.text(`,"assignee":`, r.Ticket.Assignee)
+	b.text(`,"title":`, r.Ticket.Title)
+	b.text(`,"why":`, r.Ticket.Why)
+	b.texts(`,"requested_by":`, r.Ticket.RequestedBy)
+	b.texts(`,"approved_by":`, r.Ticket.ApprovedBy)
+	b.raw("}}}")
 	return b.out
 }
 
@@ -107,6 +120,23 @@ func (b *jsonWriter) object(before string, fields map[string]string) {
 		separator = ","
 	}
 	if len(fields) == 0 {
+		b.raw("{")
+	}
+	b.raw("}")
+}
+
+// facts are written as object writes fields.
+func (b *jsonWriter) facts(before string, facts map[string]Fact) {
+	b.raw(before)
+	separator := "{"
+	for _, name := range slices.Sorted(maps.Keys(facts)) {
+		b.text(separator, name)
+		b.text(`:{"value":`, facts[name].Value)
+		b.number(`,"age_seconds":`, facts[name].AgeSeconds)
+		b.raw("}")
+		separator = ","
+	}
+	if len(facts) == 0 {
 		b.raw("{")
 	}
 	b.raw("}")

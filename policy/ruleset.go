@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -15,9 +16,33 @@ import (
 type ruleset struct {
 	// Who has which roles, inheritance resolved. A role is its name's term.
 	users, groups map[string][]*ast.Term
+	// Who has roles by attributes, by one attribute of those that are wanted.
+	attributes map[attribute][]*holder
+	exclusions map[string][]exclusion // by the name of the first role of each
 	// The rules by role and action, each sorted: the most specific first, and of
 	// equally specific ones the strictest.
 	rules map[string]map[Action][]*entry
+}
+
+// An attribute is one that a user has.
+type attribute struct{ key, value string }
+
+// A holder is whoever has all the attributes that are wanted.
+type holder struct {
+	wants []wantedTerm
+	roles []*ast.Term
+}
+
+type wantedTerm struct {
+	term   *ast.Term // the key
+	values []string
+}
+
+// An exclusion is of two roles that nobody may have both of. Gone are those that
+// who has both does without: the two, and all that inherit one of them.
+type exclusion struct {
+	one, other *ast.Term
+	gone       ast.Set
 }
 
 // A wanted label must be there with one of the values.
@@ -55,7 +80,17 @@ func newRuleset(d Data) (*ruleset, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &ruleset{users: map[string][]*ast.Term{}, groups: map[string][]*ast.Term{}, rules: map[string]map[Action][]*entry{}}
+	around, err := newSurroundings(d.Networks)
+	if err != nil {
+		return nil, err
+	}
+	s := &ruleset{
+		users: map[string][]*ast.Term{}, groups: map[string][]*ast.Term{}, attributes: map[attribute][]*holder{},
+		rules: map[string]map[Action][]*entry{},
+	}
+	if s.exclusions, err = exclusions(d.Roles, roles, juniors); err != nil {
+		return nil, err
+	}
 	var entries []*entry
 	rules := 0
 	for i := range d.Roles {
@@ -65,6 +100,9 @@ func newRuleset(d Data) (*ruleset, error) {
 		}
 		if err := members(r.Groups, juniors[r.Name], s.groups); err != nil {
 			return nil, fmt.Errorf("role %s: groups: %w", r.Name, err)
+		}
+		if err := s.holders(r.Attributes, juniors[r.Name]); err != nil {
+			return nil, fmt.Errorf("role %s: attributes: %w", r.Name, err)
 		}
 		if rules += len(r.Rules); rules > maxRules {
 			return nil, fmt.Errorf("more than %d rules", maxRules)
@@ -79,7 +117,7 @@ func newRuleset(d Data) (*ruleset, error) {
 				return nil, fmt.Errorf("role %s: two rules have the id %s", r.Name, rule.ID)
 			}
 			ids[rule.ID] = true
-			es, err := flatten(r.Name, rule)
+			es, err := flatten(r.Name, rule, around)
 			if err != nil {
 				return nil, fmt.Errorf("role %s: rule %s: %w", r.Name, rule.ID, err)
 			}
@@ -187,13 +225,77 @@ func members(names []string, roles []*ast.Term, in map[string][]*ast.Term) error
 	return nil
 }
 
+// holders notes that whoever has all the attributes has the roles. They are found
+// by the first of the attributes.
+func (s *ruleset) holders(attributes map[string][]string, roles []*ast.Term) error {
+	if len(attributes) == 0 {
+		return nil
+	}
+	if len(attributes) > maxLabels {
+		return fmt.Errorf("%d of them, at most %d are taken", len(attributes), maxLabels)
+	}
+	h := &holder{roles: roles}
+	keys := sortedKeys(attributes)
+	for _, key := range keys {
+		values := attributes[key]
+		if err := checkName(key); err != nil {
+			return err
+		}
+		if len(values) == 0 {
+			return fmt.Errorf("%s has no values, so nobody can have one", key)
+		}
+		if err := checkNames(key, values); err != nil {
+			return err
+		}
+		h.wants = append(h.wants, wantedTerm{name(key), slices.Clone(values)})
+	}
+	for _, value := range unique(attributes[keys[0]]) {
+		at := attribute{keys[0], value}
+		s.attributes[at] = append(s.attributes[at], h)
+	}
+	return nil
+}
+
+// exclusions returns the pairs of roles that exclude each other. A role that has
+// both by inheritance would be nobody's, so it is refused.
+func exclusions(roles []Role, byName map[string]*Role, juniors map[string][]*ast.Term) (map[string][]exclusion, error) {
+	out := map[string][]exclusion{}
+	for i := range roles {
+		if len(roles[i].Excludes) > maxRuleList {
+			return nil, fmt.Errorf("role %s excludes %d roles, at most %d are taken", roles[i].Name, len(roles[i].Excludes), maxRuleList)
+		}
+		for _, other := range unique(roles[i].Excludes) {
+			if byName[other] == nil {
+				return nil, fmt.Errorf("role %s excludes %q, which does not exist", roles[i].Name, other)
+			}
+			if other == roles[i].Name {
+				return nil, fmt.Errorf("role %s excludes itself", other)
+			}
+			e := exclusion{one: name(roles[i].Name), other: name(other), gone: ast.NewSet()}
+			for senior, has := range juniors {
+				one, both := slices.ContainsFunc(has, e.one.Equal), slices.ContainsFunc(has, e.other.Equal)
+				if one && both {
+					return nil, fmt.Errorf("role %s has both %s and %s, which exclude each other", senior, roles[i].Name, other)
+				}
+				if one || both {
+					e.gone.Add(name(senior))
+				}
+			}
+			out[roles[i].Name] = append(out[roles[i].Name], e)
+		}
+	}
+	return out, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
 // flatten checks the rule and returns one entry for its exact names and one for
 // each prefix, because these are differently specific.
-func flatten(role string, r *Rule) ([]*entry, error) {
+func flatten(role string, r *Rule, around *surroundings) ([]*entry, error) {
 	if err := checkRule(r); err != nil {
 		return nil, err
 	}
-	conditions, err := conditions(r)
+	conditions, err := conditions(r, around)
 	if err != nil {
 		return nil, err
 	}

@@ -15,14 +15,18 @@ var (
 	kID, kName, kGroups, kBot, kLocked, kMFAAge, kAttributes = name("id"), name("name"), name("groups"), name("bot"),
 		name("locked"), name("mfa_age_seconds"), name("attributes")
 
-	kLabels, kApplications = name("labels"), name("applications")
+	kLabels, kApplications, kFacts, kValue, kAgeSeconds = name("labels"), name("applications"), name("facts"), name("value"), name("age_seconds")
 
 	kTime, kWeekday, kHour, kMinute, kSource, kWindow, kTicket = name("time"), name("weekday"), name("hour"), name("minute"),
 		name("source"), name("maintenance_window"), name("ticket")
+	kFreeze, kSessions, kOfUser, kOnTarget, kOfOthers = name("freeze"), name("sessions"), name("of_user"), name("on_target"), name("on_account_of_others")
 
 	kRequester, kRole, kRule, kReason, kDuration = name("requester"), name("role"), name("rule"), name("reason"), name("duration_seconds")
 	kBreakGlass, kCreatedAt, kApprovals, kState  = name("break_glass"), name("created_at"), name("approvals"), name("state")
 	kUserID                                      = name("user_id")
+
+	kValid, kAssignee, kTitle, kWhy, kRequestedBy, kApprovedBy = name("valid"), name("assignee"), name("title"), name("why"), name("requested_by"), name("approved_by")
+	kTier, kSeparate                                           = name("tier"), name("separate")
 
 	kAllow, kMaxSeconds, kMFASeconds, kSession, kReasons = name("allow"), name("max_seconds"), name("mfa_seconds"), name("session"), name("reasons")
 	kCount, kText, kKind, kUnmet, kRules                 = name("count"), name("text"), name("kind"), name("unmet"), name("rules")
@@ -40,7 +44,8 @@ func name(s string) *ast.Term { return ast.StringTerm(s) }
 // without the detour. in must be filled.
 func (in *Input) value() ast.Value {
 	u, t, e, r := &in.User, &in.Target, &in.Environment, &in.Request
-	size := 32 + len(u.Groups) + 2*len(u.Attributes) + 2*len(t.Labels) + len(t.Applications)
+	size := 48 + len(u.Groups) + 2*len(u.Attributes) + 2*len(t.Labels) + len(t.Applications) + 3*len(t.Facts) +
+		len(r.Ticket.RequestedBy) + len(r.Ticket.ApprovedBy)
 	for _, v := range r.Approvals {
 		size += 3 + len(v.Groups)
 	}
@@ -70,6 +75,7 @@ func (in *Input) value() ast.Value {
 			[2]*ast.Term{kLabels, b.strings(t.Labels)},
 			[2]*ast.Term{kApplications, b.list(t.Applications)},
 			[2]*ast.Term{kLocked, ast.InternedTerm(t.Locked)},
+			[2]*ast.Term{kFacts, b.facts(t.Facts)},
 		)},
 		[2]*ast.Term{kAccount, b.text(in.Account)},
 		[2]*ast.Term{kEnvironment, b.object(
@@ -80,6 +86,8 @@ func (in *Input) value() ast.Value {
 			[2]*ast.Term{kSource, b.text(e.Source)},
 			[2]*ast.Term{kWindow, ast.InternedTerm(e.MaintenanceWindow)},
 			[2]*ast.Term{kTicket, b.text(e.Ticket)},
+			[2]*ast.Term{kFreeze, b.text(e.Freeze)},
+			[2]*ast.Term{kSessions, b.sessions(e.Sessions)},
 		)},
 		[2]*ast.Term{kRequest, b.object(
 			[2]*ast.Term{kID, b.text(r.ID)},
@@ -92,8 +100,63 @@ func (in *Input) value() ast.Value {
 			[2]*ast.Term{kCreatedAt, b.text(r.CreatedAt)},
 			[2]*ast.Term{kApprovals, b.array(votes)},
 			[2]*ast.Term{kState, b.text(r.State)},
+			[2]*ast.Term{kTicket, b.ticket(&r.Ticket)},
 		)},
 	)
+}
+
+// What most questions have: no session that is counted, and no ticket that was
+// looked up.
+var (
+	noSessions = ast.ObjectTerm(sessionFields(Sessions{})...)
+	noTicket   = ast.NewTerm((&terms{}).ticketValue(&Ticket{}))
+)
+
+func sessionFields(s Sessions) [][2]*ast.Term {
+	return [][2]*ast.Term{
+		{kOfUser, ast.InternedTerm(s.OfUser)}, {kOnTarget, ast.InternedTerm(s.OnTarget)}, {kOfOthers, ast.InternedTerm(s.OnAccountOfOthers)},
+	}
+}
+
+func (b *terms) sessions(s Sessions) *ast.Term {
+	if s == (Sessions{}) {
+		return noSessions
+	}
+	return b.object(sessionFields(s)...)
+}
+
+func (b *terms) ticket(t *Ticket) *ast.Term {
+	if t.ID == "" && t.Why == "" && len(t.RequestedBy) == 0 && len(t.ApprovedBy) == 0 && !t.Valid && t.State == "" && t.Assignee == "" && t.Title == "" {
+		return noTicket
+	}
+	return b.term(b.ticketValue(t))
+}
+
+func (b *terms) ticketValue(t *Ticket) ast.Value {
+	return ast.NewObject(
+		[2]*ast.Term{kID, b.text(t.ID)},
+		[2]*ast.Term{kValid, ast.InternedTerm(t.Valid)},
+		[2]*ast.Term{kState, b.text(t.State)},
+		[2]*ast.Term{kAssignee, b.text(t.Assignee)},
+		[2]*ast.Term{kTitle, b.text(t.Title)},
+		[2]*ast.Term{kWhy, b.text(t.Why)},
+		[2]*ast.Term{kRequestedBy, b.list(t.RequestedBy)},
+		[2]*ast.Term{kApprovedBy, b.list(t.ApprovedBy)},
+	)
+}
+
+func (b *terms) facts(m map[string]Fact) *ast.Term {
+	if len(m) == 0 {
+		return ast.InternedEmptyObject
+	}
+	items := make([][2]*ast.Term, 0, len(m))
+	for k, f := range m {
+		items = append(items, [2]*ast.Term{b.text(k), b.object(
+			[2]*ast.Term{kValue, b.text(f.Value)},
+			[2]*ast.Term{kAgeSeconds, ast.InternedTerm(f.AgeSeconds)},
+		)})
+	}
+	return b.object(items...)
 }
 
 // terms hands out the terms of one Input from one piece of memory.

@@ -4,6 +4,8 @@
 # both). What is written in the roles is looked up with two functions:
 #
 #   drawbolt.roles(user)                    the set of the names of all roles that the user has
+#   drawbolt.excluded(user)                 the set of the names of the roles that the user has none of,
+#                                           because they exclude each other
 #   drawbolt.rules(roles, action, question) {"rules", "recording", "answer"}: the rules of these roles
 #                                           that list the action for the account and the target of the
 #                                           question: the most specific first, of equally specific ones
@@ -105,6 +107,7 @@ allow if {
 	not voted
 	count(voter_groups) > 0
 	fresh
+	not crossed
 }
 
 # Everything else.
@@ -274,6 +277,16 @@ voted if {
 	input.action == "approve"
 	some vote in input.request.approvals
 	person(vote.user_id) == person(input.user.id)
+}
+
+# Who has asked for something under the ticket does not approve under it, where the
+# rule separates the two.
+crossed if {
+	input.action == "approve"
+	some rule in requested_rules
+	rule.separate
+	some id in input.request.ticket.requested_by
+	person(id) == person(input.user.id)
 }
 
 voter_groups := wanted_groups & {group | some group in input.user.groups}

@@ -32,12 +32,18 @@ db01 := target("db01", "prod")
 # Wednesday, 10:30.
 now := {
 	"time": "2026-03-04T10:30:00Z", "weekday": "wednesday", "hour": 10, "minute": 30,
-	"source": "10.1.2.3", "maintenance_window": false, "ticket": "",
+	"source": "10.1.2.3", "maintenance_window": false, "ticket": "", "freeze": "",
+	"sessions": {"of_user": 0, "on_target": 0, "on_account_of_others": 0},
+}
+
+no_ticket := {
+	"id": "", "valid": false, "state": "", "assignee": "", "title": "", "why": "",
+	"requested_by": [], "approved_by": [],
 }
 
 no_request := {
 	"id": "", "requester": "", "role": "", "rule": "", "reason": "", "duration_seconds": 0,
-	"break_glass": false, "created_at": "", "approvals": [], "state": "",
+	"break_glass": false, "created_at": "", "approvals": [], "state": "", "ticket": no_ticket,
 }
 
 # alice asks for root on db01 for an hour.

@@ -107,6 +107,11 @@ refusals contains [33, {"rule": "vote.outdated", "text": text}] if {
 	])
 }
 
+refusals contains [33, {"rule": "vote.ticket", "text": text}] if {
+	crossed
+	text := sprintf("you have asked for something under %s yourself; somebody else must approve this", [input.environment.ticket])
+}
+
 refusals contains [33, {"rule": "vote.needless", "text": "nobody's approval is asked for this request"}] if {
 	input.action in {"approve", "deny"}
 	let_in
@@ -130,7 +135,11 @@ refusals contains [40, {"rule": concat(".", [carrier, "role"]), "text": no_rule}
 	not input.action in {"cancel", "release"}
 }
 
-no_rule := sprintf("none of your roles allows %s for %s; ask %s for one that does", [input.action, what, owner]) if {
+no_rule := sprintf("the roles %s exclude each other, so you have none of them; ask the administrators which one is yours", [
+	concat(" and ", drawbolt.excluded(input.user)),
+]) if {
+	count(drawbolt.excluded(input.user)) > 0
+} else := sprintf("none of your roles allows %s for %s; ask %s for one that does", [input.action, what, owner]) if {
 	input.request.role == ""
 	input.request.break_glass == false
 } else := sprintf("you do not have role %s any more; make a new request", [input.request.role]) if {
@@ -173,8 +182,20 @@ condition_hint := {
 	"hours": "try again then",
 	"sources": "connect from there",
 	"ticket": "name one",
+	"valid_ticket": ticket_hint,
 	"window": "wait for one or have it opened",
+	"freeze": sprintf("%s is frozen: %s", [what, input.environment.freeze]),
+	"tier": "use an account of that tier's people",
+	"facts": "have the target looked at again",
+	"per_person": "end one first",
+	"per_target": "wait until one ends",
+	"exclusive": "wait until it is free",
+	"separate": "somebody else must do it",
 }
+
+ticket_hint := input.request.ticket.why if {
+	input.request.ticket.why != ""
+} else := "name one that is open, yours, and about this target"
 
 # ---- A rule is chosen, but something is missing ----
 

@@ -39,12 +39,12 @@ import (
 // told are the stories that must be there: one that is lost, renamed or emptied
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
-	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
+	"account-key", "agent", "approve-cli", "approve-web", "ask", "attribute", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
 	"codes", "cold-recordings", "completion", "deny", "disk-full", "display", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards",
-	"four-eyes", "guest", "heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
+	"four-eyes", "freeze", "guest", "heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
 	"object-store", "one-person-once", "own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered",
 	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check",
-	"target-via", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
+	"target-via", "ticket", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }
 
 // storiesAtOnce is how many stories run side by side: each waits more than it
@@ -252,6 +252,8 @@ func storyVerbs() map[string]command {
 		"deaf": (*story).deafen,
 		// heard mails|hooks PATTERN: waits until one of them matches.
 		"heard": (*story).heard,
+		// jira: a fake of Jira at $JIRA, with the issues of issues.json.
+		"jira": (*story).jira,
 		// there FILE, gone FILE: waits until it is, or is no longer.
 		"there": func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], true) },
 		"gone":  func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], false) },

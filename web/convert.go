@@ -117,9 +117,20 @@ func apiTarget(t access.Target) api.Target {
 		Accounts: each(t.Accounts, func(a access.Account) api.Account {
 			return api.Account{Name: a.Name, Credential: a.Credential, Made: (*api.AccountTemplate)(a.Made)}
 		}),
-		Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder,
+		Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, Facts: apiFacts(t.Facts),
 		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Locked: t.Locked, LockReason: t.LockReason, CreatedAt: when(t.CreatedAt), Version: t.Version,
 	}
+}
+
+func apiFacts(facts map[string]access.Fact) map[string]api.Fact {
+	var out map[string]api.Fact
+	for name, f := range facts {
+		if out == nil {
+			out = map[string]api.Fact{}
+		}
+		out[name] = api.Fact{Value: f.Value, At: f.At.UTC(), By: f.By}
+	}
+	return out
 }
 
 func accessTarget(in api.TargetInput) access.Target {

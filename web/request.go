@@ -29,6 +29,9 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 		},
 		URL: s.url + "/r/" + r.ID, Grant: apiGrant(c.Grant, now),
 	}
+	if t := r.TicketCheck; t != (access.TicketCheck{}) {
+		out.TicketCheck = &api.TicketCheck{Valid: t.Valid, State: t.State, Assignee: t.Assignee, Title: t.Title, Why: t.Why}
+	}
 	if len(r.Approvals) > 0 && out.DecidedBy == "" && r.State == access.Approved {
 		out.DecidedBy = r.Approvals[len(r.Approvals)-1].UserName
 	}

@@ -11,30 +11,42 @@ import (
 
 func apiRole(r access.Role) api.Role {
 	return api.Role{
-		Name: r.Name, Inherits: r.Inherits, Groups: r.Groups, Users: r.Users, Version: r.Version,
+		Name: r.Name, Inherits: r.Inherits, Groups: r.Groups, Users: r.Users, Attributes: r.Attributes, Excludes: r.Excludes, Version: r.Version,
 		Rules: each(r.Rules, func(x access.Rule) api.Rule {
-			return api.Rule{
+			out := api.Rule{
 				ID: x.ID, Actions: x.Actions, Targets: api.Selector(x.Targets), Accounts: x.Accounts,
 				MaxDurationSeconds: seconds(x.MaxDuration), MFAWithinSeconds: seconds(x.MFAWithin),
 				Approvals: each(x.Approvals, func(n access.Need) api.ApproverNeed { return api.ApproverNeed(n) }),
 				Session:   api.SessionRules(x.Session),
-				Weekdays:  x.Weekdays, Hours: strings.Join(x.Hours, ","), Sources: x.Sources,
-				RequireTicket: x.RequireTicket, RequireMaintenanceWindow: x.RequireWindow,
+				Weekdays:  x.Weekdays, Hours: strings.Join(x.Hours, ","), TimeZone: x.TimeZone, Sources: x.Sources,
+				RequireTicket: x.RequireTicket, RequireValidTicket: x.RequireValidTicket,
+				RequireMaintenanceWindow: x.RequireWindow, DuringFreeze: x.DuringFreeze, RequireSameTier: x.RequireSameTier,
+				RequireFacts: x.RequireFacts, FactsWithinSeconds: seconds(x.FactsWithin), SeparateDuties: x.SeparateDuties,
 			}
+			if x.Limits != (access.Limits{}) {
+				out.Limits = (*api.Limits)(&x.Limits)
+			}
+			return out
 		}),
 	}
 }
 
 func accessRole(r api.Role) access.Role {
 	return access.Role{
-		Name: r.Name, Inherits: r.Inherits, Groups: r.Groups, Users: r.Users, Version: r.Version,
+		Name: r.Name, Inherits: r.Inherits, Groups: r.Groups, Users: r.Users, Attributes: r.Attributes, Excludes: r.Excludes, Version: r.Version,
 		Rules: each(r.Rules, func(x api.Rule) access.Rule {
 			out := access.Rule{
 				ID: x.ID, Actions: x.Actions, Targets: access.Selector(x.Targets), Accounts: x.Accounts,
 				MaxDuration: duration(x.MaxDurationSeconds), MFAWithin: duration(x.MFAWithinSeconds),
 				Approvals: each(x.Approvals, func(n api.ApproverNeed) access.Need { return access.Need(n) }),
 				Session:   access.SessionRules(x.Session),
-				Weekdays:  x.Weekdays, Sources: x.Sources, RequireTicket: x.RequireTicket, RequireWindow: x.RequireMaintenanceWindow,
+				Weekdays:  x.Weekdays, TimeZone: x.TimeZone, Sources: x.Sources,
+				RequireTicket: x.RequireTicket, RequireValidTicket: x.RequireValidTicket,
+				RequireWindow: x.RequireMaintenanceWindow, DuringFreeze: x.DuringFreeze, RequireSameTier: x.RequireSameTier,
+				RequireFacts: x.RequireFacts, FactsWithin: duration(x.FactsWithinSeconds), SeparateDuties: x.SeparateDuties,
+			}
+			if x.Limits != nil {
+				out.Limits = access.Limits(*x.Limits)
 			}
 			if x.Hours != "" {
 				out.Hours = strings.Split(x.Hours, ",")

@@ -82,6 +82,13 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/targets/{name}/lock", auth: login, summary: "Deny a target to everybody and cut its sessions", api: call((*Server).lockTarget)},
 		{method: post, path: "/v1/targets/{name}/unlock", auth: login, summary: "End a lock", api: call((*Server).unlockTarget)},
 		{method: put, path: "/v1/targets/{name}/accounts/{account}/credential", auth: login, summary: "Say what the bastion logs in with at an account", api: call((*Server).setCredential)},
+		{method: put, path: "/v1/targets/{name}/facts", auth: login, summary: "Put on record what was found out about a target", api: call((*Server).recordFacts)},
+		{method: get, path: "/v1/windows", auth: login, summary: "Maintenance windows and freezes that are not over", api: call((*Server).windows)},
+		{method: post, path: "/v1/windows", auth: login, summary: "Add a maintenance window or a freeze", api: call((*Server).addWindow)},
+		{method: remove, path: "/v1/windows/{id}", auth: login, summary: "Remove a window", api: call((*Server).removeWindow)},
+		{method: get, path: "/v1/networks", auth: login, summary: "Networks that have names", api: call((*Server).networks)},
+		{method: put, path: "/v1/networks/{name}", auth: login, summary: "Make or change a network", api: call((*Server).setNetwork)},
+		{method: remove, path: "/v1/networks/{name}", auth: login, summary: "Remove a network", api: call((*Server).removeNetwork)},
 		{method: post, path: "/v1/targets/{name}/check", auth: login, summary: "Try what a session at a target needs", api: call((*Server).checkTarget)},
 		{method: post, path: "/v1/targets/{name}/bootstrap", auth: login, summary: "Make the script that enrols a target", api: call((*Server).bootstrapTarget)},
 

@@ -32,6 +32,7 @@ var (
 	targetName  = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
 	labelValue  = regexp.MustCompile(`^[A-Za-z0-9@][A-Za-z0-9@ ._/:-]{0,127}$`)
 	email       = regexp.MustCompile(`^[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+)*@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}$`)
+	networkName = regexp.MustCompile(`^[a-z][a-z0-9._-]{0,63}$`)
 	ticketID    = regexp.MustCompile(`\b[A-Z][A-Z0-9]{1,9}-[0-9]{1,9}\b`)
 	durationRE  = regexp.MustCompile(`^(?:([0-9]{1,4})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,7})s)?$`)
 )

@@ -43,6 +43,7 @@ type Request struct {
 	Batch         string           // what else was asked for at once has the same; "": nothing
 	Reason        string
 	Ticket        string
+	TicketCheck   TicketCheck   // what the ticket system said of Ticket when it was asked for
 	Duration      time.Duration // asked for; approvers may narrow it
 	Start         time.Time     // zero: as soon as it is approved
 	BreakGlass    bool
@@ -152,12 +153,13 @@ func (r *Request) Shown() []byte {
 		Seconds                                                    int64
 		Start                                                      int64
 		BreakGlass                                                 bool
+		Ticket                                                     *TicketCheck `json:",omitempty"` // nil when it was not looked up
 		Needs                                                      []Need
 		Rules                                                      SessionRules
 		PolicyRule, PolicyDigest, PolicyDecision, RequesterSources string
 	}{
 		"drawbolt request 1", r.ID, r.RequesterID, r.TargetID, r.TargetAddress, r.Account, r.Role,
-		r.TargetKeys, r.TargetVia, r.Made, r.Reason, int64(r.Duration / time.Second), micros(r.Start), r.BreakGlass, r.Needs, r.Rules,
+		r.TargetKeys, r.TargetVia, r.Made, r.Reason, int64(r.Duration / time.Second), micros(r.Start), r.BreakGlass, r.TicketCheck.shown(), r.Needs, r.Rules,
 		r.Policy.Rule, r.Policy.Digest, r.Policy.Decision, r.Source,
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -51,7 +52,7 @@ func (r *Retention) Validate() error {
 		if rule.KeepDays < 0 || rule.KeepDays > MaxKeepDays {
 			return Invalid("rule %s: recordings are kept for 0 to %d days", rule.ID, MaxKeepDays)
 		}
-		if len(rule.Accounts) > MaxItems || len(rule.Targets.Names) > MaxItems || len(rule.Targets.Labels) > len(labelNames) {
+		if len(rule.Accounts) > MaxItems {
 			return Invalid("rule %s is too large", rule.ID)
 		}
 		for _, a := range rule.Accounts {
@@ -62,20 +63,30 @@ func (r *Retention) Validate() error {
 				return err
 			}
 		}
-		for _, n := range rule.Targets.Names {
-			if err := CheckTargetName(strings.TrimSuffix(n, "*")); err != nil && n != "*" {
-				return err
-			}
+		if err := rule.Targets.validate(); err != nil {
+			return fmt.Errorf("rule %s: %w", rule.ID, err)
 		}
-		for name, values := range rule.Targets.Labels {
-			// One that does not exist would select nothing, unseen.
-			if !slices.Contains(labelNames, name) || len(values) == 0 || len(values) > MaxItems {
-				return Invalid("rule %s: labels are %s, with their values", rule.ID, strings.Join(labelNames, ", "))
-			}
-			for _, v := range values {
-				if err := CheckLabel(name, v); err != nil {
-					return err
-				}
+	}
+	return nil
+}
+
+func (s Selector) validate() error {
+	if len(s.Names) > MaxItems || len(s.Labels) > len(labelNames) {
+		return Invalid("targets are selected by at most %d names", MaxItems)
+	}
+	for _, n := range s.Names {
+		if err := CheckTargetName(strings.TrimSuffix(n, "*")); err != nil && n != "*" {
+			return err
+		}
+	}
+	for name, values := range s.Labels {
+		// One that does not exist would select nothing, unseen.
+		if !slices.Contains(labelNames, name) || len(values) == 0 || len(values) > MaxItems {
+			return Invalid("labels are %s, with their values", strings.Join(labelNames, ", "))
+		}
+		for _, v := range values {
+			if err := CheckLabel(name, v); err != nil {
+				return err
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package access
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -13,6 +14,11 @@ type Role struct {
 	Inherits []string
 	Groups   []string // whose members have the role
 	Users    []string // ids of people who have it
+	// Attributes give it to whoever has all of them, each with one of the values.
+	Attributes map[string][]string
+	// Excludes are roles that nobody has besides this one: who would have both, in
+	// whichever way, has neither.
+	Excludes []string
 	Rules    []Rule
 	Version  int64
 }
@@ -28,11 +34,26 @@ type Rule struct {
 	MFAWithin   time.Duration // how fresh the second factor must be; 0: none needed
 	Session     SessionRules
 	// Conditions; empty ones do not limit.
-	Weekdays      []string // "Monday", ...
-	Hours         []string // "08:00-18:00", UTC
-	Sources       []string // networks, CIDR
-	RequireTicket bool
-	RequireWindow bool // a maintenance window
+	Weekdays           []string // "Monday", ...: the day on which the hours begin
+	Hours              []string // "08:00-18:00"
+	TimeZone           string   // of Weekdays and Hours: "Europe/Berlin"; "": UTC
+	Sources            []string // networks: ranges (CIDR), or names of a Network
+	RequireTicket      bool
+	RequireValidTicket bool                // the ticket system says that it is open, theirs, and about the target
+	RequireWindow      bool                // a maintenance window
+	DuringFreeze       bool                // it holds also during a freeze
+	RequireSameTier    bool                // the user's attribute tier is the target's label tier
+	RequireFacts       map[string][]string // what must be known of the target, with one of the values
+	FactsWithin        time.Duration       // how old that may be; given with RequireFacts
+	SeparateDuties     bool                // who approves under a ticket does not ask under it, and the other way round
+	Limits             Limits
+}
+
+// Limits bound the sessions that are open when one more begins. 0 is no limit.
+type Limits struct {
+	PerPerson int  // of the person, wherever
+	PerTarget int  // on the target, whoever's
+	Exclusive bool // nobody else is in the account
 }
 
 // A Selector picks targets. Empty selects all.
@@ -56,13 +77,16 @@ func (r *Role) Validate() error {
 	if err := CheckRoleName(r.Name); err != nil {
 		return err
 	}
-	if len(r.Inherits) > MaxItems || len(r.Groups) > MaxItems || len(r.Users) > 10*MaxItems || len(r.Rules) > MaxItems {
+	if len(r.Inherits) > MaxItems || len(r.Excludes) > MaxItems || len(r.Groups) > MaxItems || len(r.Users) > 10*MaxItems || len(r.Rules) > MaxItems {
 		return Invalid("role %s is too large: at most %d rules, groups and inherited roles", r.Name, MaxItems)
 	}
-	for _, name := range r.Inherits {
+	for _, name := range slices.Concat(r.Inherits, r.Excludes) {
 		if err := CheckRoleName(name); err != nil {
 			return err
 		}
+	}
+	if err := checkValues("role "+r.Name+": attributes", r.Attributes); err != nil {
+		return err
 	}
 	for _, g := range r.Groups {
 		if err := CheckGroupName(g); err != nil {
@@ -121,9 +145,23 @@ func (r *Rule) validate() error {
 		}
 	}
 	for _, s := range r.Sources {
-		if _, err := netip.ParsePrefix(s); err != nil {
-			return Invalid("rule %s: %s is not a network", r.ID, strconv.QuoteToASCII(clip(s)))
+		if networkName.MatchString(s) {
+			continue // that there is one is for the policy to say, as for roles
 		}
+		if _, err := netip.ParsePrefix(s); err != nil {
+			return Invalid("rule %s: %s is not a network, nor the name of one", r.ID, strconv.QuoteToASCII(clip(s)))
+		}
+	}
+	if err := checkValues("rule "+r.ID+": facts", r.RequireFacts); err != nil {
+		return err
+	}
+	if r.FactsWithin != 0 {
+		if err := CheckDuration(r.FactsWithin); err != nil {
+			return err
+		}
+	}
+	if l := r.Limits; l.PerPerson < 0 || l.PerTarget < 0 || l.PerPerson > 10_000 || l.PerTarget > 10_000 {
+		return Invalid("rule %s: the limits of sessions are 1 to 10000", r.ID)
 	}
 	if r.MFAWithin < 0 || r.MFAWithin > 24*time.Hour {
 		return Invalid("rule %s: the age of the second factor must be within 24h", r.ID)
@@ -133,3 +171,30 @@ func (r *Rule) validate() error {
 	}
 	return nil
 }
+
+// checkValues checks names, each with the values of which one is wanted.
+func checkValues(what string, m map[string][]string) error {
+	if len(m) > maxWanted {
+		return Invalid("%s: at most %d may be wanted", what, maxWanted)
+	}
+	for name, values := range m {
+		if err := CheckGroupName(name); err != nil {
+			return err
+		}
+		if len(values) == 0 || len(values) > MaxItems {
+			return Invalid("%s: %s needs 1 to %d values", what, name, MaxItems)
+		}
+		for _, v := range values {
+			if v == "" {
+				return Invalid("%s: a value of %s is empty", what, name)
+			}
+			if err := CheckText(what, v, MaxLabel); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// maxWanted bounds the attributes of a role and the facts of a rule.
+const maxWanted = 32

@@ -45,11 +45,37 @@ type Target struct {
 	// account, each in a file of its name (AuthorizedPrincipalsFile FOLDER/%u);
 	// empty when it finds them otherwise.
 	PrincipalsFolder string
+	// Facts are what was found out about the machine, by name: "patched", ...
+	// They are recorded by themselves, and not with the target.
+	Facts map[string]Fact
 
 	Locked     bool
 	LockReason string
 	CreatedAt  time.Time
 	Version    int64
+}
+
+// A Fact is one thing that was found out about a target.
+type Fact struct {
+	Value string
+	At    time.Time // when it was gathered
+	By    string    // name of who recorded it
+}
+
+// CheckFacts checks names and values of facts.
+func CheckFacts(facts map[string]string) error {
+	if len(facts) == 0 || len(facts) > maxWanted {
+		return Invalid("1 to %d facts are recorded at once", maxWanted)
+	}
+	for name, value := range facts {
+		if err := CheckGroupName(name); err != nil {
+			return err
+		}
+		if err := CheckText("the fact "+name, value, MaxLabel); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // An Account is a privileged account on a target.

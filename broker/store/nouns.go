@@ -33,6 +33,7 @@ var targets = newTable("targets", "id", func(t *access.Target) []column {
 		{"accounts", encoded{&t.Accounts}}, {"host_keys", encoded{&t.HostKeys}},
 		{"via", encoded{&t.Via}}, {"hop_account", &t.HopAccount},
 		{"provisioner", &t.Provisioner}, {"principals_folder", &t.PrincipalsFolder},
+		{"facts", encoded{&t.Facts}},
 		{"locked", &t.Locked}, {"lock_reason", &t.LockReason},
 		{"created_at", micros{&t.CreatedAt}}, {"version", &t.Version},
 	}
@@ -53,7 +54,8 @@ var provisions = newTable("provisions", "id", func(p *access.Provision) []column
 var roles = newTable("roles", "name", func(r *access.Role) []column {
 	return []column{
 		{"name", &r.Name}, {"inherits", encoded{&r.Inherits}}, {"groups", encoded{&r.Groups}},
-		{"users", encoded{&r.Users}}, {"rules", encoded{&r.Rules}}, {"version", &r.Version},
+		{"users", encoded{&r.Users}}, {"attributes", encoded{&r.Attributes}}, {"excludes", encoded{&r.Excludes}},
+		{"rules", encoded{&r.Rules}}, {"version", &r.Version},
 	}
 })
 
@@ -62,7 +64,7 @@ var requests = newTable("requests", "id", func(r *access.Request) []column {
 		{"id", &r.ID}, {"requester_id", &r.RequesterID}, {"requester_name", &r.RequesterName},
 		{"target_id", &r.TargetID}, {"target_name", &r.TargetName}, {"target_address", &r.TargetAddress},
 		{"target_keys", encoded{&r.TargetKeys}}, {"target_via", encoded{&r.TargetVia}}, {"account", &r.Account}, {"made", encoded{&r.Made}},
-		{"batch", &r.Batch}, {"reason", &r.Reason}, {"ticket", &r.Ticket}, {"duration", seconds{&r.Duration}},
+		{"batch", &r.Batch}, {"reason", &r.Reason}, {"ticket", &r.Ticket}, {"ticket_check", encoded{&r.TicketCheck}}, {"duration", seconds{&r.Duration}},
 		{"start_at", micros{&r.Start}}, {"break_glass", &r.BreakGlass},
 		{"source", &r.Source}, {"via", &r.Via}, {"state", text[access.RequestState]{&r.State}},
 		{"created_at", micros{&r.CreatedAt}}, {"expires_at", micros{&r.ExpiresAt}},
@@ -289,20 +291,20 @@ type SessionFilter struct {
 }
 
 // Running is how many sessions are open.
-type Running struct{ OfUser, OnTarget, OfUserOnTarget int }
+type Running struct{ OfUser, OnTarget, OfUserOnTarget, OnAccountOfOthers int }
 
 const (
 	running   = " FROM sessions s JOIN grants g ON g.id = s.grant_id WHERE s.state <> 'closed' AND g.ended_at = 0 AND g.end_at > ?"
 	runningOf = "SELECT COUNT(*), COUNT(CASE WHEN s.target_id = ? THEN 1 END)" + running + " AND s.user_id = ?"
-	runningOn = "SELECT COUNT(*)" + running + " AND s.target_id = ?"
+	runningOn = "SELECT COUNT(*), COUNT(CASE WHEN s.account = ? AND s.user_id <> ? THEN 1 END)" + running + " AND s.target_id = ?"
 )
 
 // Running counts the open sessions whose grants hold at now. One whose grant is
 // over does not run any more, even if its server is gone and will not close it.
-func (q queryer) Running(ctx context.Context, userID, targetID string, now time.Time) (n Running, err error) {
+func (q queryer) Running(ctx context.Context, userID, targetID, account string, now time.Time) (n Running, err error) {
 	err = q.row(ctx, runningOf, targetID, toMicros(now), userID).Scan(&n.OfUser, &n.OfUserOnTarget)
 	if err == nil {
-		err = q.row(ctx, runningOn, toMicros(now), targetID).Scan(&n.OnTarget)
+		err = q.row(ctx, runningOn, account, userID, toMicros(now), targetID).Scan(&n.OnTarget, &n.OnAccountOfOthers)
 	}
 	if err != nil {
 		return n, q.failed("count sessions", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,6 +88,9 @@ func (c *cli) describe(r *api.Request) {
 		row("from", "%s", c.when(*r.Start))
 	}
 	row("why", "%s", r.Reason)
+	if k := r.TicketCheck; k != nil {
+		row("ticket", "%s", strings.Join(slices.DeleteFunc([]string{r.Ticket, k.State, k.Assignee, k.Title, k.Why}, func(s string) bool { return s == "" }), ", "))
+	}
 	if r.BreakGlass {
 		row("how", "break-glass: without approval")
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -84,6 +86,10 @@ func (c *cli) showTarget(t *api.Target) error {
 	row("hop account", t.HopAccount)
 	row("provisioner", t.Provisioner)
 	row("principals", t.PrincipalsFolder)
+	for _, name := range slices.Sorted(maps.Keys(t.Facts)) {
+		f := t.Facts[name]
+		row("fact", fmt.Sprintf("%s=%s, %s by %s", name, f.Value, c.when(f.At), f.By))
+	}
 	if t.Locked {
 		row("locked", first(t.LockReason, "yes"))
 	}
@@ -233,6 +239,8 @@ func (c *cli) targetAddCmd() *cobra.Command {
 
 func (c *cli) targetSetCmd() *cobra.Command {
 	var o targetOptions
+	var facts []string
+	var gathered string
 	cmd := &cobra.Command{
 		Use: "set TARGET [FLAGS]", Short: "Change what the flags name; the rest stays", Args: between(1, 1), ValidArgsFunction: c.completeTargets,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -244,12 +252,23 @@ func (c *cli) targetSetCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			found, err := c.factsInput(facts, gathered)
+			if err != nil {
+				return err
+			}
 			in := inputOf(&t)
 			if err := o.apply(cmd, &in); err != nil {
 				return err
 			}
-			if t, err = cl.SetTarget(cmd.Context(), in); err != nil {
-				return err
+			if only := found != nil && cmd.Flags().NFlag() == factFlags(cmd); !only {
+				if t, err = cl.SetTarget(cmd.Context(), in); err != nil {
+					return err
+				}
+			}
+			if found != nil {
+				if t, err = cl.RecordFacts(cmd.Context(), t.Name, *found); err != nil {
+					return err
+				}
 			}
 			if ok, err := c.emit(t); ok {
 				return err
@@ -259,7 +278,52 @@ func (c *cli) targetSetCmd() *cobra.Command {
 		},
 	}
 	o.flags(cmd)
+	cmd.Flags().StringSliceVar(&facts, "fact", nil, "`name=value` of what was found out about it, such as patched=yes; may be repeated; name= forgets one")
+	cmd.Flags().StringVar(&gathered, "facts-at", "", "`time` at which the facts were gathered: 10m (ago), or RFC 3339; now, unless said")
 	return cmd
+}
+
+// factFlags is how many flags were given that say nothing of the target itself.
+func factFlags(cmd *cobra.Command) (n int) {
+	for _, name := range []string{"fact", "facts-at", "json", "quiet", "no-input", "yes", "no-color", "timeout", "profile", "server", "token-file"} {
+		if cmd.Flags().Changed(name) {
+			n++
+		}
+	}
+	return n
+}
+
+// factsInput reads facts; nil when there are none.
+func (c *cli) factsInput(facts []string, gathered string) (*api.FactsInput, error) {
+	if len(facts) == 0 {
+		return nil, nil
+	}
+	values, err := keyValues("fact", facts)
+	if err != nil {
+		return nil, err
+	}
+	in := &api.FactsInput{Facts: values}
+	if gathered != "" {
+		at, err := parsePast(gathered, c.now())
+		if err != nil {
+			return nil, err
+		}
+		in.At = &at
+	}
+	return in, nil
+}
+
+// keyValues reads name=value.
+func keyValues(what string, list []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, s := range list {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok || name == "" {
+			return nil, usage("the %s %q is not one: write it like name=value", what, s)
+		}
+		out[name] = value
+	}
+	return out, nil
 }
 
 // inputOf is what an administrator would write to get the target as it is.

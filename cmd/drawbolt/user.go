@@ -93,6 +93,7 @@ type userOptions struct {
 	email       string
 	groups      []string
 	add, remove []string
+	attributes  []string
 	bot         bool
 }
 
@@ -107,9 +108,16 @@ func (c *cli) userAddCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			in := api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Bot: o.bot}
+			attributes, err := keyValues("attribute", o.attributes)
+			if err != nil {
+				return err
+			}
+			in := api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Attributes: attributes, Bot: o.bot}
 			if o.email != "" {
-				in.Attributes = map[string]string{attributeEmail: o.email}
+				if in.Attributes == nil {
+					in.Attributes = map[string]string{}
+				}
+				in.Attributes[attributeEmail] = o.email
 			}
 			u, err := cl.AddUser(cmd.Context(), in)
 			if err != nil {
@@ -123,6 +131,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 	f.StringVar(&o.display, "display", "", "`name` as people write it")
 	f.StringVar(&o.email, "email", "", "`address` that gets mail for this person")
 	f.StringSliceVar(&o.groups, "group", nil, "`group`; may be repeated")
+	f.StringSliceVar(&o.attributes, "attribute", nil, "`name=value`, such as department=dba; may be repeated")
 	f.BoolVar(&o.bot, "bot", false, "a program, which may never approve")
 	return cmd
 }
@@ -185,6 +194,21 @@ func (c *cli) userSetCmd() *cobra.Command {
 			in.Groups = slices.DeleteFunc(append(slices.Clone(in.Groups), o.add...), func(g string) bool { return slices.Contains(o.remove, g) })
 			slices.Sort(in.Groups)
 			in.Groups = slices.Compact(in.Groups)
+			attributes, err := keyValues("attribute", o.attributes)
+			if err != nil {
+				return err
+			}
+			in.Attributes = maps.Clone(in.Attributes)
+			for name, value := range attributes {
+				if value == "" {
+					delete(in.Attributes, name)
+					continue
+				}
+				if in.Attributes == nil {
+					in.Attributes = map[string]string{}
+				}
+				in.Attributes[name] = value
+			}
 			if u, err = cl.SetUser(cmd.Context(), in); err != nil {
 				return err
 			}
@@ -192,6 +216,9 @@ func (c *cli) userSetCmd() *cobra.Command {
 				return err
 			}
 			c.done("%s is changed: groups %s", u.Name, first(strings.Join(u.Groups, ", "), "none"))
+			for _, k := range slices.Sorted(maps.Keys(u.Attributes)) {
+				c.say("  %s: %s", k, u.Attributes[k])
+			}
 			return nil
 		},
 	}
@@ -201,6 +228,7 @@ func (c *cli) userSetCmd() *cobra.Command {
 	f.StringSliceVar(&o.groups, "group", nil, "exactly these `groups`")
 	f.StringSliceVar(&o.add, "add-group", nil, "add to this `group`")
 	f.StringSliceVar(&o.remove, "remove-group", nil, "take out of this `group`")
+	f.StringSliceVar(&o.attributes, "attribute", nil, "set `name=value`, such as department=dba; may be repeated; name= takes one away")
 	return cmd
 }
 

@@ -155,6 +155,10 @@ func (a *App) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tickets, err := a.config.ticketSystem()
+	if err != nil {
+		return err
+	}
 	a.broker, err = broker.New(ctx, broker.Config{
 		Store: a.db, Policy: engine,
 		UserCA: a.keys.userCA, HostCA: a.keys.hostCA, IdentityCA: a.keys.identityCA, Vault: a.keys.vault,
@@ -170,7 +174,7 @@ func (a *App) openBroker(ctx context.Context) error {
 		Sessions: broker.SessionLimits{
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},
-		Search: a.config.Recordings.Search, Log: a.log,
+		Search: a.config.Recordings.Search, Tickets: tickets, Log: a.log,
 	})
 	if err != nil {
 		return err

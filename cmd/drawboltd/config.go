@@ -105,6 +105,15 @@ type Config struct {
 		ActivationWindow Duration `yaml:"activation_window" doc:"an approved grant that is not used lapses after so long"`
 		DecideWithin     Duration `yaml:"decide_within" doc:"a request without a decision expires after so long"`
 	} `yaml:"requests"`
+	Tickets struct {
+		Kind        string   `yaml:"kind" doc:"ticket system that is asked whether tickets hold: webhook, jira or servicenow (default: none)"`
+		URL         string   `yaml:"url" doc:"where it is, such as https://jira.example.com; of a webhook, all of it"`
+		User        string   `yaml:"user" doc:"who logs in there with the token, as HTTP Basic (default: the token alone, as a Bearer)"`
+		SecretFile  string   `yaml:"secret_file" doc:"file that holds the token, or the secret with which a webhook and its answers are signed"`
+		Table       string   `yaml:"table" doc:"where servicenow looks for tickets"`
+		Networks    []string `yaml:"networks" doc:"networks besides the public ones in which it may be"`
+		Authorities string   `yaml:"authorities" doc:"PEM file of the authorities of its certificate (default: those of the machine)"`
+	} `yaml:"tickets"`
 	Audit struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
@@ -175,6 +184,7 @@ func defaultConfig() Config {
 	c.Requests.DefaultDuration, c.Requests.ActivationWindow = Duration(time.Hour), Duration(4*time.Hour)
 	c.Requests.DecideWithin = Duration(15 * time.Minute)
 	c.Recordings.S3.Addressing = "auto"
+	c.Tickets.Table = "task"
 	c.Audit.CheckpointEvery = Duration(time.Minute)
 	c.Log.Format, c.Log.Level = "auto", "info"
 	return c
@@ -434,6 +444,11 @@ func (c *Config) complete() error {
 		bad("recordings.view_workers is between 1 and 64, not %d", n)
 	}
 	problems = append(problems, c.keeping()...)
+	if t := c.Tickets; t.Kind == "" && (t.URL != "" || t.SecretFile != "") {
+		bad("tickets.kind is missing: webhook, jira or servicenow")
+	} else if t.Kind != "" && (t.URL == "" || t.SecretFile == "") {
+		bad("tickets.kind needs tickets.url and tickets.secret_file")
+	}
 	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase" && kind != "transit") || path == "" {
 		bad("vault.master_key must be file:PATH, passphrase:PATH or transit:NAME")
 	} else if kind == "transit" {
@@ -473,17 +488,7 @@ func (c *Config) complete() error {
 	return errors.Join(problems...)
 }
 
-func (c *Config) proxies() ([]netip.Prefix, error) {
-	var list []netip.Prefix
-	for _, s := range c.Server.TrustedProxies {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, p.Masked())
-	}
-	return list, nil
-}
+func (c *Config) proxies() ([]netip.Prefix, error) { return prefixes(c.Server.TrustedProxies) }
 
 // minFree is recordings.min_free in bytes; 0 is the recorder's default.
 func (c *Config) minFree() (uint64, error) {

@@ -102,7 +102,7 @@ func foundingRoles() []access.Role {
 		{
 			Name: "administrator", Groups: []string{"administrators"},
 			Rules: []access.Rule{{ID: "administer", Actions: actions(
-				policy.ActionTargetRead, policy.ActionTargetWrite, policy.ActionUserRead, policy.ActionUserWrite,
+				policy.ActionTargetRead, policy.ActionTargetWrite, policy.ActionTargetFacts, policy.ActionUserRead, policy.ActionUserWrite,
 				policy.ActionRoleRead, policy.ActionRoleWrite, policy.ActionPolicyRead, policy.ActionPolicyWrite,
 				policy.ActionSecretWrite, policy.ActionLockRead, policy.ActionLockWrite, policy.ActionSystemRead, policy.ActionSystemWrite,
 				policy.ActionIntegrationRead, policy.ActionIntegrationWrite, policy.ActionRequestRead, policy.ActionSessionList)}},

@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	_ "time/tzdata" // rules and windows name time zones, which a container may not have
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"

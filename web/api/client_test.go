@@ -148,6 +148,19 @@ var routes = []struct {
 	{"FindIntegration", func(ctx context.Context, c *Client) error { return discard(c.FindIntegration(ctx, "ops")) }, `GET /v1/integrations/ops`},
 	{"TestIntegration", func(ctx context.Context, c *Client) error { return discard(c.TestIntegration(ctx, "ops")) }, `POST /v1/integrations/ops/test {}`},
 	{"RetryIntegration", func(ctx context.Context, c *Client) error { return discard(c.RetryIntegration(ctx, "ops")) }, `POST /v1/integrations/ops/retry {}`},
+	{"Windows", func(ctx context.Context, c *Client) error { return discard(c.Windows(ctx)) }, `GET /v1/windows`},
+	{"AddWindow", func(ctx context.Context, c *Client) error {
+		return discard(c.AddWindow(ctx, WindowInput{Kind: Freeze, Reason: "r", Hours: "22:00-04:00", Weekdays: []string{"saturday"}}))
+	}, `POST /v1/windows {"kind":"freeze","reason":"r","targets":{},"hours":"22:00-04:00","weekdays":["saturday"]}`},
+	{"RemoveWindow", func(ctx context.Context, c *Client) error { return c.RemoveWindow(ctx, "WIN-1") }, `DELETE /v1/windows/WIN-1`},
+	{"Networks", func(ctx context.Context, c *Client) error { return discard(c.Networks(ctx)) }, `GET /v1/networks`},
+	{"SetNetwork", func(ctx context.Context, c *Client) error {
+		return discard(c.SetNetwork(ctx, Network{Name: "vpn", Ranges: []string{"10.8.0.0/16"}}))
+	}, `PUT /v1/networks/vpn {"name":"vpn","ranges":["10.8.0.0/16"]}`},
+	{"RemoveNetwork", func(ctx context.Context, c *Client) error { return c.RemoveNetwork(ctx, "vpn") }, `DELETE /v1/networks/vpn`},
+	{"RecordFacts", func(ctx context.Context, c *Client) error {
+		return discard(c.RecordFacts(ctx, "db01", FactsInput{Facts: map[string]string{"patched": "yes"}}))
+	}, `PUT /v1/targets/db01/facts {"facts":{"patched":"yes"}}`},
 	{"Events", func(ctx context.Context, c *Client) error {
 		return discard(c.Events(ctx, EventFilter{After: 0, Limit: 5, Actor: "a", Action: "b", Object: "o", Target: "t", Since: at("2026-03-01T09:00:00Z"), Until: at("2026-03-02T09:00:00+01:00")}))
 	}, `GET /v1/audit/events?action=b&actor=a&after=0&limit=5&object=o&since=2026-03-01T09%3A00%3A00Z&target=t&until=2026-03-02T08%3A00%3A00Z`},

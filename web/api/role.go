@@ -11,8 +11,11 @@ type Role struct {
 	Inherits []string `json:"inherits,omitempty"`
 	Groups   []string `json:"groups,omitempty"` // whose members have the role
 	Users    []string `json:"users,omitempty"`  // ids of people who have it
-	Rules    []Rule   `json:"rules,omitempty"`
-	Version  int64    `json:"version,omitempty"` // of the role that is changed; 0: a new one
+	// Attributes give it to whoever has all of them, each with one of the values.
+	Attributes map[string][]string `json:"attributes,omitempty"`
+	Excludes   []string            `json:"excludes,omitempty"` // roles that nobody has besides this one
+	Rules      []Rule              `json:"rules,omitempty"`
+	Version    int64               `json:"version,omitempty"` // of the role that is changed; 0: a new one
 }
 
 // A Rule allows some actions on some targets and accounts, under conditions.
@@ -27,10 +30,27 @@ type Rule struct {
 	Session            SessionRules   `json:"session"`
 
 	Weekdays                 []string `json:"weekdays,omitempty"`
-	Hours                    string   `json:"hours,omitempty"`   // "08:00-18:00"
-	Sources                  []string `json:"sources,omitempty"` // networks, CIDR
+	Hours                    string   `json:"hours,omitempty"`     // "08:00-18:00"
+	TimeZone                 string   `json:"time_zone,omitempty"` // of hours and weekdays: "Europe/Berlin"; "": UTC
+	Sources                  []string `json:"sources,omitempty"`   // networks: ranges (CIDR), or names
 	RequireTicket            bool     `json:"require_ticket,omitempty"`
+	RequireValidTicket       bool     `json:"require_valid_ticket,omitempty"` // the ticket system says that it holds
 	RequireMaintenanceWindow bool     `json:"require_maintenance_window,omitempty"`
+	DuringFreeze             bool     `json:"during_freeze,omitempty"`     // it holds also during a freeze
+	RequireSameTier          bool     `json:"require_same_tier,omitempty"` // the user's attribute tier is the target's label tier
+	// RequireFacts must be known of the target, each with one of the values, and not
+	// be older than FactsWithinSeconds.
+	RequireFacts       map[string][]string `json:"require_facts,omitempty"`
+	FactsWithinSeconds int64               `json:"facts_within_seconds,omitempty"`
+	SeparateDuties     bool                `json:"separate_duties,omitempty"` // who approves under a ticket does not ask under it
+	Limits             *Limits             `json:"limits,omitempty"`
+}
+
+// Limits bound the sessions that are open when one more begins. 0 is no limit.
+type Limits struct {
+	PerPerson int  `json:"per_person,omitempty"`
+	PerTarget int  `json:"per_target,omitempty"`
+	Exclusive bool `json:"exclusive,omitempty"` // nobody else is in the account
 }
 
 // A Selector picks targets. Empty selects all.

@@ -94,11 +94,13 @@ type Target struct {
 	HopAccount   string    `json:"hop_account,omitempty"` // for the way to others
 	Provisioner  string    `json:"provisioner,omitempty"` // makes accounts for grants
 	// PrincipalsFolder is where its sshd reads the principals of an account.
-	PrincipalsFolder string     `json:"principals_folder,omitempty"`
-	Locked           bool       `json:"locked"`
-	LockReason       string     `json:"lock_reason,omitempty"`
-	CreatedAt        *time.Time `json:"created_at,omitempty"`
-	Version          int64      `json:"version"`
+	PrincipalsFolder string `json:"principals_folder,omitempty"`
+	// Facts are what was found out about it; RecordFacts sets them.
+	Facts      map[string]Fact `json:"facts,omitempty"`
+	Locked     bool            `json:"locked"`
+	LockReason string          `json:"lock_reason,omitempty"`
+	CreatedAt  *time.Time      `json:"created_at,omitempty"`
+	Version    int64           `json:"version"`
 }
 
 // An Account is an account and what stands between it and the caller.
