@@ -57,7 +57,7 @@ func apiNeed(n access.Need) api.Need {
 func apiApproval(a access.Approval) api.Approval {
 	return api.Approval{
 		User: a.UserName, Comment: a.Comment, DurationSeconds: seconds(a.Duration), At: a.At.UTC(),
-		Without: a.Narrowing.Without, FourEyes: a.Narrowing.FourEyes, InPlace: a.StandsFor != "", Statement: a.Statement,
+		Without: a.Narrowing.Without, FourEyes: a.Narrowing.FourEyes, InPlace: a.StandsFor != "",
 	}
 }
 

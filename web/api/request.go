@@ -102,7 +102,6 @@ type Approval struct {
 	FourEyes        bool      `json:"four_eyes,omitempty"` // nothing is to be done while nobody else watches
 	InPlace         bool      `json:"in_place,omitempty"`  // given in the place of somebody who is away
 	At              time.Time `json:"at"`
-	Statement       string    `json:"statement,omitempty"` // the vote as the server has signed it
 }
 
 // A Need is Count distinct people out of Groups.
