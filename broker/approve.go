@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -200,9 +201,64 @@ func (v voting) ballot(by access.Caller, t time.Time) access.Approval {
 	return a
 }
 
-// asked reports whether the user's yes is asked for, in their own place. It is a
+// wants reports whether the user's yes is asked for, in their own place. It is a
 // sieve for showing who is asked; the policy decides at the vote.
-func (v voting) asked(u access.User, stage *access.Stage) bool {
+func (v voting) wants(u access.User, stage *access.Stage) bool {
 	r := v.request
 	return stage != nil && mayVoteAtAll(u) && u.ID != r.RequesterID && u.ID != r.OwnerID && !v.voted(u.ID) && stage.Wants(u.Groups)
+}
+
+// An askedPerson may decide on a request now, in their own place or in that of
+// the person of the name InPlaceOf.
+type askedPerson struct {
+	User      access.User
+	InPlaceOf string
+}
+
+// asked returns how the votes on a pending request count now, and who is asked:
+// at most maxDeciders of those who are in the groups, each before who votes in
+// their place.
+func (b *Broker) asked(ctx context.Context, r *access.Request) (voting, []askedPerson, error) {
+	voters, err := b.c.Store.Voters(ctx, r.ID)
+	votes := b.votingOf(r, voters)
+	stage := votes.stage(b.now())
+	if err != nil || stage == nil {
+		return votes, nil, err
+	}
+	members, err := b.c.Store.Members(ctx, stage.Groups(), maxDeciders)
+	if err != nil {
+		return votes, nil, err
+	}
+	onCall, err := b.onCall(ctx, b.c.Store, stage.Groups())
+	if err != nil {
+		return votes, nil, err
+	}
+	people := map[string]access.User{}
+	for _, u := range append(members, onCall...) {
+		if u = b.present(u); votes.wants(u, stage) {
+			people[u.ID] = u
+		}
+	}
+	away, err := b.c.Store.DelegationsOf(ctx, slices.Collect(maps.Keys(people)), b.now())
+	if err != nil {
+		return votes, nil, err
+	}
+	var list []askedPerson
+	for _, u := range slices.SortedFunc(maps.Values(people), func(a, b access.User) int { return strings.Compare(a.Name, b.Name) }) {
+		list = append(list, askedPerson{User: u})
+		for _, d := range away {
+			_, already := people[d.DelegateID]
+			if d.UserID != u.ID || already || d.DelegateID == r.RequesterID || d.DelegateID == r.OwnerID || votes.voted(d.DelegateID) {
+				continue
+			}
+			delegate, err := b.c.Store.User(ctx, d.DelegateID)
+			if err != nil {
+				return votes, nil, err
+			}
+			if mayVoteAtAll(delegate) {
+				list = append(list, askedPerson{b.present(delegate), u.Name})
+			}
+		}
+	}
+	return votes, list, nil
 }

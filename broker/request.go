@@ -436,34 +436,23 @@ func (b *Broker) look(ctx context.Context, by access.Caller, c Case) (Case, erro
 	if err != nil {
 		return c, err
 	}
-	people, err := b.c.Store.Users(ctx)
+	votes, asked, err := b.asked(ctx, &c.Request)
 	if err != nil {
 		return c, err
 	}
-	away, err := b.c.Store.Delegations(ctx, "", now)
-	if err != nil {
-		return c, err
+	for _, a := range asked {
+		if a.InPlaceOf != "" {
+			a.User.Name += " (for " + a.InPlaceOf + ")"
+		}
+		c.Waiting = append(c.Waiting, a.User.Name)
 	}
-	votes := b.votingOf(&c.Request, people)
 	stage := votes.stage(now)
 	if stage != nil {
 		c.Escalates, c.EscalateTo = stage.Escalation(now)
 	}
-	for _, u := range people {
-		if u = votes.people[u.ID]; !votes.asked(u, stage) {
-			continue
-		}
-		c.Waiting = append(c.Waiting, u.Name)
-		for _, d := range away {
-			delegate := votes.people[d.DelegateID]
-			if d.UserID == u.ID && d.ActiveAt(now) && mayVoteAtAll(delegate) && delegate.ID != c.Request.RequesterID && delegate.ID != c.Request.OwnerID && !votes.voted(delegate.ID) && !votes.asked(delegate, stage) {
-				c.Waiting = append(c.Waiting, delegate.Name+" (for "+u.Name+")")
-			}
-		}
-	}
 	by.User = b.present(by.User)
 	seat := votes.seat(by, stage)
-	if !votes.voted(by.User.ID) && votes.asked(seat, stage) {
+	if !votes.voted(by.User.ID) && votes.wants(seat, stage) {
 		_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: by, seat: &seat, target: &target, account: c.Request.Account, request: &c.Request, votes: votes})
 		c.MayDecide = err == nil
 		if c.MayDecide && seat.ID != by.User.ID {

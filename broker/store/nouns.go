@@ -144,21 +144,6 @@ func (q queryer) Voters(ctx context.Context, id string) ([]access.User, error) {
 	return users.all(ctx, q, "WHERE id IN (SELECT user_id FROM approvals WHERE request_id = ?) OR id IN (SELECT stands_for FROM approvals WHERE request_id = ?) ORDER BY name", id, id)
 }
 
-// Members returns up to limit users of one of these groups who may vote: no bots,
-// and nobody who is locked. It reads no more than it needs to find them.
-func (q queryer) Members(ctx context.Context, groups []string, limit int) ([]access.User, error) {
-	if len(groups) == 0 {
-		return nil, nil
-	}
-	var args []any
-	for _, group := range groups {
-		args = append(args, `%"`+strings.ReplaceAll(group, "_", "!_")+`"%`) // as it stands in the JSON
-	}
-	const like = "groups LIKE ? ESCAPE '!'"
-	clause := "WHERE NOT bot AND NOT locked AND (" + like + strings.Repeat(" OR "+like, len(groups)-1) + ") LIMIT ?"
-	return users.all(ctx, q, clause, append(args, limit)...)
-}
-
 // Delegation returns that of the user of that id.
 func (q queryer) Delegation(ctx context.Context, userID string) (access.Delegation, error) {
 	return delegations.one(ctx, q, "WHERE user_id = ?"+q.lock(), userID)
@@ -171,6 +156,19 @@ func (q queryer) Delegations(ctx context.Context, userID string, t time.Time) ([
 		return delegations.all(ctx, q, "WHERE until_at > ? ORDER BY until_at, user_id LIMIT 1000", toMicros(t))
 	}
 	return delegations.all(ctx, q, "WHERE until_at > ? AND (user_id = ? OR delegate_id = ?) ORDER BY until_at, user_id LIMIT 1000", toMicros(t), userID, userID)
+}
+
+// DelegationsOf returns those of the users of these ids in which somebody votes
+// for them at t.
+func (q queryer) DelegationsOf(ctx context.Context, userIDs []string, t time.Time) ([]access.Delegation, error) {
+	if len(userIDs) == 0 {
+		return nil, nil
+	}
+	args := []any{toMicros(t), toMicros(t)}
+	for _, id := range userIDs {
+		args = append(args, id)
+	}
+	return delegations.all(ctx, q, "WHERE from_at <= ? AND until_at > ? AND user_id IN (?"+strings.Repeat(", ?", len(userIDs)-1)+") ORDER BY user_id", args...)
 }
 
 // StandsFor returns the users in whose place the user of that id votes at t, by
