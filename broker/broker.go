@@ -66,6 +66,7 @@ type Config struct {
 	Sessions         SessionLimits
 	Tickets          TicketSystem // that says whether tickets hold; nil: none does
 	Search           bool         // recordings can be searched: their texts are in the store
+	OnCall           OnCall       // the groups that schedules give; nil: none
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -27,8 +28,9 @@ type duty func(ctx context.Context, tx *store.Tx, id string) (e audit.Event, aga
 // it.
 func (b *Broker) duties() map[string]duty {
 	return map[string]duty{
-		store.DueExpire: b.expireRequest,
-		store.DueEnd:    b.endGrant,
+		store.DueExpire:   b.expireRequest,
+		store.DueEscalate: b.escalateRequest,
+		store.DueEnd:      b.endGrant,
 	}
 }
 
@@ -117,6 +119,34 @@ func (b *Broker) expireRequest(ctx context.Context, tx *store.Tx, id string) (e 
 		detail(&e, "requester", r.RequesterName)
 		detail(&e, "at", r.ExpiresAt.UTC().Format(time.RFC3339))
 	}
+	return e, again, nil
+}
+
+// escalateRequest: nobody has decided so far, and more people are asked from now
+// on.
+func (b *Broker) escalateRequest(ctx context.Context, tx *store.Tx, id string) (e audit.Event, again time.Time, err error) {
+	r, err := tx.Request(ctx, id)
+	if err != nil || r.StateAt(tx.Now()) != access.Pending {
+		return e, again, err
+	}
+	_, votes, err := b.around(ctx, tx, &r)
+	if err != nil {
+		return e, again, err
+	}
+	stage := votes.stage(tx.Now())
+	if stage == nil {
+		return e, again, nil
+	}
+	again, _ = stage.Escalation(tx.Now())
+	to := stage.Escalated()
+	if len(to) == 0 {
+		return e, again, nil
+	}
+	e = event(access.System(), store.DueEscalate, r.ID)
+	e.Request, e.Target, e.Account, e.Rule = r.ID, r.TargetName, r.Account, r.Policy.Rule
+	e.Reason = "nobody has decided so far"
+	detail(&e, "requester", r.RequesterName)
+	detail(&e, "to", strings.Join(to, " "))
 	return e, again, nil
 }
 

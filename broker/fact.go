@@ -28,7 +28,7 @@ func (b *Broker) RecordFacts(ctx context.Context, by access.Caller, target strin
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		e.Details = cloneDetails(e.Details)
-		by, err := current(ctx, tx, by)
+		by, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}

@@ -95,12 +95,14 @@ func found[T any](v T, err error) (*T, error) {
 
 // deciders are the people who may still vote on a pending request.
 func (b *Broker) deciders(ctx context.Context, r *access.Request) ([]access.User, error) {
-	var groups []string
-	for _, n := range r.Needs {
-		groups = append(groups, n.Groups...)
+	_, list, err := b.asked(ctx, r)
+	var users []access.User
+	for _, a := range list {
+		if !slices.ContainsFunc(users, func(u access.User) bool { return u.ID == a.User.ID }) {
+			users = append(users, a.User)
+		}
 	}
-	list, err := b.c.Store.Members(ctx, groups, maxDeciders)
-	return slices.DeleteFunc(list, func(u access.User) bool { return !b.mayVote(u, r) }), err
+	return users, err
 }
 
 // An Integration is a channel over which people are told, as it stands.

@@ -141,7 +141,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 	var login string
 	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
-		caller, err := current(ctx, tx, by)
+		caller, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}
@@ -242,7 +242,7 @@ func risksOf(g *access.Grant, t *access.Target) (list []string) {
 // now; nil: as it was then. It returns the sessions that are open as well.
 func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, r *access.Request, ticket *access.TicketCheck) (*access.Target, store.Running, policy.Decision, error) {
 	var running store.Running
-	target, groups, err := around(ctx, tx, r)
+	target, votes, err := b.around(ctx, tx, r)
 	if err != nil {
 		return nil, running, policy.Decision{}, err
 	}
@@ -252,7 +252,7 @@ func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g
 	if running, err = tx.Running(ctx, by.User.ID, target.ID, g.Account, tx.Now()); err != nil {
 		return nil, running, policy.Decision{}, err
 	}
-	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, groups: groups, ticket: ticket}
+	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, votes: votes, ticket: ticket}
 	q.sessions = policy.Sessions{OfUser: running.OfUser, OnTarget: running.OnTarget, OnAccountOfOthers: running.OnAccountOfOthers}
 	if q.sharing, err = b.sharing(ctx, tx, r); err != nil {
 		return nil, running, policy.Decision{}, err

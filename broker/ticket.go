@@ -72,6 +72,21 @@ func (b *Broker) checkAsked(ctx context.Context, by access.Caller, ask Ask) (acc
 	return b.checkTicket(ctx, by, question{action: policy.ActionRequest, by: by, target: &t, account: ask.Account, request: r})
 }
 
+// checkEdited is checkTicket for a request of the caller's that gets another reason.
+func (b *Broker) checkEdited(ctx context.Context, by access.Caller, id string, edit access.Edit) (access.TicketCheck, error) {
+	if edit.Reason == "" {
+		return access.TicketCheck{}, nil
+	}
+	r, err := b.c.Store.Request(ctx, id)
+	if errors.Is(err, access.ErrNotFound) || r.RequesterID != by.User.ID {
+		return access.TicketCheck{}, nil // refused later
+	}
+	if err != nil {
+		return access.TicketCheck{}, err
+	}
+	return b.checkAsked(ctx, by, Ask{Target: r.TargetName, Account: r.Account, Reason: edit.Reason, BreakGlass: r.BreakGlass})
+}
+
 // checkGranted is checkTicket for a grant that is about to be used: a ticket that
 // was closed, or given to somebody else, does not open sessions any more.
 func (b *Broker) checkGranted(ctx context.Context, by access.Caller, grantID string) (*access.TicketCheck, error) {

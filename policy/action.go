@@ -40,7 +40,8 @@ const (
 	ActionTargetFacts      Action = "target.facts" // put on record what was found out about it
 	ActionUserRead         Action = "user.read"
 	ActionUserWrite        Action = "user.write"
-	ActionKeyWrite         Action = "key.write" // SSH keys and certificates that prove who one is
+	ActionKeyWrite         Action = "key.write"     // SSH keys and certificates that prove who one is
+	ActionDelegate         Action = "vote.delegate" // hand one's own votes over
 	ActionRoleRead         Action = "role.read"
 	ActionRoleWrite        Action = "role.write"
 	ActionPolicyRead       Action = "policy.read"
@@ -63,7 +64,7 @@ func Actions() []Action {
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
 		ActionRecordingHold, ActionRecordingDelete,
-		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
@@ -77,7 +78,7 @@ func (a Action) Known() bool {
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
 		ActionRecordingHold, ActionRecordingDelete,
-		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite:

@@ -24,6 +24,7 @@ func (in *Input) appendJSON(dst []byte) []byte {
 		b.raw(`,"mfa_age_seconds":null`)
 	}
 	b.object(`,"attributes":`, u.Attributes)
+	b.texts(`,"stands_for":`, u.StandsFor)
 	b.text(`},"target":{"id":`, t.ID)
 	b.text(`,"name":`, t.Name)
 	b.object(`,"labels":`, t.Labels)
@@ -44,6 +45,7 @@ func (in *Input) appendJSON(dst []byte) []byte {
 	b.number(`,"on_account_of_others":`, int64(e.Sessions.OnAccountOfOthers))
 	b.text(`}},"request":{"id":`, r.ID)
 	b.text(`,"requester":`, r.Requester)
+	b.text(`,"owner":`, r.Owner)
 	b.text(`,"role":`, r.Role)
 	b.text(`,"rule":`, r.Rule)
 	b.text(`,"reason":`, r.Reason)
@@ -57,6 +59,8 @@ func (in *Input) appendJSON(dst []byte) []byte {
 		}
 		b.text(`{"user_id":`, v.UserID)
 		b.texts(`,"groups":`, v.Groups)
+		b.number(`,"step":`, int64(v.Step))
+		b.number(`,"waited_seconds":`, v.WaitedSeconds)
 		b.raw("}")
 	}
 	b.text(`],"state":`, r.State)

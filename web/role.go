@@ -16,9 +16,9 @@ func apiRole(r access.Role) api.Role {
 			out := api.Rule{
 				ID: x.ID, Actions: x.Actions, Targets: api.Selector(x.Targets), Accounts: x.Accounts,
 				MaxDurationSeconds: seconds(x.MaxDuration), MFAWithinSeconds: seconds(x.MFAWithin),
-				Approvals: each(x.Approvals, func(n access.Need) api.ApproverNeed { return api.ApproverNeed(n) }),
-				Session:   api.SessionRules(x.Session),
-				Weekdays:  x.Weekdays, Hours: strings.Join(x.Hours, ","), TimeZone: x.TimeZone, Sources: x.Sources,
+				Approvals: each(x.Approvals, approverNeed), DenyThreshold: x.DenyThreshold,
+				Session:  api.SessionRules(x.Session),
+				Weekdays: x.Weekdays, Hours: strings.Join(x.Hours, ","), TimeZone: x.TimeZone, Sources: x.Sources,
 				RequireTicket: x.RequireTicket, RequireValidTicket: x.RequireValidTicket,
 				RequireMaintenanceWindow: x.RequireWindow, DuringFreeze: x.DuringFreeze, RequireSameTier: x.RequireSameTier,
 				RequireFacts: x.RequireFacts, FactsWithinSeconds: seconds(x.FactsWithin), SeparateDuties: x.SeparateDuties,
@@ -38,9 +38,9 @@ func accessRole(r api.Role) access.Role {
 			out := access.Rule{
 				ID: x.ID, Actions: x.Actions, Targets: access.Selector(x.Targets), Accounts: x.Accounts,
 				MaxDuration: duration(x.MaxDurationSeconds), MFAWithin: duration(x.MFAWithinSeconds),
-				Approvals: each(x.Approvals, func(n api.ApproverNeed) access.Need { return access.Need(n) }),
-				Session:   access.SessionRules(x.Session),
-				Weekdays:  x.Weekdays, TimeZone: x.TimeZone, Sources: x.Sources,
+				Approvals: each(x.Approvals, accessNeed), DenyThreshold: x.DenyThreshold,
+				Session:  access.SessionRules(x.Session),
+				Weekdays: x.Weekdays, TimeZone: x.TimeZone, Sources: x.Sources,
 				RequireTicket: x.RequireTicket, RequireValidTicket: x.RequireValidTicket,
 				RequireWindow: x.RequireMaintenanceWindow, DuringFreeze: x.DuringFreeze, RequireSameTier: x.RequireSameTier,
 				RequireFacts: x.RequireFacts, FactsWithin: duration(x.FactsWithinSeconds), SeparateDuties: x.SeparateDuties,
@@ -54,6 +54,22 @@ func accessRole(r api.Role) access.Role {
 			return out
 		}),
 	}
+}
+
+func approverNeed(n access.Need) api.ApproverNeed {
+	out := api.ApproverNeed{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfterSeconds: seconds(n.EscalateAfter), EscalateTo: n.EscalateTo}
+	if !n.When.IsZero() {
+		out.When = &api.Occasion{LongerThanSeconds: seconds(n.When.LongerThan), Labels: n.When.Labels}
+	}
+	return out
+}
+
+func accessNeed(n api.ApproverNeed) access.Need {
+	out := access.Need{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfter: duration(n.EscalateAfterSeconds), EscalateTo: n.EscalateTo}
+	if n.When != nil {
+		out.When = access.Occasion{LongerThan: duration(n.When.LongerThanSeconds), Labels: n.When.Labels}
+	}
+	return out
 }
 
 func (s *Server) roles(ctx context.Context, by access.Caller, _ *struct{}) (api.List[api.Role], error) {
@@ -95,7 +111,7 @@ func (s *Server) explain(ctx context.Context, by access.Caller, in *struct{ Body
 		MFAWithinSeconds: seconds(d.MFAWithin), BreakGlass: d.BreakGlass, InputHash: d.InputHash, PolicyDigest: d.PolicyDigest, DataDigest: d.DataDigest,
 	}
 	for _, n := range d.Approvals {
-		out.Approvals = append(out.Approvals, api.ApproverNeed{Count: n.Count, Groups: n.Groups})
+		out.Approvals = append(out.Approvals, api.ApproverNeed{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfterSeconds: n.EscalateSeconds, EscalateTo: n.EscalateTo})
 	}
 	for _, r := range d.Reasons {
 		out.Reasons = append(out.Reasons, api.RuleReason{Rule: r.Rule, Text: r.Text})

@@ -20,8 +20,9 @@ type Due struct {
 // The kinds of what falls due that the store itself keeps: whoever saves a request
 // or a grant need not think of them.
 const (
-	DueExpire = "request.expire"
-	DueEnd    = "grant.end"
+	DueExpire   = "request.expire"
+	DueEscalate = "request.escalate"
+	DueEnd      = "grant.end"
 )
 
 // ErrSettled: somebody else put it on record, or it was moved, since it was read.
@@ -81,6 +82,10 @@ func (tx *Tx) setExpiry(ctx context.Context, r *access.Request) error {
 		at = time.Time{}
 	}
 	return tx.SetDue(ctx, DueExpire, r.ID, at)
+}
+
+func (tx *Tx) setEscalation(ctx context.Context, r *access.Request) error {
+	return tx.SetDue(ctx, DueEscalate, r.ID, r.Escalates(tx.now))
 }
 
 func (tx *Tx) setEnd(ctx context.Context, g *access.Grant) error {

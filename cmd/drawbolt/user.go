@@ -95,6 +95,7 @@ type userOptions struct {
 	add, remove []string
 	attributes  []string
 	bot         bool
+	owner       string
 }
 
 func (c *cli) userAddCmd() *cobra.Command {
@@ -112,7 +113,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			in := api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Attributes: attributes, Bot: o.bot}
+			in := api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Attributes: attributes, Bot: o.bot, Owner: o.owner}
 			if o.email != "" {
 				if in.Attributes == nil {
 					in.Attributes = map[string]string{}
@@ -133,6 +134,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 	f.StringSliceVar(&o.groups, "group", nil, "`group`; may be repeated")
 	f.StringSliceVar(&o.attributes, "attribute", nil, "`name=value`, such as department=dba; may be repeated")
 	f.BoolVar(&o.bot, "bot", false, "a program, which may never approve")
+	f.StringVar(&o.owner, "owner", "", "`user` whose bot it is, and who never approves what it asks for; you, if you name nobody")
 	return cmd
 }
 
