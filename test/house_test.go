@@ -67,6 +67,7 @@ var table = map[string]string{
 
 	// Tells people what the log says.
 	"broker/notify": "broker broker/access",
+	"broker/ticket": "broker broker/access vault",
 
 	// Work on recordings that nothing waits for.
 	"broker/indexing": "broker/access broker/store recorder recorder/audit recorder/view",
