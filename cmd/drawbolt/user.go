@@ -77,7 +77,7 @@ func (c *cli) userShowCmd() *cobra.Command {
 			c.print("  %-9s%s", "display", u.Display)
 			c.print("  %-9s%s", "groups", strings.Join(u.Groups, ", "))
 			for _, k := range slices.Sorted(maps.Keys(u.Attributes)) {
-				c.print("  %-9s%s", k, u.Attributes[k])
+				c.print("  %-8s %s", k, u.Attributes[k])
 			}
 			c.print("  %-9s%s", "state", userState(&u))
 			return nil
