@@ -239,12 +239,12 @@ func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g
 	}
 	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, groups: groups}
 	if g.Start.IsZero() { // the first use starts the grant's clock
-		if d, err := b.decideNow(ctx, q); err != nil {
+		if d, err := b.decideIn(ctx, tx, q); err != nil {
 			return nil, d, err
 		}
 	}
 	q.action = policy.ActionConnect
-	d, err := b.decideNow(ctx, q)
+	d, err := b.decideIn(ctx, tx, q)
 	return target, d, err
 }
 

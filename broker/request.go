@@ -237,11 +237,11 @@ func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller,
 		r.Duration = b.c.DefaultDuration
 	}
 	q := question{action: policy.ActionRequest, by: by, target: t, account: ask.Account, request: r}
-	d, err := b.decideNow(ctx, q)
+	d, err := b.decideIn(ctx, tx, q)
 	if err != nil && ask.Duration == 0 && d.MaxDuration > 0 && d.MaxDuration < r.Duration {
 		// Nobody asked for the default; the role's longest will do.
 		r.Duration = d.MaxDuration
-		d, err = b.decideNow(ctx, q)
+		d, err = b.decideIn(ctx, tx, q)
 	}
 	if err != nil {
 		// Who may not know a target learns nothing about its rules either.
@@ -563,7 +563,7 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 		// A decided request answers who was first, to whom it is no secret.
 		if r.StateAt(tx.Now()) == access.Pending {
 			q.action = action
-			d, err := b.decideNow(ctx, q)
+			d, err := b.decideIn(ctx, tx, q)
 			if err != nil {
 				return e, better(err, &r, by)
 			}
