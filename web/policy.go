@@ -238,5 +238,5 @@ func (s *Server) diffPolicy(ctx context.Context, by access.Caller, in *struct{ B
 	}
 	defer leave()
 	d, err := s.c.Broker.DiffPolicy(ctx, by, c, since)
-	return api.PolicyDiff{From: d.From, To: d.To, Roles: list(d.Roles), PolicyReplay: apiReplay(d.Replay)}, err
+	return api.PolicyDiff{From: d.From, To: d.To, Roles: list(d.Roles), Replay: apiReplay(d.Replay)}, err
 }

@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -178,6 +180,40 @@ type PolicyTestResult struct {
 	FailedAt string `json:"failed_at,omitempty"`
 }
 
+// Text tells it to people: what did not pass and where, which rules no test made hold,
+// and whether it may be put into service.
+func (t PolicyTest) Text() string {
+	var b strings.Builder
+	passed := 0
+	for _, r := range t.Tests {
+		switch {
+		case r.Passed:
+			passed++
+		case r.Failed != "":
+			fmt.Fprintf(&b, "✗ %s (%s)\n    does not hold: %s  (%s)\n", r.Name, r.At, r.Failed, r.FailedAt)
+		default:
+			fmt.Fprintf(&b, "✗ %s (%s)\n    %s\n", r.Name, r.At, r.Error)
+		}
+	}
+	fmt.Fprintf(&b, "%d of %d tests passed. %d of %d rules held in a test.\n", passed, len(t.Tests), t.Rules-len(t.Untested), t.Rules)
+	for i, rule := range t.Untested {
+		if i == 20 {
+			fmt.Fprintf(&b, "  and %d more\n", len(t.Untested)-i)
+			break
+		}
+		fmt.Fprintf(&b, "  untested: %s\n", rule)
+	}
+	if len(t.Problems) == 0 {
+		fmt.Fprintf(&b, "It may be put into service. Digest %.12s; files %s\n", t.Digest, t.Content)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "It would be refused:\n")
+	for _, p := range t.Problems {
+		fmt.Fprintf(&b, "  %s\n", p)
+	}
+	return b.String()
+}
+
 // TestPolicy asks whether a bundle may be put into service.
 func (c *Client) TestPolicy(ctx context.Context, in Candidate) (PolicyTest, error) {
 	return call[PolicyTest](ctx, c, http.MethodPost, "/v1/policy/test", nil, in)
@@ -227,10 +263,10 @@ func (c *Client) ReplayPolicy(ctx context.Context, in ReplayInput) (PolicyReplay
 
 // A PolicyDiff says how a candidate differs from what is in force.
 type PolicyDiff struct {
-	From  string   `json:"from"` // digests of the bundles
-	To    string   `json:"to"`
-	Roles []string `json:"roles"` // in sentences
-	PolicyReplay
+	From   string       `json:"from"` // digests of the bundles
+	To     string       `json:"to"`
+	Roles  []string     `json:"roles"` // in sentences
+	Replay PolicyReplay `json:"replay"`
 }
 
 // DiffPolicy compares a candidate with what is in force.
