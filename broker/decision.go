@@ -40,6 +40,7 @@ type PolicyReplay struct {
 	// Partial: there are older ones in the time that was asked for, and the limits did
 	// not let them be looked at.
 	Partial bool
+	Flipped int // of them are answered in another way
 	Flips   []FlipGroup
 	// Doubtful are decisions whose question is not the one that the audit log has the
 	// hash of: somebody has changed it in the database. They were not asked again.
@@ -199,7 +200,11 @@ func (b *Broker) replayDecisions(ctx context.Context, candidate *policy.Engine, 
 				if now, err = candidate.Decide(ctx, in); ctx.Err() == nil {
 					err = nil // it refuses, and says that it failed
 				}
-				for _, d := range policy.Differences(was, now) {
+				differences := policy.Differences(was, now)
+				if len(differences) > 0 {
+					out.Flipped++
+				}
+				for _, d := range differences {
 					g := FlipGroup{Kind: d.Kind, Action: string(in.Action), Was: ruleName(was), Now: ruleName(now), Text: d.Text}
 					key := strings.Join([]string{g.Kind, g.Action, g.Was, g.Now}, "\n")
 					if groups[key] == nil {

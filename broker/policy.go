@@ -120,9 +120,12 @@ const (
 type PolicyView struct {
 	Digest, DataDigest string
 	Roles              []PolicyRole
-	Servers            []store.PolicyServer // those that run, and this one
+	Servers            []PolicyServer // those that run, and this one
 	Node               string               // this one
 }
+
+// A PolicyServer says by which bundle a server decides.
+type PolicyServer = store.PolicyServer
 
 // A PolicyRole is a role in words.
 type PolicyRole struct {
@@ -156,7 +159,7 @@ func (b *Broker) ShowPolicy(ctx context.Context, by access.Caller) (PolicyView, 
 }
 
 // runningPolicies are those of the servers that run.
-func (b *Broker) runningPolicies(ctx context.Context) (list []store.PolicyServer, err error) {
+func (b *Broker) runningPolicies(ctx context.Context) (list []PolicyServer, err error) {
 	all, err := b.c.Store.PolicyServers(ctx)
 	for _, s := range all {
 		if s.Node == b.c.Node || s.SeenAt.After(b.now().Add(-policySeen)) {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -26,7 +27,6 @@ type Access struct {
 	Standing bool
 	// Missing is what has to be otherwise first, when it is not allowed now.
 	Missing []string
-	Reason  string // of the policy
 	Count   int
 	People  []string // names, sorted; the first of them
 	Targets []string // account@target, sorted; the first of them, when one person's ways are listed
@@ -164,13 +164,15 @@ func (b *Broker) waysOf(ctx context.Context, look policy.Lookup, relevant map[st
 		slices.Sort(list[i].People)
 		list[i].People = list[i].People[:min(len(list[i].People), maxPeople)]
 	}
-	slices.SortStableFunc(list, func(a, b Access) int { return len(a.Needs) - len(b.Needs) })
+	slices.SortStableFunc(list, func(a, b Access) int {
+		return cmp.Or(len(a.Missing)-len(b.Missing), len(a.Needs)-len(b.Needs), strings.Compare(a.Role+"/"+a.Rule, b.Role+"/"+b.Rule))
+	})
 	return list, users, err
 }
 
 // same reports whether two ways differ only in who goes them.
 func (a *Access) same(o *Access) bool {
-	return a.Role == o.Role && a.Rule == o.Rule && a.Allowed == o.Allowed && a.BreakGlass == o.BreakGlass && a.Reason == o.Reason &&
+	return a.Role == o.Role && a.Rule == o.Rule && a.Allowed == o.Allowed && a.BreakGlass == o.BreakGlass &&
 		slices.Equal(a.Path, o.Path) && slices.Equal(a.Missing, o.Missing)
 }
 
@@ -195,7 +197,7 @@ func (b *Broker) wayOf(ctx context.Context, look policy.Lookup, explained *int, 
 	if err != nil {
 		return nil, policyDown(err)
 	}
-	way := &Access{Role: d.Role, Rule: d.Rule, Allowed: d.Allow, BreakGlass: breakGlass, Reason: d.Reason()}
+	way := &Access{Role: d.Role, Rule: d.Rule, Allowed: d.Allow, BreakGlass: breakGlass}
 	if !d.Allow && *explained == maxExplained {
 		way.Missing = []string{d.Reason()}
 	} else if !d.Allow {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
-	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	bundles "github.com/drawbolt/drawbolt/policy/pack" // pack is how assets are packed here
 	"github.com/drawbolt/drawbolt/recorder/audit"
@@ -17,6 +16,9 @@ import (
 
 // maxCandidate is the longest body with a candidate: a bundle in base64, and roles.
 const maxCandidate = api.MaxBundle/3*4 + 2<<20
+
+// maxRoles is the longest form with roles, of which each quote is three bytes.
+const maxRoles = 2 << 20
 
 // candidate unpacks what was sent.
 func candidate(in api.Candidate) (broker.Candidate, error) {
@@ -63,7 +65,7 @@ func (s *Server) policy(ctx context.Context, by access.Caller, _ *struct{}) (api
 		Roles: each(v.Roles, func(r broker.PolicyRole) api.PolicyRole {
 			return api.PolicyRole{Name: r.Name, Members: r.Members, Rules: each(r.Rules, func(x broker.PolicyRule) api.PolicyRule { return api.PolicyRule(x) })}
 		}),
-		Servers: each(v.Servers, func(p store.PolicyServer) api.PolicyServer {
+		Servers: each(v.Servers, func(p broker.PolicyServer) api.PolicyServer {
 			return api.PolicyServer{
 				Name: p.Node, Digest: p.Digest, Source: p.Source, Commit: p.Revision, Signer: p.Signer, LoadedAt: p.LoadedAt.UTC(),
 				Refused: p.Refused, RefusedAt: when(p.RefusedAt),
@@ -136,13 +138,17 @@ func (s *Server) whoCan(ctx context.Context, by access.Caller, in *struct {
 	Account string `query:"account" required:"true" maxLength:"64"`
 }) (api.WhoCan, error) {
 	w, err := s.c.Broker.WhoCan(ctx, by, in.Target, in.Account)
+	return apiWhoCan(w), err
+}
+
+func apiWhoCan(w broker.WhoCan) api.WhoCan {
 	return api.WhoCan{
 		Target: w.Target, Account: w.Account, Users: w.Users, Beside: list(w.Beside),
 		Ways: each(w.Ways, apiWay),
 		Holders: each(w.Holders, func(h broker.Holder) api.AccessHolder {
 			return api.AccessHolder{User: h.Name, Request: h.Request, Until: h.Until.UTC()}
 		}),
-	}, err
+	}
 }
 
 func (s *Server) canReach(ctx context.Context, by access.Caller, in *struct {
@@ -192,7 +198,7 @@ func APITest(v policy.Verdict, content string) api.PolicyTest {
 
 func apiReplay(r broker.PolicyReplay) api.PolicyReplay {
 	return api.PolicyReplay{
-		Looked: r.Looked, From: when(r.From), Until: when(r.Until), Partial: r.Partial, Doubtful: list(r.Doubtful),
+		Looked: r.Looked, Flipped: r.Flipped, From: when(r.From), Until: when(r.Until), Partial: r.Partial, Doubtful: list(r.Doubtful),
 		Flips: each(r.Flips, func(g broker.FlipGroup) api.PolicyFlip {
 			return api.PolicyFlip{
 				Kind: g.Kind, Action: g.Action, Was: g.Was, Now: g.Now, Text: g.Text, Count: g.Count,

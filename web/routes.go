@@ -192,6 +192,8 @@ func (s *Server) routes() []route {
 		{method: get, path: "/batch/{id}", auth: login, page: (*Server).batchPage},
 		{method: post, path: "/batch/{id}", auth: login, page: (*Server).batchForm},
 		{method: get, path: "/targets", auth: login, page: (*Server).targetsPage},
+		{method: get, path: "/policies", auth: login, page: (*Server).policiesPage},
+		{method: post, path: "/policies", auth: login, body: maxRoles, page: (*Server).policiesForm},
 		{method: get, path: "/search", auth: login, page: (*Server).searchPage},
 		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},

@@ -528,9 +528,7 @@ func flips(r api.PolicyReplay, others int) error {
 }
 
 func (c *cli) showReplay(r api.PolicyReplay) {
-	total := 0
 	for _, flip := range r.Flips {
-		total += flip.Count
 		rule := flip.Now
 		if flip.Was != flip.Now {
 			rule = flip.Was + " → " + flip.Now
@@ -558,7 +556,7 @@ func (c *cli) showReplay(r api.PolicyReplay) {
 	if r.Looked == 1 {
 		word = "decision"
 	}
-	c.say("%d %s since %s asked again, %d answered in another way.", r.Looked, word, r.From.UTC().Format("2006-01-02 15:04"), total)
+	c.say("%d %s since %s asked again, %d answered in another way.", r.Looked, word, r.From.UTC().Format("2006-01-02 15:04"), r.Flipped)
 }
 
 // sign says at a glance what a flip opens or closes.
@@ -596,6 +594,13 @@ public half, for policy.verify_keys of the servers, to stdout. NAME says whose i
 			}
 			_, err = f.WriteString(secret + "\n")
 			if err = errors.Join(err, f.Close()); err != nil {
+				return err
+			}
+			out := struct {
+				Name      string `json:"name"`
+				PublicKey string `json:"public_key"`
+			}{args[0], public}
+			if ok, err := c.emit(out); ok {
 				return err
 			}
 			c.print("%s", public)

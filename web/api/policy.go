@@ -106,8 +106,8 @@ type PolicyServer struct {
 	Commit   string    `json:"commit,omitempty"`
 	Signer   string    `json:"signer,omitempty"`
 	LoadedAt time.Time `json:"loaded_at"`
-	// Refused is why the bundle that is there now is not in force.
-	Refused   string     `json:"refused,omitempty"`
+	// Refused is why the bundle that is there now is not in force; "" when it is.
+	Refused   string     `json:"refused"`
 	RefusedAt *time.Time `json:"refused_at,omitempty"`
 }
 
@@ -227,7 +227,8 @@ type ReplayInput struct {
 
 // A PolicyReplay says what a candidate would have answered.
 type PolicyReplay struct {
-	Looked   int          `json:"looked"` // decisions that were asked again
+	Looked   int          `json:"looked"`  // decisions that were asked again
+	Flipped  int          `json:"flipped"` // of them are answered in another way
 	From     *time.Time   `json:"from,omitempty"`
 	Until    *time.Time   `json:"until,omitempty"`
 	Partial  bool         `json:"partial"` // there are more than could be looked at
