@@ -121,7 +121,7 @@ type PolicyView struct {
 	Digest, DataDigest string
 	Roles              []PolicyRole
 	Servers            []PolicyServer // those that run, and this one
-	Node               string               // this one
+	Node               string         // this one
 }
 
 // A PolicyServer says by which bundle a server decides.
@@ -161,10 +161,15 @@ func (b *Broker) ShowPolicy(ctx context.Context, by access.Caller) (PolicyView, 
 // runningPolicies are those of the servers that run.
 func (b *Broker) runningPolicies(ctx context.Context) (list []PolicyServer, err error) {
 	all, err := b.c.Store.PolicyServers(ctx)
+	here := false
 	for _, s := range all {
+		here = here || s.Node == b.c.Node
 		if s.Node == b.c.Node || s.SeenAt.After(b.now().Add(-policySeen)) {
 			list = append(list, s)
 		}
+	}
+	if !here { // it has not said so yet
+		list = append(list, PolicyServer{Node: b.c.Node, Digest: b.c.Policy.Digest(), LoadedAt: b.now(), SeenAt: b.now()})
 	}
 	return list, err
 }

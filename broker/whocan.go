@@ -32,7 +32,7 @@ type Access struct {
 	Targets []string // account@target, sorted; the first of them, when one person's ways are listed
 }
 
-// maxPeople bounds how many are named for one way.
+// maxPeople bounds how many people, or accounts, are named for one way.
 const maxPeople = 1000
 
 // A WhoCan says who can come to an account.
@@ -151,6 +151,15 @@ func (b *Broker) waysOf(ctx context.Context, look policy.Lookup, relevant map[st
 		}
 		return nil
 	})
+	list = together(classes)
+	slices.SortStableFunc(list, func(a, b Access) int {
+		return cmp.Or(len(a.Missing)-len(b.Missing), len(a.Needs)-len(b.Needs), strings.Compare(a.Role+"/"+a.Rule, b.Role+"/"+b.Rule))
+	})
+	return list, users, err
+}
+
+// together puts ways together that differ only in who goes them, or where they lead.
+func together(classes []*Access) (list []Access) {
 	for _, way := range classes {
 		i := slices.IndexFunc(list, func(w Access) bool { return w.same(way) })
 		if i < 0 {
@@ -159,15 +168,15 @@ func (b *Broker) waysOf(ctx context.Context, look policy.Lookup, relevant map[st
 		}
 		list[i].Count += way.Count
 		list[i].People = append(list[i].People, way.People...)
+		list[i].Targets = append(list[i].Targets, way.Targets...)
 	}
 	for i := range list {
-		slices.Sort(list[i].People)
-		list[i].People = list[i].People[:min(len(list[i].People), maxPeople)]
+		for _, names := range []*[]string{&list[i].People, &list[i].Targets} {
+			slices.Sort(*names)
+			*names = (*names)[:min(len(*names), maxPeople)]
+		}
 	}
-	slices.SortStableFunc(list, func(a, b Access) int {
-		return cmp.Or(len(a.Missing)-len(b.Missing), len(a.Needs)-len(b.Needs), strings.Compare(a.Role+"/"+a.Rule, b.Role+"/"+b.Rule))
-	})
-	return list, users, err
+	return list
 }
 
 // same reports whether two ways differ only in who goes them.
@@ -243,9 +252,6 @@ func policyUser(u *access.User) policy.User {
 	return policy.User{ID: u.ID, Name: u.Name, Groups: u.Groups, Bot: u.Bot, Locked: u.Locked, Attributes: u.Attributes}
 }
 
-// maxReach bounds how many accounts are named for one way.
-const maxReach = 1000
-
 // CanReach lists what one person can come to, and by which ways.
 func (b *Broker) CanReach(ctx context.Context, by access.Caller, user string) ([]Access, error) {
 	if _, err := b.allow(ctx, question{action: policy.ActionPolicyRead, by: by}, event(by, "policy.who-can", audit.Clean(user, audit.MaxName))); err != nil {
@@ -292,7 +298,7 @@ func (b *Broker) CanReach(ctx context.Context, by access.Caller, user string) ([
 				}
 				if way != nil {
 					way.Count++
-					if len(way.Targets) < maxReach {
+					if len(way.Targets) < maxPeople {
 						way.Targets = append(way.Targets, a.Name+"@"+t.Name)
 					}
 				}
@@ -300,11 +306,7 @@ func (b *Broker) CanReach(ctx context.Context, by access.Caller, user string) ([
 		}
 		return nil
 	})
-	list := make([]Access, len(order))
-	for i, way := range order {
-		slices.Sort(way.Targets)
-		list[i] = *way
-	}
+	list := together(order)
 	slices.SortStableFunc(list, func(a, b Access) int { return strings.Compare(a.Role+"/"+a.Rule, b.Role+"/"+b.Rule) })
 	return list, err
 }
