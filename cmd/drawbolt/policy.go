@@ -96,7 +96,7 @@ func (c *cli) policyShowCmd() *cobra.Command {
 					c.print("  ▲ refused the bundle that is there: %s", s.Refused)
 				}
 				if s.Digest != p.Digest {
-					c.print("  ▲ this is another one than %s decides by", p.Servers[0].Name)
+					c.print("  ▲ this is another bundle than that of the server that you asked")
 				}
 			}
 			return nil

@@ -190,13 +190,12 @@ func (s *bundleSource) Run(ctx context.Context, b *broker.Broker) error {
 		wait := bundleEvery
 		if s.path != "" {
 			bundle, found, err := s.look()
-			// One that differs from the last look may be half of what is coming.
-			if asked || found != tried && found == seen {
-				if s.try(ctx, b, bundle, err) {
-					tried = found
-				}
-			} else if found != tried {
-				wait = bundleSettles
+			settled := found == seen || asked
+			if found != tried && !settled {
+				wait = bundleSettles // it may be half of what is coming
+			}
+			if (found != tried || asked) && settled && s.try(ctx, b, bundle, err) {
+				tried = found
 			}
 			seen = found
 		} else if asked {
