@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
@@ -49,6 +50,16 @@ func (b *Broker) refresh(ctx context.Context) error {
 	// them once more.
 	b.generation = generation
 	return nil
+}
+
+// readPolicyData reads what the policy is asked with.
+func readPolicyData(ctx context.Context, db *store.DB) (policy.Data, error) {
+	roles, err := db.Roles(ctx)
+	if err != nil {
+		return policy.Data{}, err
+	}
+	networks, err := db.Networks(ctx, maxNetworks)
+	return policyData(roles, networks), err
 }
 
 func policyData(roles []access.Role, networks []access.Network) policy.Data {
@@ -142,9 +153,30 @@ func (b *Broker) decide(ctx context.Context, q question) (policy.Decision, error
 // decideNow is decide without a look whether the roles have changed, for the
 // second and further questions of one verb.
 func (b *Broker) decideNow(ctx context.Context, q question) (policy.Decision, error) {
-	d, err := b.c.Policy.Decide(ctx, b.input(q))
+	return b.answer(ctx, q.action, b.input(q))
+}
+
+// decideIn is decideNow for the question that a change comes of: the answer is kept
+// with the event of the change, whether it allows or refuses.
+func (b *Broker) decideIn(ctx context.Context, tx *store.Tx, q question) (policy.Decision, error) {
+	in := b.input(q)
+	d, err := b.answer(ctx, q.action, in)
+	if d.InputHash == "" {
+		return d, err // there was no question
+	}
+	input, e1 := in.MarshalJSON()
+	answer, e2 := d.MarshalJSON()
+	if err := errors.Join(e1, e2); err != nil {
+		return policy.Decision{}, err
+	}
+	tx.Decided(store.Decision{ID: d.ID, Action: string(q.action), Input: string(input), Answer: string(answer)})
+	return d, err
+}
+
+func (b *Broker) answer(ctx context.Context, action policy.Action, in policy.Input) (policy.Decision, error) {
+	d, err := b.c.Policy.Decide(ctx, in)
 	if err != nil {
-		b.c.Log.ErrorContext(ctx, "the policy engine failed", "action", string(q.action), "error", err)
+		b.c.Log.ErrorContext(ctx, "the policy engine failed", "action", string(action), "error", err)
 		return d, policyDown(err)
 	}
 	if !d.Allow {

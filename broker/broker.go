@@ -37,6 +37,9 @@ import (
 type Config struct {
 	Store  *store.DB
 	Policy *policy.Engine
+	// BuiltIn is the digest of the bundle in the program, of which it is known what a
+	// decision depends on; with any other, questions about many people take longer.
+	BuiltIn string
 
 	// The three certificate authorities, with their first keys. Vault has
 	// these and those that take their place; without it none is rotated.

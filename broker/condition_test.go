@@ -286,7 +286,7 @@ func TestExclusion(t *testing.T) {
 		want(t, err, access.ErrNotFound)
 		d, err := h.Explain(t.Context(), h.as("root"), broker.WhatIf{User: "mallory", Target: "db01", Account: "guest", Action: "request"})
 		ok(t, err)
-		if d.Allow || !strings.Contains(d.Reason(), "the roles bookers and payers exclude each other") {
+		if d.Decision.Allow || !strings.Contains(d.Decision.Reason(), "the roles bookers and payers exclude each other") {
 			t.Errorf("explained: %+v", d)
 		}
 		// No roles are made to exclude each other that somebody has already; other

@@ -91,7 +91,7 @@ func (b *Broker) changeGrant(ctx context.Context, by access.Caller, id string, a
 		if d != 0 {
 			q.duration = g.Duration + d
 		}
-		decision, err := b.decideNow(ctx, q)
+		decision, err := b.decideIn(ctx, tx, q)
 		if err != nil {
 			return e, err
 		}

@@ -192,7 +192,7 @@ func (h *house) furnish() {
 		{Name: "auditors", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "read", Actions: []string{"session.list", "session.replay", "session.watch", "audit.read", "audit.export", "request.read"}}}},
 		{Name: "custodians", Groups: []string{"custodians"}, Rules: []access.Rule{{ID: "keep", Actions: []string{"recording.hold", "recording.delete", "session.list"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{
-			"target.read", "target.write", "target.facts", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "session.moderate", "session.watch", "request.read", "policy.read", "revoke", "secret.write", "system.write", "integration.read", "integration.write",
+			"target.read", "target.write", "target.facts", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "session.moderate", "session.watch", "request.read", "policy.read", "policy.write", "revoke", "secret.write", "system.write", "integration.read", "integration.write",
 		}}}},
 	}
 	accounts := []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}}
@@ -323,7 +323,7 @@ func (h *house) told(n int) []string {
 	return list
 }
 
-// dump returns every row of every table that is not the audit log.
+// dump returns every row of every table that is not the audit log or what is kept with it.
 func (h *house) dump() string {
 	h.t.Helper()
 	driver, name := "pgx", h.url
@@ -337,7 +337,7 @@ func (h *house) dump() string {
 	var out []string
 	for _, row := range query(h.t, db, tables) {
 		table := strings.Trim(row, "[]")
-		if strings.HasPrefix(table, "audit_") || strings.HasPrefix(table, "goose") {
+		if strings.HasPrefix(table, "audit_") || strings.HasPrefix(table, "goose") || table == "decisions" {
 			continue
 		}
 		rows := query(h.t, db, "SELECT * FROM "+table)

@@ -258,12 +258,12 @@ func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g
 		return nil, running, policy.Decision{}, err
 	}
 	if g.Start.IsZero() { // the first use starts the grant's clock
-		if d, err := b.decideNow(ctx, q); err != nil {
+		if d, err := b.decideIn(ctx, tx, q); err != nil {
 			return nil, running, d, err
 		}
 	}
 	q.action = policy.ActionConnect
-	d, err := b.decideNow(ctx, q)
+	d, err := b.decideIn(ctx, tx, q)
 	return target, running, d, err
 }
 

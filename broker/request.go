@@ -275,11 +275,11 @@ func (b *Broker) rule(ctx context.Context, tx *store.Tx, by access.Caller, t *ac
 	if q.sharing, err = b.sharing(ctx, tx, r); err != nil {
 		return err
 	}
-	d, err := b.decideNow(ctx, q)
+	d, err := b.decideIn(ctx, tx, q)
 	if err != nil && r.Duration == 0 && d.MaxDuration > 0 && d.MaxDuration < asked.Duration {
 		// Nobody asked for the default; the role's longest will do.
 		asked.Duration = d.MaxDuration
-		d, err = b.decideNow(ctx, q)
+		d, err = b.decideIn(ctx, tx, q)
 	}
 	if err != nil {
 		// Who may not know a target learns nothing about its rules either.
@@ -645,7 +645,7 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 			}
 			seat := votes.seat(by, votes.stage(tx.Now()))
 			q.action, q.seat = action, &seat
-			d, err := b.decideNow(ctx, q)
+			d, err := b.decideIn(ctx, tx, q)
 			if err != nil {
 				return e, better(err, &r, by)
 			}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -162,45 +161,4 @@ func (b *Broker) OwnRoles(ctx context.Context, by access.Caller) ([]string, erro
 		}
 	}
 	return names, nil
-}
-
-// A WhatIf is a question to the policy that changes nothing.
-type WhatIf struct {
-	User            string // name; "" is the caller
-	Target, Account string
-	Action          string
-	Duration        time.Duration // 0: the default
-}
-
-// Explain answers what the policy would say, without doing anything: for the
-// caller, or, to who may read the policy, for another user.
-func (b *Broker) Explain(ctx context.Context, by access.Caller, w WhatIf) (policy.Decision, error) {
-	who := by
-	if w.User != "" && w.User != by.User.Name {
-		if _, err := b.allow(ctx, question{action: policy.ActionPolicyRead, by: by}, event(by, "policy.explain", w.User)); err != nil {
-			return policy.Decision{}, err
-		}
-		u, err := b.c.Store.User(ctx, w.User)
-		if err != nil {
-			return policy.Decision{}, unknownUser(err, w.User)
-		}
-		who.User = u
-	}
-	v, err := b.FindTarget(ctx, by, w.Target)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	t, err := b.c.Store.Target(ctx, v.Target.ID)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	q := question{action: policy.Action(w.Action), by: who, target: &t, account: w.Account, owner: who.User.ID, duration: w.Duration}
-	if w.Duration == 0 {
-		q.duration = b.c.DefaultDuration
-	}
-	d, err := b.decideNow(ctx, q)
-	if errors.Is(err, access.ErrDenied) {
-		err = nil // the refusal is the answer
-	}
-	return d, err
 }

@@ -323,6 +323,30 @@ var verbs = []struct {
 		_, err := b.Explain(ctx, by, broker.WhatIf{User: "alice", Target: "db01", Account: "root", Action: "request"})
 		return err
 	}, false},
+	{"ShowPolicy", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.ShowPolicy(ctx, by)
+		return err
+	}, false},
+	{"WhoCan", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.WhoCan(ctx, by, "db01", "root")
+		return err
+	}, false},
+	{"CanReach", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.CanReach(ctx, by, "alice")
+		return err
+	}, false},
+	{"TestPolicy", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.TestPolicy(ctx, by, broker.Candidate{Files: filesOf(s.t, refuseAll)})
+		return err
+	}, false},
+	{"ReplayPolicy", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.ReplayPolicy(ctx, by, broker.Candidate{Files: filesOf(s.t, refuseAll)}, time.Time{})
+		return err
+	}, false},
+	{"DiffPolicy", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.DiffPolicy(ctx, by, broker.Candidate{Roles: []access.Role{}}, time.Time{})
+		return err
+	}, false},
 	{"Sessions", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Sessions(ctx, by, broker.SessionFilter{})
 		return err
@@ -480,6 +504,10 @@ var notVerbs = map[string]string{
 	"CheckLog":           "the server's own, before it serves",
 	"Account":            "what the server itself has planned",
 	"AbandonSteps":       "the server's own, after a crash",
+	"UsePolicy":          "the server's own, with a bundle that its operator put there",
+	"PolicyRefused":      "the server's own, with a bundle that its operator put there",
+	"TellPolicy":         "the server's own, each minute",
+	"PolicyFindings":     "for the doctor, who holds the master key",
 	"DueAccounts":        "the server's own: what is to be removed",
 	"BeginCreation":      "for the grant of a session that Open opened, while it holds",
 	"BeginRemoval":       "the server's own, when a grant is over; removing takes nothing that anybody may keep",

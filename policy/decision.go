@@ -104,6 +104,38 @@ func (d Decision) Reason() string {
 	return d.Reasons[0].Text
 }
 
+// wireDecision is how a Decision is kept.
+type wireDecision struct {
+	ID           string       `json:"id"`
+	Allow        bool         `json:"allow"`
+	Role         string       `json:"role"`
+	Rule         string       `json:"rule"`
+	Approvals    []Need       `json:"approvals"`
+	Deny         int          `json:"deny_threshold,omitempty"`
+	MaxSeconds   int64        `json:"max_seconds"`
+	Session      SessionRules `json:"session"`
+	MFASeconds   int64        `json:"mfa_seconds"`
+	BreakGlass   bool         `json:"break_glass"`
+	Reasons      []Reason     `json:"reasons"`
+	InputHash    string       `json:"input_hash"`
+	PolicyDigest string       `json:"policy_digest"`
+	DataDigest   string       `json:"data_digest"`
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (d *Decision) UnmarshalJSON(b []byte) error {
+	var w wireDecision
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	*d = Decision{
+		Allow: w.Allow, Role: w.Role, Rule: w.Rule, Approvals: w.Approvals, DenyThreshold: w.Deny, MaxDuration: time.Duration(w.MaxSeconds) * time.Second,
+		Rules: w.Session, MFAWithin: time.Duration(w.MFASeconds) * time.Second, BreakGlass: w.BreakGlass, Reasons: w.Reasons,
+		ID: w.ID, InputHash: w.InputHash, PolicyDigest: w.PolicyDigest, DataDigest: w.DataDigest,
+	}
+	return nil
+}
+
 // MarshalJSON writes the form that is kept in audit events: every field,
 // durations in whole seconds.
 func (d Decision) MarshalJSON() ([]byte, error) {
@@ -118,22 +150,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	if reasons == nil {
 		reasons = []Reason{}
 	}
-	return json.Marshal(struct {
-		ID           string       `json:"id"`
-		Allow        bool         `json:"allow"`
-		Role         string       `json:"role"`
-		Rule         string       `json:"rule"`
-		Approvals    []Need       `json:"approvals"`
-		Deny         int          `json:"deny_threshold,omitempty"`
-		MaxSeconds   int64        `json:"max_seconds"`
-		Session      SessionRules `json:"session"`
-		MFASeconds   int64        `json:"mfa_seconds"`
-		BreakGlass   bool         `json:"break_glass"`
-		Reasons      []Reason     `json:"reasons"`
-		InputHash    string       `json:"input_hash"`
-		PolicyDigest string       `json:"policy_digest"`
-		DataDigest   string       `json:"data_digest"`
-	}{
+	return json.Marshal(wireDecision{
 		d.ID, d.Allow, d.Role, d.Rule, approvals, d.DenyThreshold, int64(d.MaxDuration / time.Second), rules,
 		int64(d.MFAWithin / time.Second), d.BreakGlass, reasons, d.InputHash, d.PolicyDigest, d.DataDigest,
 	})

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,7 +24,7 @@ import (
 
 // Config says how to make an Engine.
 type Config struct {
-	Bundle fs.FS // *.rego below it, without *_test.rego; must be given
+	Bundle fs.FS // *.rego below it, without *_test.rego; must be given. Use puts another in its place
 	// Timeout of one evaluation, on the wall clock; 0: 50 ms. One that takes
 	// longer is tried again some times, because on a busy machine it is not the
 	// policy that is slow, and a decision that fails ends sessions.
@@ -46,20 +48,31 @@ const answer = ast.Var("decision")
 // An Engine holds one compiled bundle and the current roles. It is safe for
 // concurrent use.
 type Engine struct {
-	timeout  time.Duration
-	compiler *ast.Compiler
-	question ast.Body // binds the answer to the variable decision
+	timeout time.Duration
 	// Beside the bundle's own rules, data is empty. Nothing is ever written, so
 	// one transaction serves all decisions.
-	data   storage.Store
-	txn    storage.Transaction
-	digest string
-	state  atomic.Pointer[state]
+	data    storage.Store
+	txn     storage.Transaction
+	program atomic.Pointer[Program]
+	state   atomic.Pointer[state]
 }
+
+// A Program is a bundle, compiled. It never changes.
+type Program struct {
+	compiler *ast.Compiler
+	question ast.Body // binds the answer to the variable decision
+	digest   string
+}
+
+// Digest returns the hex SHA-256 over the names and bytes of the bundle's files,
+// without its tests.
+func (p *Program) Digest() string { return p.digest }
 
 // A state is one Data made ready for the bundle. It never changes, so a decision
 // sees either all of the old roles or all of the new ones.
 type state struct {
+	data      Data
+	rules     *ruleset
 	functions map[string]*topdown.Builtin
 	// The answers that are ready with the rules, taken apart.
 	ready  map[ast.Object]Decision
@@ -72,10 +85,36 @@ func New(c Config) (*Engine, error) {
 	if c.Timeout < 0 {
 		return nil, errors.New("policy: timeout is negative")
 	}
-	if c.Timeout == 0 {
-		c.Timeout = 50 * time.Millisecond
+	files, err := ReadFiles(c.Bundle)
+	if err != nil {
+		return nil, fmt.Errorf("load policy bundle: %w", err)
 	}
-	modules, digest, err := load(c.Bundle, false)
+	p, err := Compile(files)
+	if err != nil {
+		return nil, err
+	}
+	return NewEngine(p, c.Timeout)
+}
+
+// NewEngine makes an engine of a compiled bundle, without roles; timeout as in Config.
+func NewEngine(p *Program, timeout time.Duration) (*Engine, error) {
+	if timeout == 0 {
+		timeout = 50 * time.Millisecond
+	}
+	data := inmem.New()
+	txn, err := data.NewTransaction(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("prepare policy: %w", err)
+	}
+	e := &Engine{timeout: timeout, data: data, txn: txn}
+	e.Use(p)
+	return e, e.SetData(Data{})
+}
+
+// Compile compiles a bundle: its *.rego files by their names, of which the tests are
+// left aside.
+func Compile(files map[string][]byte) (*Program, error) {
+	modules, digest, err := parse(files, false)
 	if err != nil {
 		return nil, fmt.Errorf("load policy bundle: %w", err)
 	}
@@ -90,66 +129,73 @@ func New(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare policy: %w", err)
 	}
-	data := inmem.New()
-	txn, err := data.NewTransaction(context.Background())
-	if err != nil {
-		return nil, fmt.Errorf("prepare policy: %w", err)
-	}
-	e := &Engine{timeout: c.Timeout, compiler: compiler, question: question, data: data, txn: txn, digest: digest}
-	if err := e.SetData(Data{}); err != nil {
-		return nil, err
-	}
-	return e, nil
+	return &Program{compiler, question, digest}, nil
 }
+
+// Use puts another bundle in the place of the one that decides. Decisions under way
+// end with the old one.
+func (e *Engine) Use(p *Program) { e.program.Store(p) }
+
+// Program returns the bundle that decides.
+func (e *Engine) Program() *Program { return e.program.Load() }
 
 func newCompiler() *ast.Compiler {
 	return ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true)
 }
 
-// load parses the bundle's modules and returns the hex SHA-256 over their names
-// and bytes, without the tests.
-func load(bundle fs.FS, tests bool) (map[string]*ast.Module, string, error) {
+// ReadFiles reads the *.rego files of a bundle.
+func ReadFiles(bundle fs.FS) (map[string][]byte, error) {
 	if bundle == nil {
-		return nil, "", errors.New("no bundle given")
+		return nil, errors.New("no bundle given")
 	}
-	modules := map[string]*ast.Module{}
-	h := sha256.New()
-	err := fs.WalkDir(bundle, ".", func(path string, d fs.DirEntry, err error) error {
+	files := map[string][]byte{}
+	return files, fs.WalkDir(bundle, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".rego") {
 			return err
 		}
-		test := strings.HasSuffix(path, "_test.rego")
-		if test && !tests {
-			return nil
-		}
-		if len(modules) == maxFiles {
+		if len(files) == maxFiles {
 			return fmt.Errorf("more than %d files", maxFiles)
 		}
-		if info, err := d.Info(); err != nil {
-			return err
-		} else if info.Size() > maxFileBytes {
-			return fmt.Errorf("%s is larger than %d bytes", path, maxFileBytes)
+		info, err := d.Info()
+		if err == nil && info.Size() > maxFileBytes {
+			err = fmt.Errorf("%s is larger than %d bytes", path, maxFileBytes)
 		}
-		text, err := fs.ReadFile(bundle, path)
 		if err != nil {
 			return err
+		}
+		files[path], err = fs.ReadFile(bundle, path)
+		return err
+	})
+}
+
+// parse parses the bundle's modules and returns the hex SHA-256 over their names
+// and bytes, without the tests.
+func parse(files map[string][]byte, tests bool) (map[string]*ast.Module, string, error) {
+	modules, h := map[string]*ast.Module{}, sha256.New()
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		test := strings.HasSuffix(path, "_test.rego")
+		if !strings.HasSuffix(path, ".rego") || test && !tests {
+			continue
+		}
+		text := files[path]
+		switch {
+		case len(modules) == maxFiles:
+			return nil, "", fmt.Errorf("more than %d files", maxFiles)
+		case len(text) > maxFileBytes:
+			return nil, "", fmt.Errorf("%s is larger than %d bytes", path, maxFileBytes)
 		}
 		m, err := ast.ParseModuleWithOpts(path, string(text), ast.ParserOptions{
 			RegoVersion: ast.RegoV1, Capabilities: capabilities(),
 		})
 		if err != nil {
-			return err
+			return nil, "", err
 		}
 		modules[path] = m
 		if !test {
-			// WalkDir goes in lexical order; lengths keep name and text apart.
+			// Lengths keep name and text apart.
 			fmt.Fprintf(h, "%d %s %d\n", len(path), path, len(text))
 			h.Write(text)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, "", err
 	}
 	if len(modules) == 0 {
 		return nil, "", errors.New("no *.rego file in it")
@@ -157,8 +203,8 @@ func load(bundle fs.FS, tests bool) (map[string]*ast.Module, string, error) {
 	return modules, hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// Digest returns the hex SHA-256 over the names and bytes of the bundle's files.
-func (e *Engine) Digest() string { return e.digest }
+// Digest returns the digest of the bundle that decides; see Program.
+func (e *Engine) Digest() string { return e.Program().digest }
 
 // DataDigest returns the hex SHA-256 of the JSON of the current Data.
 func (e *Engine) DataDigest() string { return e.state.Load().digest }
@@ -179,7 +225,7 @@ func (e *Engine) SetData(d Data) error {
 	if err != nil {
 		return fmt.Errorf("policy data: %w", err)
 	}
-	e.state.Store(&state{functions: rules.builtins(), ready: ready, digest: hex.EncodeToString(sum[:])})
+	e.state.Store(&state{data: d, rules: rules, functions: rules.builtins(), ready: ready, digest: hex.EncodeToString(sum[:])})
 	return nil
 }
 
@@ -188,11 +234,11 @@ func (e *Engine) SetData(d Data) error {
 // not a decision. The Decision is then one that refuses, so that even a caller
 // who forgets the error lets nothing through.
 func (e *Engine) Decide(ctx context.Context, in Input) (d Decision, err error) {
-	st := e.state.Load()
-	stamp := Decision{ID: rand.Text(), PolicyDigest: e.digest, DataDigest: st.digest}
+	p, st := e.Program(), e.state.Load()
+	stamp := Decision{ID: rand.Text(), PolicyDigest: p.digest, DataDigest: st.digest}
 	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("policy panicked: %v", p)
+		if v := recover(); v != nil {
+			err = fmt.Errorf("policy panicked: %v", v)
 		}
 		if err != nil {
 			d = stamp
@@ -215,7 +261,7 @@ func (e *Engine) Decide(ctx context.Context, in Input) (d Decision, err error) {
 
 	var answers []ast.Value
 	for try := 1; ; try++ {
-		answers, err = e.evaluate(ctx, st, in.value())
+		answers, err = e.evaluate(ctx, p, st, in.value())
 		if !topdown.IsCancel(err) || ctx.Err() != nil || try == maxTries {
 			break
 		}
@@ -251,14 +297,14 @@ func (st *state) decision(answer ast.Value) (d Decision, err error) {
 const maxTries = 5
 
 // evaluate asks the bundle once, for at most the timeout.
-func (e *Engine) evaluate(ctx context.Context, st *state, input ast.Value) (answers []ast.Value, err error) {
+func (e *Engine) evaluate(ctx context.Context, p *Program, st *state, input ast.Value) (answers []ast.Value, err error) {
 	// OPA would start a goroutine a decision to watch ctx; a timer is cheaper.
 	cancel := topdown.NewCancel()
 	timer := time.AfterFunc(e.timeout, cancel.Cancel)
 	defer timer.Stop()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
-	err = topdown.NewQuery(e.question).
-		WithCompiler(e.compiler).
+	err = topdown.NewQuery(p.question).
+		WithCompiler(p.compiler).
 		WithStore(e.data).
 		WithTransaction(e.txn).
 		WithBuiltins(st.functions).

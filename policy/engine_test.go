@@ -253,7 +253,8 @@ func TestRefusedBundles(t *testing.T) {
 // A panic inside OPA refuses; it does not end the server.
 func TestPanic(t *testing.T) {
 	e := &Engine{timeout: time.Second}
-	e.state.Store(&state{}) // an unprepared query
+	e.Use(&Program{}) // an unprepared query
+	e.state.Store(&state{})
 	d, err := e.Decide(t.Context(), ask())
 	if err == nil || !strings.Contains(err.Error(), "panicked") || d.Allow || len(d.Reasons) == 0 {
 		t.Errorf("got %+v, %v", d, err)

@@ -36,6 +36,7 @@ var table = map[string]string{
 	"broker/identity/mfa":               "",
 	"recorder/commandline":              "",
 	"policy":                            "",
+	"policy/pack":                       "",
 	"rego":                              "",
 	"vault":                             "",
 	"recorder/audit":                    "",
@@ -91,10 +92,10 @@ var table = map[string]string{
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
-	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/bundle recorder/cast recorder/screen recorder/video recorder/view web/api web/ui",
+	"web":                     "broker broker/access broker/identity/... policy policy/pack recorder recorder/audit recorder/bundle recorder/cast recorder/screen recorder/video recorder/view web/api web/ui",
 
 	// The client links no server code.
-	"cmd/drawbolt": "web/api recorder/audit recorder/bundle recorder/cast",
+	"cmd/drawbolt": "policy/pack web/api recorder/audit recorder/bundle recorder/cast",
 	// The server wires everything.
 	"cmd/drawboltd": "...",
 

@@ -42,7 +42,7 @@ var told = []string{
 	"account-key", "agent", "approve-cli", "approve-web", "ask", "attribute", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
 	"codes", "cold-recordings", "completion", "deny", "disk-full", "display", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards",
 	"four-eyes", "freeze", "guest", "heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
-	"object-store", "one-person-once", "own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered",
+	"object-store", "one-person-once", "own-request", "passes-through", "player", "policy-ask", "policy-bundle", "policy-signed", "proxy", "recording-damaged", "recording-life", "recording-tampered",
 	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check",
 	"target-via", "ticket", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }
@@ -92,6 +92,11 @@ func TestStories(t *testing.T) {
 				env.Setenv("PATH", b.dir+":"+os.Getenv("PATH"))
 				env.Setenv("DEMO", filepath.Join(env.WorkDir, "demo"))
 				env.Setenv("TERM", "xterm")
+				bundle, err := filepath.Abs("../rego")
+				if err != nil {
+					return err
+				}
+				env.Setenv("BUNDLE", bundle)
 				me, err := user.Current()
 				if err != nil {
 					return err

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -146,12 +147,13 @@ var errNoToken = &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-4001",
 // readBody reads the body whole, within its limits, and checks its form: JSON
 // for the API, a form for pages, nothing for what has none.
 func readBody(rt route, r *http.Request) error {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	most := rt.maxBody()
+	body, err := io.ReadAll(io.LimitReader(r.Body, int64(most)+1))
 	switch {
 	case err != nil:
 		return &access.Error{Kind: access.ErrInvalid, Code: "DB-6003", Text: "the body did not arrive whole"}
-	case len(body) > maxBody:
-		return &access.Error{Kind: errLarge, Code: "DB-6007", Text: "the body is larger than 64 KiB"}
+	case len(body) > most:
+		return &access.Error{Kind: errLarge, Code: "DB-6007", Text: fmt.Sprintf("the body is larger than %d KiB", most>>10)}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	if len(body) == 0 {

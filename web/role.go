@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/web/api"
 )
@@ -95,26 +94,4 @@ func (s *Server) setRole(ctx context.Context, by access.Caller, in *struct {
 
 func (s *Server) removeRole(ctx context.Context, by access.Caller, in *ByName) (api.Empty, error) {
 	return api.Empty{}, s.c.Broker.RemoveRole(ctx, by, in.Name)
-}
-
-func (s *Server) explain(ctx context.Context, by access.Caller, in *struct{ Body api.ExplainInput }) (api.Decision, error) {
-	d, err := s.c.Broker.Explain(ctx, by, broker.WhatIf{
-		User: in.Body.User, Target: in.Body.Target, Account: in.Body.Account, Action: in.Body.Action, Duration: duration(in.Body.DurationSeconds),
-	})
-	if err != nil {
-		return api.Decision{}, err
-	}
-	out := api.Decision{
-		ID: d.ID, Allow: d.Allow, Role: d.Role, Rule: d.Rule, MaxDurationSeconds: seconds(d.MaxDuration),
-		Approvals: []api.ApproverNeed{}, Reasons: []api.RuleReason{},
-		Session:          api.SessionRules(d.Rules),
-		MFAWithinSeconds: seconds(d.MFAWithin), BreakGlass: d.BreakGlass, InputHash: d.InputHash, PolicyDigest: d.PolicyDigest, DataDigest: d.DataDigest,
-	}
-	for _, n := range d.Approvals {
-		out.Approvals = append(out.Approvals, api.ApproverNeed{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfterSeconds: n.EscalateSeconds, EscalateTo: n.EscalateTo})
-	}
-	for _, r := range d.Reasons {
-		out.Reasons = append(out.Reasons, api.RuleReason{Rule: r.Rule, Text: r.Text})
-	}
-	return out, nil
 }

@@ -32,9 +32,18 @@ type route struct {
 	method, path string
 	auth         auth
 	costly       bool // an open one that costs a password hash or a row: fewer of them
+	body         int  // bytes of the longest body; 0: maxBody
 	summary      string
 	api          func(*Server, huma.API, huma.Operation)
 	page         func(*Server, http.ResponseWriter, *http.Request, access.Caller)
+}
+
+// maxBody is the longest body that the route takes.
+func (rt route) maxBody() int {
+	if rt.body > 0 {
+		return rt.body
+	}
+	return maxBody
 }
 
 func (rt route) pattern() string {
@@ -172,7 +181,13 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/roles/{name}", auth: login, summary: "One role", api: call((*Server).findRole)},
 		{method: put, path: "/v1/roles/{name}", auth: login, summary: "Make or change a role", api: call((*Server).setRole)},
 		{method: remove, path: "/v1/roles/{name}", auth: login, summary: "Remove a role", api: call((*Server).removeRole)},
-		{method: post, path: "/v1/policy/explain", auth: login, summary: "What the policy would say", api: call((*Server).explain)},
+		{method: get, path: "/v1/policy", auth: login, summary: "Roles in sentences, and by which bundles the servers decide", api: call((*Server).policy)},
+		{method: post, path: "/v1/policy/explain", auth: login, body: maxCandidate, summary: "What the policy would say, and what would change it", api: call((*Server).explain)},
+		{method: get, path: "/v1/policy/who-can", auth: login, summary: "Who can come to an account, and how", api: call((*Server).whoCan)},
+		{method: get, path: "/v1/policy/reach", auth: login, summary: "What a person can come to, and how", api: call((*Server).canReach)},
+		{method: post, path: "/v1/policy/test", auth: login, body: maxCandidate, summary: "Whether a policy bundle may be put into service", api: call((*Server).testPolicy)},
+		{method: post, path: "/v1/policy/replay", auth: login, body: maxCandidate, summary: "What a candidate would have answered to decisions", api: call((*Server).replayPolicy)},
+		{method: post, path: "/v1/policy/diff", auth: login, body: maxCandidate, summary: "How a candidate differs from the policy in force", api: call((*Server).diffPolicy)},
 
 		// Pages, open.
 		{method: get, path: "/static/{version}/{file}", auth: open, page: (*Server).staticFile},
@@ -197,6 +212,8 @@ func (s *Server) routes() []route {
 		{method: get, path: "/integrations", auth: login, page: (*Server).integrationsPage},
 		{method: get, path: "/integrations/{name}", auth: login, page: (*Server).integrationPage},
 		{method: post, path: "/integrations/{name}", auth: login, page: (*Server).integrationForm},
+		{method: get, path: "/policies", auth: login, page: (*Server).policiesPage},
+		{method: post, path: "/policies", auth: login, body: maxRoles, page: (*Server).policiesForm},
 		{method: get, path: "/search", auth: login, page: (*Server).searchPage},
 		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},
@@ -254,7 +271,7 @@ func (s *Server) build() (http.Handler, error) {
 			Method: rt.method, Path: rt.path, Summary: rt.summary,
 			OperationID:  operationID(rt),
 			Tags:         []string{strings.Split(rt.path, "/")[2]},
-			MaxBodyBytes: maxBody + 1, BodyReadTimeout: -1, // readBody has read it by then
+			MaxBodyBytes: int64(rt.maxBody()) + 1, BodyReadTimeout: -1, // readBody has read it by then
 			Responses: map[string]*huma.Response{"default": {
 				Description: "A refusal or a failure",
 				Content:     map[string]*huma.MediaType{api.ProblemType: {Schema: refusal}},

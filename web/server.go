@@ -103,6 +103,8 @@ type Server struct {
 	reading   *counter // whole recordings and views that are read, a user
 	filming   *counter // films that are made, a user
 	films     *counter // and all
+	proving   *counter // candidates of a policy that are looked at, a user
+	provings  *counter // and all
 	played    *played
 	recorders note.Verifiers // of the seals of recordings
 
@@ -122,6 +124,7 @@ const (
 	maxPolls     = 16 // long polls of one user at a time
 	maxChecks    = 8  // checks of targets of one user at a time
 	maxFilms     = 4  // films that are made at a time; one of them for a user
+	maxProvings  = 2  // candidates of a policy that are looked at at a time; one of them for a user
 	maxReading   = 2  // searches in recordings and verifications of one user at a time
 )
 
@@ -165,6 +168,8 @@ func New(c Config) (*Server, error) {
 		reading:  newCounter(maxReading),
 		filming:  newCounter(1),
 		films:    newCounter(maxFilms),
+		proving:  newCounter(1),
+		provings: newCounter(maxProvings),
 		played:   &played{now: c.Now, kept: map[string]*playedView{}},
 
 		bodyWithin: 20 * time.Second, filmWithin: 10 * time.Second, watchAlive: 5 * time.Second, watchWithin: 10 * time.Second,

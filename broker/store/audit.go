@@ -46,21 +46,22 @@ func (db *DB) AcceptClock(ctx context.Context, e audit.Event) error {
 	})
 }
 
-// append writes the events and their hashes at the end of the log. The head is
+// append writes the events and their hashes at the end of the log, and returns the
+// position of the first. The head is
 // locked from here to the commit and moves by compare and swap, so that two
 // writers can never fork the log.
-func (tx *Tx) append(ctx context.Context, events []audit.Event) error {
+func (tx *Tx) append(ctx context.Context, events []audit.Event) (first int64, err error) {
 	var size int64
 	var edge []byte
 	var last time.Time
 	if err := tx.row(ctx, readHead+tx.lock()).Scan(&size, &edge, micros{&last}); err != nil {
-		return err
+		return 0, err
 	}
 	if err := tx.checkClock(last); err != nil {
-		return err
+		return 0, err
 	}
 	if len(edge) != bits.OnesCount64(uint64(size))*tlog.HashSize {
-		return fmt.Errorf("the head of the audit log has %d events and an edge of %d bytes", size, len(edge))
+		return 0, fmt.Errorf("the head of the audit log has %d events and an edge of %d bytes", size, len(edge))
 	}
 	was := size
 	for _, e := range events {
@@ -70,12 +71,12 @@ func (tx *Tx) append(ctx context.Context, events []audit.Event) error {
 		}
 		leaf, err := e.Marshal()
 		if err != nil {
-			return err
+			return 0, err
 		}
 		var hashes []byte
 		hashes, edge = grow(size, edge, audit.LeafHash(leaf))
 		if _, err := tx.exec(ctx, insertLeaf, e.Seq, toMicros(e.Time), e.Actor, e.Action, e.Object, e.Target, e.Session, hashes, leaf); err != nil {
-			return err
+			return 0, err
 		}
 		size++
 	}
@@ -84,12 +85,12 @@ func (tx *Tx) append(ctx context.Context, events []audit.Event) error {
 	}
 	n, err := tx.exec(ctx, moveHead, size, edge, toMicros(last), was)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if n != 1 {
-		return errStale
+		return 0, errStale
 	}
-	return nil
+	return was, nil
 }
 
 // grow adds a leaf to a tree of which it has the size and the right edge. It

@@ -320,6 +320,12 @@ func (q queryer) OpenGrants(ctx context.Context, userID string, t int64) ([]acce
 	return grants.all(ctx, q, "WHERE user_id = ? AND end_at > ? AND ended_at = 0 ORDER BY opened_at DESC", userID, t)
 }
 
+// GrantsOn returns the grants for an account that end after t and that nobody has ended, the newest first.
+func (q queryer) GrantsOn(ctx context.Context, targetID, account string, t time.Time, limit int) ([]access.Grant, error) {
+	return grants.all(ctx, q, "WHERE target_id = ? AND account = ? AND end_at > ? AND ended_at = 0 ORDER BY opened_at DESC LIMIT ?",
+		targetID, account, toMicros(t), limit)
+}
+
 // Session returns the session of that id.
 func (q queryer) Session(ctx context.Context, id string) (access.Session, error) {
 	return sessions.one(ctx, q, "WHERE id = ?"+q.lock(), id)

@@ -254,6 +254,8 @@ type Tx struct {
 	now    time.Time
 	events []audit.Event
 
+	decided *Decision // see Decided
+
 	revokedAt     []string // see RevokedAt
 	clockAccepted bool     // see DB.AcceptClock
 }
@@ -309,7 +311,7 @@ const attempts = 8
 // the change and its event both did.
 func (db *DB) Change(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) error {
 	for attempt := 1; ; attempt++ {
-		refusal, err := db.try(ctx, fn)
+		refusal, gave, err := db.try(ctx, fn)
 		switch {
 		case err == nil:
 			return nil
@@ -326,7 +328,10 @@ func (db *DB) Change(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) 
 			// Who gives up waiting does not get around the record.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 			defer cancel()
-			if e := db.Record(ctx, *refusal); e != nil {
+			if e := db.Change(ctx, func(tx *Tx) (audit.Event, error) {
+				tx.decided = gave.decided
+				return *refusal, nil
+			}); e != nil {
 				return errors.Join(err, e)
 			}
 			return err
@@ -382,10 +387,12 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", access.ErrUnavailable, err)
 }
 
-// try runs one attempt. A refusal of fn comes back as the event to record and
-// fn's error; anything else as an error alone.
-func (db *DB) try(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) (refusal *audit.Event, err error) {
+// try runs one attempt. A refusal of fn comes back as the event to record, the
+// change that was given up, whose decision goes with it, and fn's error; anything else
+// as an error alone.
+func (db *DB) try(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) (refusal *audit.Event, of *Tx, err error) {
 	err = db.transact(ctx, func(tx *Tx) error {
+		of = tx
 		e, err := fn(tx)
 		if err != nil {
 			if !errors.Is(err, errStale) && !errors.Is(err, errDatabase) {
@@ -393,18 +400,23 @@ func (db *DB) try(ctx context.Context, fn func(tx *Tx) (audit.Event, error)) (re
 			}
 			return err
 		}
+		tx.nameDecision(&e)
 		events := append([]audit.Event{e}, tx.events...)
 		for i := range events {
 			if events[i].Outcome == "" {
 				events[i].Outcome = audit.Done
 			}
 		}
-		if err := tx.append(ctx, events); err != nil {
+		seq, err := tx.append(ctx, events)
+		if err == nil {
+			err = tx.addDecision(ctx, seq)
+		}
+		if err != nil {
 			return fmt.Errorf("write the audit event: %w", err)
 		}
 		return nil
 	})
-	return refusal, err
+	return refusal, of, err
 }
 
 func isRetryable(err error) bool {

@@ -441,6 +441,33 @@ func TestVerbs(t *testing.T) {
 				}
 				return api.User{Name: "dave", Groups: []string{"web"}}
 			}}},
+		{"policy-explain-ways", []string{"policy", "explain", "--target", "db01", "--as", "root", "--at", "2026-03-07T22:00:00Z", "--source", "198.51.100.7", "--second-factor"}, map[string]any{
+			"POST /v1/policy/explain": func(b []byte) any {
+				if want := `{"target":"db01","account":"root","action":"request","at":"2026-03-07T22:00:00Z","source":"198.51.100.7","second_factor":true}`; string(b) != want {
+					t.Errorf("sent %s, want %s", b, want)
+				}
+				return api.Decision{Role: "dba", Rule: "prod", RuleText: "may request root on db*", Reasons: []api.RuleReason{{Rule: "condition.hours", Text: "only from 08:00 to 18:00; try again then"}}, PolicyDigest: "ab12",
+					Ways: []api.PolicyWay{{Changes: []api.PolicyChange{{Kind: "hours", Text: "at Monday 08:00 UTC"}, {Kind: "source", Text: "from the network 10.0.0.0/8"}}}, {Changes: []api.PolicyChange{{Kind: "account", Text: "as deploy instead"}}}}}
+			}}},
+		{"policy-show", []string{"policy", "show"}, map[string]any{"GET /v1/policy": api.PolicyView{Digest: "ab12", Roles: []api.PolicyRole{{Name: "dba", Members: "members of dbas", Rules: []api.PolicyRule{{ID: "prod", Text: "may request root on db*"}}}},
+			Servers: []api.PolicyServer{{Name: "gw1", Digest: "ab12", Source: "/etc/drawbolt/policy", Commit: "0123456789abcdef0123456789abcdef01234567", Signer: "security"}, {Name: "gw2", Digest: "cd34", Refused: "test x failed\x1b[31m"}}}}},
+		{"policy-who-can", []string{"policy", "who-can", "db01", "root"}, map[string]any{"GET /v1/policy/who-can?account=root&target=db01": api.WhoCan{Target: "db01", Account: "root", Users: 40,
+			Ways: []api.AccessWay{
+				{Path: []string{"group dbas", "role dba"}, Rule: "prod", RuleText: "may request root on db*", Allowed: true, Approvals: []api.ApproverNeed{{Count: 1, Groups: []string{"leads"}}}, Count: 20, People: strings.Fields("a b c d e f g h i j k l m n o p q r s t")},
+				{Path: []string{"group sres", "role sre", "role dba"}, Rule: "night", RuleText: "may request root on db*", Standing: true, Missing: []string{"at Monday 22:00 UTC", "name a ticket in the reason"}, Count: 1, People: []string{"zoe"}},
+				{Path: []string{"named in person", "role fire"}, Rule: "fire", RuleText: "may break_glass root on db*", Allowed: true, BreakGlass: true, Count: 1, People: []string{"ann"}},
+			},
+			Holders: []api.AccessHolder{{User: "alice", Request: "REQ-1", Until: noon.Add(time.Hour)}}, Beside: []string{"whoever knows the password of root logs in without drawbolt"}}}},
+		{"policy-who-can-nobody", []string{"policy", "who-can", "db01", "root"}, map[string]any{"GET /v1/policy/who-can?account=root&target=db01": api.WhoCan{Target: "db01", Account: "root"}}},
+		{"policy-who-can-usage", []string{"policy", "who-can", "db01"}, nil},
+		{"policy-test", []string{"policy", "test", "../../rego"}, map[string]any{"POST /v1/policy/test": api.PolicyTest{Digest: "ab12", Content: "cd34", Rules: 10, Untested: []string{"a.rego:3 allow"},
+			Tests:    []api.PolicyTestResult{{Name: "data.t.test_a", At: "a_test.rego:1", Passed: true}, {Name: "data.t.test_b", At: "a_test.rego:5", Error: "failed", Failed: "d.allow == false", FailedAt: "a_test.rego:7"}},
+			Problems: []string{"test data.t.test_b failed at a_test.rego:7: d.allow == false"}}}},
+		{"policy-replay", []string{"policy", "replay", "../../rego"}, map[string]any{"POST /v1/policy/replay": api.PolicyReplay{Looked: 1204, Flipped: 2, From: &noon, Until: &noon, Partial: true, Doubtful: []string{"XYZ"},
+			Flips: []api.PolicyFlip{{Kind: "allowed", Action: "request", Was: "no rule", Now: "dba/prod", Text: "refused before, allowed now: rule prod of role dba allows it", Count: 2,
+				Of: []api.FlippedDecision{{At: noon, User: "alice", Account: "root", Target: "db01"}, {At: noon, User: "bob", Account: "root", Target: "db02"}}}}}}},
+		{"policy-replay-none", []string{"policy", "replay", "../../rego"}, map[string]any{"POST /v1/policy/replay": api.PolicyReplay{Looked: 1, From: &noon}}},
+		{"policy-replay-what", []string{"policy", "replay"}, nil},
 		{"verb-unknown", []string{"reqest"}, nil},
 		{"noun-unknown", []string{"target", "lis"}, nil},
 		{"noun-alone", []string{"audit"}, nil},

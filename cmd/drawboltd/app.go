@@ -41,7 +41,6 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/objects"
 	"github.com/drawbolt/drawbolt/recorder/video"
 	"github.com/drawbolt/drawbolt/recorder/view"
-	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/web"
 )
 
@@ -51,6 +50,7 @@ type App struct {
 	log      *slog.Logger
 	db       *store.DB
 	keys     *Keys
+	bundle   *bundleSource
 	broker   *broker.Broker
 	logins   *identity.Logins
 	local    *local.Provider
@@ -151,7 +151,14 @@ func origin(c Config) string {
 }
 
 func (a *App) openBroker(ctx context.Context) error {
-	engine, err := policy.New(policy.Config{Bundle: rego.Bundle})
+	inProgram, err := builtIn()
+	if err != nil {
+		return err
+	}
+	if a.bundle, err = openBundle(ctx, a.config, a.db, a.log); err != nil {
+		return err
+	}
+	engine, err := policy.NewEngine(a.bundle.program, 0)
 	if err != nil {
 		return err
 	}
@@ -160,7 +167,7 @@ func (a *App) openBroker(ctx context.Context) error {
 		return err
 	}
 	a.broker, err = broker.New(ctx, broker.Config{
-		Store: a.db, Policy: engine,
+		Store: a.db, Policy: engine, BuiltIn: inProgram.Digest(),
 		UserCA: a.keys.userCA, HostCA: a.keys.hostCA, IdentityCA: a.keys.identityCA, Vault: a.keys.vault,
 		Signer: a.keys.signer, Verifier: a.keys.verifier, KeepCheckpoint: a.keepCheckpoint,
 		Node:             a.config.Server.Name,
@@ -409,6 +416,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.config.Recordings.Views {
 		start(&services, base, "views", a.indexer.Run)
 	}
+	start(&services, base, "policy", func(ctx context.Context) error { return a.bundle.Run(ctx, a.broker) })
 	start(&services, base, "housekeeping", a.housekeeping)
 	start(&services, base, "retention", a.retention)
 	start(&services, base, "memory", giveBack)

@@ -114,6 +114,11 @@ type Config struct {
 		Networks    []string `yaml:"networks" doc:"networks besides the public ones in which it may be"`
 		Authorities string   `yaml:"authorities" doc:"PEM file of the authorities of its certificate (default: those of the machine)"`
 	} `yaml:"tickets"`
+	Policy struct {
+		Bundle        string   `yaml:"bundle" doc:"policy bundle: a folder, a git checkout, or a .tar.gz, which is loaded anew when it changes (default: the one in the program)"`
+		VerifyKeys    []string `yaml:"verify_keys" doc:"public keys of drawbolt policy key, one of which must have signed the bundle (default: it need not be signed)"`
+		KeepDecisions Days     `yaml:"keep_decisions" doc:"how long decisions are kept so that a candidate can be asked the same, such as 90d; at most the newest million"`
+	} `yaml:"policy"`
 	Audit struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
@@ -185,6 +190,7 @@ func defaultConfig() Config {
 	c.Requests.DecideWithin = Duration(15 * time.Minute)
 	c.Recordings.S3.Addressing = "auto"
 	c.Tickets.Table = "task"
+	c.Policy.KeepDecisions = 90
 	c.Audit.CheckpointEvery = Duration(time.Minute)
 	c.Log.Format, c.Log.Level = "auto", "info"
 	return c

@@ -8,13 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
-	"github.com/drawbolt/drawbolt/rego"
 )
 
 // A finding is the outcome of one check of the doctor.
@@ -92,11 +91,6 @@ func examine(ctx context.Context, path string) []finding {
 	} else {
 		ok("tls", "%d days left, %s", int(left.Hours()/24), c.Server.TLS.Mode)
 	}
-	if _, err := policy.New(policy.Config{Bundle: rego.Bundle}); err != nil {
-		bad("policy", err, "")
-	} else {
-		ok("policy", "the bundle compiles")
-	}
 	for _, dir := range []string{c.Data, c.Recordings.Folder} {
 		if err := writable(dir); err != nil {
 			bad("disk", err, "make it writable for this user: "+dir)
@@ -120,6 +114,7 @@ func examine(ctx context.Context, path string) []finding {
 		ok("database", "answers in %s", time.Since(begin).Round(10*time.Microsecond))
 	}
 	ok("vault", "opened, certificate authorities loaded")
+	a.examinePolicy(ctx, ok, bad, warn)
 	if err := a.checkLog(ctx); errors.Is(err, errNoKept) {
 		warn("audit log", err.Error(), "compare drawbolt audit export with a checkpoint that an auditor keeps")
 	} else if err != nil {
@@ -145,6 +140,26 @@ func examine(ctx context.Context, path string) []finding {
 		ok("views", "%d wait to be made", open)
 	}
 	return append(append(list, a.examineKeeping(ctx)...), a.examineNotices(ctx)...)
+}
+
+// examinePolicy tells what decides, and what keeps another bundle from it.
+func (a *App) examinePolicy(ctx context.Context, ok func(check, format string, args ...any), bad func(check string, err error, next string), warn func(check, text, next string)) {
+	findings, err := a.broker.PolicyFindings(ctx)
+	if err != nil {
+		bad("policy", err, "")
+		return
+	}
+	for _, f := range findings {
+		warn("policy", f.Text, f.Next)
+	}
+	switch s := a.bundle; {
+	case s.refused != nil && len(findings) == 0:
+		warn("policy", "the bundle that is there is refused: "+s.refused.Error(), "drawboltd policy test "+s.path)
+	case s.refused == nil && s.path == "":
+		ok("policy", "the bundle in the program, %.12s", s.program.Digest())
+	case s.refused == nil:
+		ok("policy", "%s", strings.Join(strings.Fields(fmt.Sprintf("%s, %.12s %s %s", s.path, s.program.Digest(), s.origin.Commit, s.origin.Signer)), " "))
+	}
 }
 
 func writable(dir string) error {

@@ -38,9 +38,13 @@ func main() {
 
 // The exit codes of the server's verbs.
 const (
-	exitError = 1
-	exitUsage = 2
+	exitError   = 1
+	exitUsage   = 2
+	exitRefused = 3
 )
+
+// refusedError: what was looked at is not fit.
+type refusedError struct{ error }
 
 // usageError is a mistake in the command line.
 type usageError struct{ error }
@@ -63,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(initCommand(), serveCommand(), demoCommand(), doctorCommand(), healthcheckCommand(), configCommand(), viewsCommand(), hiddenCommand(), sealedCommand(), versionCommand(), manCommand(), makeViewCommand(), makeVideoCommand())
+	root.AddCommand(initCommand(), serveCommand(), demoCommand(), doctorCommand(), healthcheckCommand(), configCommand(), policyCommand(), viewsCommand(), hiddenCommand(), sealedCommand(), versionCommand(), manCommand(), makeViewCommand(), makeVideoCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -72,6 +76,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage
+	}
+	var refused refusedError
+	if errors.As(err, &refused) {
+		return exitRefused
 	}
 	return exitError
 }

@@ -197,6 +197,18 @@ var routes = []struct {
 	{"Explain", func(ctx context.Context, c *Client) error {
 		return discard(c.Explain(ctx, ExplainInput{Target: "t", Account: "a", Action: "request"}))
 	}, `POST /v1/policy/explain {"target":"t","account":"a","action":"request"}`},
+	{"Policy", func(ctx context.Context, c *Client) error { return discard(c.Policy(ctx)) }, `GET /v1/policy`},
+	{"WhoCan", func(ctx context.Context, c *Client) error { return discard(c.WhoCan(ctx, "t", "a")) }, `GET /v1/policy/who-can?account=a&target=t`},
+	{"CanReach", func(ctx context.Context, c *Client) error { return discard(c.CanReach(ctx, "alice")) }, `GET /v1/policy/reach?user=alice`},
+	{"TestPolicy", func(ctx context.Context, c *Client) error {
+		return discard(c.TestPolicy(ctx, Candidate{Bundle: []byte("abc")}))
+	}, `POST /v1/policy/test {"bundle":"YWJj"}`},
+	{"ReplayPolicy", func(ctx context.Context, c *Client) error {
+		return discard(c.ReplayPolicy(ctx, ReplayInput{Candidate: Candidate{Roles: []Role{{Name: "dba"}}}, Since: at("2026-03-01T00:00:00Z")}))
+	}, `POST /v1/policy/replay {"roles":[{"name":"dba"}],"since":"2026-03-01T00:00:00Z"}`},
+	{"DiffPolicy", func(ctx context.Context, c *Client) error {
+		return discard(c.DiffPolicy(ctx, ReplayInput{Candidate: Candidate{Bundle: []byte("abc")}, Since: at("2026-03-01T00:00:00Z")}))
+	}, `POST /v1/policy/diff {"bundle":"YWJj","since":"2026-03-01T00:00:00Z"}`},
 	{"Authorities", func(ctx context.Context, c *Client) error { return discard(c.Authorities(ctx)) }, `GET /v1/authorities`},
 	{"KRL", func(ctx context.Context, c *Client) error { return drain(c.KRL(ctx)) }, `GET /v1/krl`},
 	{"RotateAuthority", func(ctx context.Context, c *Client) error {
