@@ -94,6 +94,10 @@ type Config struct {
 		ActivationWindow Duration `yaml:"activation_window" doc:"an approved grant that is not used lapses after so long"`
 		DecideWithin     Duration `yaml:"decide_within" doc:"a request without a decision expires after so long"`
 	} `yaml:"requests"`
+	OnCall struct {
+		File     string   `yaml:"file" doc:"file that lists the schedules of who is on call; whoever is, is in the group oncall-NAME (default: none)"`
+		Internal []string `yaml:"internal" doc:"networks inside that calendars and PagerDuty's address may lead to, such as 10.0.0.0/8"`
+	} `yaml:"oncall"`
 	Audit struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
@@ -407,6 +411,9 @@ func (c *Config) complete() error {
 	if _, err := c.proxies(); err != nil {
 		bad("server.trusted_proxies: %v", err)
 	}
+	if _, err := prefixes(c.OnCall.Internal); err != nil {
+		bad("oncall.internal: %v", err)
+	}
 	if _, err := c.minFree(); err != nil {
 		bad("recordings.min_free: %v", err)
 	}
@@ -449,9 +456,11 @@ func (c *Config) complete() error {
 	return errors.Join(problems...)
 }
 
-func (c *Config) proxies() ([]netip.Prefix, error) {
+func (c *Config) proxies() ([]netip.Prefix, error) { return prefixes(c.Server.TrustedProxies) }
+
+func prefixes(networks []string) ([]netip.Prefix, error) {
 	var list []netip.Prefix
-	for _, s := range c.Server.TrustedProxies {
+	for _, s := range networks {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			return nil, err

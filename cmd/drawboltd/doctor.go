@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,6 +122,16 @@ func examine(ctx context.Context, path string) []finding {
 		ok("database", "answers in %s", time.Since(begin).Round(10*time.Microsecond))
 	}
 	ok("vault", "opened, certificate authorities loaded")
+	if a.onCall != nil {
+		a.onCall.Refresh(ctx)
+		problems := a.onCall.Problems(time.Now())
+		for _, group := range slices.Sorted(maps.Keys(problems)) {
+			bad("on call", fmt.Errorf("%s: %s", group, problems[group]), "mend the schedule in "+c.OnCall.File)
+		}
+		if len(problems) == 0 {
+			ok("on call", "every schedule is read")
+		}
+	}
 	if err := a.checkLog(ctx); errors.Is(err, errNoKept) {
 		warn("audit log", err.Error(), "compare drawbolt audit export with a checkpoint that an auditor keeps")
 	} else if err != nil {
