@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -352,4 +353,85 @@ func TestVotesAreSigned(t *testing.T) {
 			t.Errorf("the grant carries %+v", r)
 		}
 	})
+}
+
+// A roster is who is on call, as the test says.
+type roster struct {
+	mu      sync.Mutex
+	groups  map[string][]string // by person
+	changed chan struct{}
+}
+
+func (r *roster) set(groups map[string][]string) {
+	r.mu.Lock()
+	r.groups = groups
+	r.mu.Unlock()
+	r.changed <- struct{}{}
+}
+
+func (r *roster) Groups(person string, _ time.Time) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.groups[person]
+}
+
+func (r *roster) People(group string, _ time.Time) (list []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for person, groups := range r.groups {
+		if slices.Contains(groups, group) {
+			list = append(list, person)
+		}
+	}
+	return list
+}
+
+func (r *roster) Changed() <-chan struct{} { return r.changed }
+
+// Who is on call is asked, and asks, as long as the shift lasts. A vote stays when
+// it ends, and not when the voter is locked. Nobody is put on call by hand.
+func TestOnCall(t *testing.T) {
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) {
+			shift := &roster{groups: map[string][]string{"dave": {"oncall-db"}, "nobody": {"oncall-db"}}, changed: make(chan struct{}, 1)}
+			h := newHouse(t, e.url(t), func(c *broker.Config) { c.OnCall = shift })
+			h.start()
+			h.needs(access.Need{Count: 1, Groups: []string{"oncall-db"}})
+			h.voters("oncall-db")
+			_, err := h.AddUser(t.Context(), h.as("root"), access.User{Name: "eve", Groups: []string{"oncall-db"}})
+			want(t, err, access.ErrInvalid)
+			h.setGroups("bob", "approvers", "oncall-db") // as a directory might
+			c := h.ask("alice", "root@db01")
+			if !slices.Equal(c.Waiting, []string{"dave"}) {
+				t.Errorf("asked are %v", c.Waiting)
+			}
+			_, err = h.vote("bob", c)
+			want(t, err, access.ErrNotFound)
+			c, err = h.vote("dave", c)
+			ok(t, err)
+			l := h.session("alice", c)
+			shift.set(map[string][]string{"erin": {"oncall-db", "engineers"}}) // a schedule gives no other group
+			_, err = h.FindRequest(t.Context(), h.as("erin"), c.Request.ID)
+			ok(t, err)
+			goesOn(t, l)
+			if c = h.ask("alice", "root@db01"); c.Grant == nil {
+				t.Error("the grant is gone with the shift of who approved it")
+			}
+			ok(t, h.LockUser(t.Context(), h.as("root"), "dave", true, "INC-1"))
+			ends(t, l, 5*time.Second, broker.ErrRefused)
+			// Who has the role by a shift loses the session with it.
+			ok(t, h.db.Change(t.Context(), func(tx *store.Tx) (audit.Event, error) {
+				r := access.Role{Name: "shift", Groups: []string{"oncall-db"}, Version: 1, Rules: []access.Rule{
+					{ID: "all", Actions: []string{"request"}, Targets: access.Selector{Names: []string{"db02"}}, Accounts: []string{"guest"}, MaxDuration: time.Hour, Session: access.SessionRules{Shell: true}},
+				}}
+				return audit.Event{Actor: "system", Action: "role.set", Object: r.Name}, tx.AddRole(t.Context(), &r)
+			}))
+			shift.set(map[string][]string{"mallory": {"oncall-db"}})
+			l = h.session("mallory", h.ask("mallory", "guest@db02"))
+			shift.set(nil)
+			ends(t, l, 5*time.Second, broker.ErrRefused)
+			_, err = h.Request(t.Context(), h.as("erin"), asking("root@db01"))
+			wantCode(t, err, "DB-6141") // nobody is on call
+		})
+	}
 }

@@ -72,6 +72,7 @@ var table = map[string]string{
 	"broker/push":      "broker broker/access",
 
 	// The way to others that a configuration names.
+	"broker/oncall":   "broker/access broker/outbound",
 	"broker/outbound": "vault",
 
 	// Tells people what the log says.

@@ -113,7 +113,7 @@ func (b *browser) fill(values url.Values) (action string, all url.Values, err er
 			switch {
 			case strings.HasPrefix(in[0], "<button"):
 				buttons[a["name"]+"="+a["value"]] = true
-			case a["name"] == "" || a["type"] == "radio" && !checked:
+			case a["name"] == "" || (a["type"] == "radio" || a["type"] == "checkbox") && !checked:
 			default:
 				have.Set(a["name"], a["value"])
 			}

@@ -33,6 +33,8 @@ import (
 	"github.com/drawbolt/drawbolt/broker/indexing"
 	"github.com/drawbolt/drawbolt/broker/notify"
 	"github.com/drawbolt/drawbolt/broker/outbound"
+	"github.com/drawbolt/drawbolt/broker/oncall"
+	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/broker/provision"
 	"github.com/drawbolt/drawbolt/broker/push"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -52,6 +54,7 @@ type App struct {
 	keys     *Keys
 	bundle   *bundleSource
 	broker   *broker.Broker
+	onCall   *oncall.Schedules // nil: there are none
 	logins   *identity.Logins
 	local    *local.Provider
 	sink     recorder.Sink // where recordings are
@@ -166,8 +169,15 @@ func (a *App) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.openOnCall(); err != nil {
+		return err
+	}
+	var onCall broker.OnCall // nil, and not a nil in it
+	if a.onCall != nil {
+		onCall = a.onCall
+	}
 	a.broker, err = broker.New(ctx, broker.Config{
-		Store: a.db, Policy: engine, BuiltIn: inProgram.Digest(),
+		Store: a.db, Policy: engine, BuiltIn: inProgram.Digest(), OnCall: onCall,
 		UserCA: a.keys.userCA, HostCA: a.keys.hostCA, IdentityCA: a.keys.identityCA, Vault: a.keys.vault,
 		Signer: a.keys.signer, Verifier: a.keys.verifier, KeepCheckpoint: a.keepCheckpoint,
 		Node:             a.config.Server.Name,
@@ -190,6 +200,21 @@ func (a *App) openBroker(ctx context.Context) error {
 		return err
 	}
 	a.local, err = local.New(local.Config{Store: a.db.Identities(), Sealer: authenticatorKeys{a.keys.vault}, Issuer: strings.TrimPrefix(origin(a.config), "drawbolt/")})
+	return err
+}
+
+// openOnCall reads which schedules there are.
+func (a *App) openOnCall() (err error) {
+	if a.config.OnCall.File == "" {
+		return nil
+	}
+	internal, err := prefixes(a.config.OnCall.Internal)
+	if err != nil {
+		return err
+	}
+	out := outbound.New(outbound.Config{Internal: internal})
+	a.closers = append(a.closers, func() error { out.Close(); return nil })
+	a.onCall, err = oncall.New(oncall.Config{File: a.config.OnCall.File, Out: out, Log: a.log})
 	return err
 }
 
@@ -409,6 +434,10 @@ func (a *App) Run(ctx context.Context) error {
 		})
 	}
 	start(&services, base, "broker", a.broker.Run)
+	if a.onCall != nil {
+		a.onCall.Refresh(ctx) // before anybody is asked who is
+		start(&services, base, "on call", func(ctx context.Context) error { a.onCall.Run(ctx); return nil })
+	}
 	start(&services, base, "recorder", a.recorder.Run)
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "push", a.pusher.Run)

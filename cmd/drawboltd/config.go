@@ -119,6 +119,10 @@ type Config struct {
 		VerifyKeys    []string `yaml:"verify_keys" doc:"public keys of drawbolt policy key, one of which must have signed the bundle (default: it need not be signed)"`
 		KeepDecisions Days     `yaml:"keep_decisions" doc:"how long decisions are kept so that a candidate can be asked the same, such as 90d; at most the newest million"`
 	} `yaml:"policy"`
+	OnCall struct {
+		File     string   `yaml:"file" doc:"file that lists the schedules of who is on call; whoever is, is in the group oncall-NAME (default: none)"`
+		Internal []string `yaml:"internal" doc:"networks inside that calendars and PagerDuty's address may lead to, such as 10.0.0.0/8"`
+	} `yaml:"oncall"`
 	Audit struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
@@ -440,6 +444,9 @@ func (c *Config) complete() error {
 	if _, err := c.proxies(); err != nil {
 		bad("server.trusted_proxies: %v", err)
 	}
+	if _, err := prefixes(c.OnCall.Internal); err != nil {
+		bad("oncall.internal: %v", err)
+	}
 	if _, err := c.minFree(); err != nil {
 		bad("recordings.min_free: %v", err)
 	}
@@ -495,6 +502,14 @@ func (c *Config) complete() error {
 }
 
 func (c *Config) proxies() ([]netip.Prefix, error) { return prefixes(c.Server.TrustedProxies) }
+
+func prefixes(networks []string) ([]netip.Prefix, error) {
+	var return prefixes(c.Server.TrustedProxiesnetworks {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p.Masked()) }
 
 // minFree is recordings.min_free in bytes; 0 is the recorder's default.
 func (c *Config) minFree() (uint64, error) {

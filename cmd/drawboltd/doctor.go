@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -115,6 +117,16 @@ func examine(ctx context.Context, path string) []finding {
 	}
 	ok("vault", "opened, certificate authorities loaded")
 	a.examinePolicy(ctx, ok, bad, warn)
+	if a.onCall != nil {
+		a.onCall.Refresh(ctx)
+		problems := a.onCall.Problems(time.Now())
+		for _, group := range slices.Sorted(maps.Keys(problems)) {
+			bad("on call", fmt.Errorf("%s: %s", group, problems[group]), "mend the schedule in "+c.OnCall.File)
+		}
+		if len(problems) == 0 {
+			ok("on call", "every schedule is read")
+		}
+	}
 	if err := a.checkLog(ctx); errors.Is(err, errNoKept) {
 		warn("audit log", err.Error(), "compare drawbolt audit export with a checkpoint that an auditor keeps")
 	} else if err != nil {
