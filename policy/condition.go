@@ -242,7 +242,7 @@ func conditions(r *Rule, around *surroundings) ([]condition, error) {
 				return false
 			}
 			list, ok := approved.Get(kApprovedBy).Value.(*ast.Array)
-			return ok && list.Until(func(t *ast.Term) bool { return t.Value.Compare(ast.String(id)) == 0 }) == false
+			return ok && !list.Until(func(t *ast.Term) bool { return t.Value.Compare(ast.String(id)) == 0 })
 		})
 	}
 	if err := limits(r, add); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -88,9 +87,10 @@ func (c *cli) describe(r *api.Request) {
 		row("from", "%s", c.when(*r.Start))
 	}
 	row("why", "%s", r.Reason)
-	if k := r.TicketCheck; k != nil {
-		row("ticket", "%s", strings.Join(slices.DeleteFunc([]string{r.Ticket, k.State, k.Assignee, k.Title, k.Why}, func(s string) bool { return s == "" }), ", "))
+	if r.TicketCheck != nil {
+		row("ticket", "%s", r.TicketText())
 	}
+
 	if r.BreakGlass {
 		row("how", "break-glass: without approval")
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -92,6 +93,19 @@ type Request struct {
 	Policy          Policy       `json:"policy"`
 	URL             string       `json:"url,omitempty"`
 	Grant           *Grant       `json:"grant,omitempty"`
+}
+
+// TicketText is the ticket with what is known of it, in one line.
+func (r *Request) TicketText() string {
+	parts := []string{r.Ticket}
+	if c := r.TicketCheck; c != nil {
+		for _, s := range []string{c.State, c.Assignee, c.Title, c.Why} {
+			if s != "" {
+				parts = append(parts, s)
+			}
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // A TicketCheck is what a ticket system said when a request was made.
