@@ -198,7 +198,7 @@ func (b *Broker) openCase(ctx context.Context, tx *store.Tx, by access.Caller, t
 		}
 		return &Case{Request: r, Grant: &g}, nil
 	}
-	pending, err := tx.Requests(ctx, store.RequestFilter{State: access.Pending, Requester: by.User.ID, Limit: 1000})
+	pending, err := tx.Requests(ctx, store.RequestFilter{Waiting: tx.Now(), Requester: by.User.ID, Limit: 1000})
 	if err != nil {
 		return nil, err
 	}
@@ -350,33 +350,6 @@ func targetOrRemoved(ctx context.Context, from interface {
 	return t, err
 }
 
-// look adds what the caller sees of a case besides its facts.
-func (b *Broker) look(ctx context.Context, by access.Caller, c Case) (Case, error) {
-	c.MayDecide, c.Waiting = false, nil
-	if c.Request.StateAt(b.now()) != access.Pending {
-		return c, nil
-	}
-	target, err := targetOrRemoved(ctx, b.c.Store, c.Request.TargetID, c.Request.TargetName)
-	if err != nil {
-		return c, err
-	}
-	people, err := b.c.Store.Users(ctx)
-	if err != nil {
-		return c, err
-	}
-	for _, u := range people {
-		if !b.mayVote(u, &c.Request) {
-			continue
-		}
-		c.Waiting = append(c.Waiting, u.Name)
-		if u.ID == by.User.ID {
-			_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: by, target: &target, account: c.Request.Account, request: &c.Request, groups: groupsOf(people)})
-			c.MayDecide = err == nil
-		}
-	}
-	return c, nil
-}
-
 // mayVote is a first sieve for showing who was asked; the policy decides at
 // the vote.
 func (b *Broker) mayVote(u access.User, r *access.Request) bool {
@@ -400,88 +373,6 @@ func groupsOf(people []access.User) map[string][]string {
 		}
 	}
 	return groups
-}
-
-// A Filter picks requests, newest first.
-type Filter struct {
-	State  access.RequestState // "": any; Expired is understood
-	Mine   bool                // the caller's own
-	Inbox  bool                // pending ones that the caller may decide
-	Active bool                // those whose grant is open
-	Batch  string              // those that were asked for together
-	Before string              // the id of the last request of the page before
-	Limit  int                 // default 50, at most 200
-}
-
-// Requests lists what the caller may see.
-func (b *Broker) Requests(ctx context.Context, by access.Caller, f Filter) ([]Case, error) {
-	e := event(by, "request.list", "")
-	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, e); err != nil {
-		return nil, err
-	}
-	if f.Limit <= 0 {
-		f.Limit = 50
-	}
-	f.Limit = min(f.Limit, 200)
-	sf := store.RequestFilter{State: f.State, Batch: f.Batch, Before: f.Before, Limit: f.Limit}
-	if f.Inbox || f.State == access.Expired {
-		sf.State = access.Pending
-	}
-	if f.Active {
-		sf.State = access.Approved
-	}
-	if f.Mine {
-		sf.Requester = by.User.ID
-	}
-	now := b.now()
-	if f.Inbox {
-		if len(by.User.Groups) == 0 {
-			return nil, nil // is never asked
-		}
-		// What others are asked for must not crowd out what this one is.
-		sf.Waiting, sf.Asked = now, by.User.Groups
-	}
-	var list []Case
-	// Pages of the store are sieved until the caller's page is full; the
-	// number of rounds is bounded, so a caller who may see little of much gets
-	// a short page and asks for the next.
-	for round := 0; round < 10 && len(list) < f.Limit; round++ {
-		page, err := b.c.Store.Requests(ctx, sf)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range page {
-			if f.State != "" && r.StateAt(now) != f.State || f.Inbox && r.StateAt(now) != access.Pending {
-				continue
-			}
-			if err := b.mayRead(ctx, by, &r); errors.Is(err, access.ErrDenied) {
-				continue
-			} else if err != nil {
-				return nil, err
-			}
-			c, err := b.withGrant(ctx, Case{Request: r})
-			if err != nil {
-				return nil, err
-			}
-			if f.Active && !c.Grant.ActiveAt(now) && c.Grant.StateAt(now) != access.Scheduled {
-				continue
-			}
-			if c, err = b.look(ctx, by, c); err != nil {
-				return nil, err
-			}
-			if f.Inbox && !c.MayDecide {
-				continue
-			}
-			if list = append(list, c); len(list) == f.Limit {
-				break
-			}
-		}
-		if len(page) < f.Limit {
-			break
-		}
-		sf.Before = page[len(page)-1].ID
-	}
-	return list, nil
 }
 
 // Await returns the case as soon as its version is another than the given one,

@@ -60,6 +60,7 @@ type Engine struct {
 // A state is one Data made ready for the bundle. It never changes, so a decision
 // sees either all of the old roles or all of the new ones.
 type state struct {
+	rules     *ruleset
 	functions map[string]*topdown.Builtin
 	// The answers that are ready with the rules, taken apart.
 	ready  map[ast.Object]Decision
@@ -179,7 +180,7 @@ func (e *Engine) SetData(d Data) error {
 	if err != nil {
 		return fmt.Errorf("policy data: %w", err)
 	}
-	e.state.Store(&state{functions: rules.builtins(), ready: ready, digest: hex.EncodeToString(sum[:])})
+	e.state.Store(&state{rules: rules, functions: rules.builtins(), ready: ready, digest: hex.EncodeToString(sum[:])})
 	return nil
 }
 

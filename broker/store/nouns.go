@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -177,74 +176,6 @@ func (q queryer) PublicKey(ctx context.Context, fingerprint string) (access.Publ
 // PublicKeys returns the registered keys of a user.
 func (q queryer) PublicKeys(ctx context.Context, userID string) ([]access.PublicKey, error) {
 	return publicKeys.all(ctx, q, "WHERE user_id = ? ORDER BY fingerprint", userID)
-}
-
-// Request returns the request with its approvals.
-func (q queryer) Request(ctx context.Context, id string) (access.Request, error) {
-	r, err := requests.one(ctx, q, "WHERE id = ?"+q.lock(), id)
-	if err != nil {
-		return r, err
-	}
-	return r, q.approvals(ctx, &r)
-}
-
-func (q queryer) approvals(ctx context.Context, r *access.Request) error {
-	votes, err := approvals.all(ctx, q, "WHERE request_id = ? ORDER BY at, user_id", r.ID)
-	for _, v := range votes {
-		r.Approvals = append(r.Approvals, v.Approval)
-	}
-	return err
-}
-
-func (q queryer) withApprovals(ctx context.Context, list []access.Request, err error) ([]access.Request, error) {
-	for i := 0; i < len(list) && err == nil; i++ {
-		err = q.approvals(ctx, &list[i])
-	}
-	return list, err
-}
-
-// A RequestFilter picks requests, newest first. Zero fields do not limit.
-type RequestFilter struct {
-	State     access.RequestState // as stored: an overdue request is pending here
-	Requester string              // user id
-	TargetID  string
-	Account   string
-	Batch     string
-	Waiting   time.Time // those that have not expired then
-	// Asked are groups: those requests that may want a vote of one of them.
-	// It is a coarse sieve, and none at all for more than maxAsked groups.
-	Asked  []string
-	Before string // id of the last request of the page before
-	Limit  int
-}
-
-const maxAsked = 200
-
-// Requests returns one page of requests.
-func (q queryer) Requests(ctx context.Context, f RequestFilter) ([]access.Request, error) {
-	clause, args := "WHERE 1 = 1", []any{}
-	for _, c := range []struct{ column, value string }{
-		{"state", string(f.State)}, {"requester_id", f.Requester}, {"target_id", f.TargetID}, {"account", f.Account}, {"batch", f.Batch},
-	} {
-		if c.value != "" {
-			clause, args = clause+" AND "+c.column+" = ?", append(args, c.value)
-		}
-	}
-	if !f.Waiting.IsZero() {
-		clause, args = clause+" AND expires_at > ?", append(args, toMicros(f.Waiting))
-	}
-	if n := len(f.Asked); n > 0 && n <= maxAsked {
-		clause += " AND (needs LIKE ?" + strings.Repeat(" OR needs LIKE ?", n-1) + ")"
-		for _, group := range f.Asked {
-			args = append(args, `%"`+group+`"%`) // as it stands in the JSON
-		}
-	}
-	if f.Before != "" {
-		clause += " AND (created_at, id) < (SELECT created_at, id FROM requests WHERE id = ?)"
-		args = append(args, f.Before)
-	}
-	list, err := requests.all(ctx, q, clause+" ORDER BY created_at DESC, id DESC LIMIT ?", append(args, page(f.Limit))...)
-	return q.withApprovals(ctx, list, err)
 }
 
 func page(limit int) int {

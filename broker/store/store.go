@@ -149,25 +149,27 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dialect := goose.DialectSQLite3
-	search := "sqlite/00012_search.sql" // no statements for both could make it
+	dialect, folder := goose.DialectSQLite3, "sqlite/"
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
 	if db.postgres {
-		dialect, search = goose.DialectPostgres, "postgres/00012_search.sql"
+		dialect, folder = goose.DialectPostgres, "postgres/"
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
 			return err
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
-	statements, err := fs.ReadFile(files, search)
-	if err != nil {
-		return err
+	// Those that no statements for both could make.
+	for version, name := range map[int64]string{12: "00012_search.sql", 23: "00023_lists.sql"} {
+		statements, err := fs.ReadFile(files, folder+name)
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithGoMigrations(goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, string(statements))
+			return err
+		}}, nil)))
 	}
-	options = append(options, goose.WithGoMigrations(goose.NewGoMigration(12, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, string(statements))
-		return err
-	}}, nil)))
 	provider, err := goose.NewProvider(dialect, db.write, files, options...)
 	if err != nil {
 		return err
