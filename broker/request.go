@@ -87,7 +87,7 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 	}
 	e.Target = ask.Target
 	var c Case
-	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+	err := b.changeAsDecided(ctx, func(tx *store.Tx) (audit.Event, error) {
 		c = Case{}
 		e := e
 		e.Object = ask.Target
@@ -156,6 +156,16 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 // count as they are at this moment.
 func current(ctx context.Context, tx *store.Tx, by access.Caller) (access.Caller, error) {
 	u, err := tx.User(ctx, by.User.ID)
+	return asNow(by, u, err)
+}
+
+// acting is current for a change that others by the same caller need not wait for.
+func acting(ctx context.Context, tx *store.Tx, by access.Caller) (access.Caller, error) {
+	u, err := tx.Actor(ctx, by.User.ID)
+	return asNow(by, u, err)
+}
+
+func asNow(by access.Caller, u access.User, err error) (access.Caller, error) {
 	if errors.Is(err, access.ErrNotFound) {
 		return by, &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-4001", Text: "you are not known here any more"}
 	}
@@ -427,10 +437,10 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 		return Case{}, b.refused(ctx, event(by, name, id), policyDown(err))
 	}
 	var c Case
-	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+	err := b.changeAsDecided(ctx, func(tx *store.Tx) (audit.Event, error) {
 		c = Case{}
 		e := event(by, name, id)
-		by, err := current(ctx, tx, by)
+		by, err := acting(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}

@@ -129,9 +129,16 @@ func (q queryer) Users(ctx context.Context) ([]access.User, error) {
 	return users.all(ctx, q, "ORDER BY name")
 }
 
-// Voters returns the users who have voted for the request of that id, by name.
+// Actor returns the user of that id. A change that reads it lets others that this
+// user makes go on beside it, where User has them wait for one another.
+func (q queryer) Actor(ctx context.Context, id string) (access.User, error) {
+	return users.one(ctx, q, "WHERE id = ?"+q.share(), id)
+}
+
+// Voters returns the users who have voted for the request of that id, by name. In
+// a change they stay as they are until it is done.
 func (q queryer) Voters(ctx context.Context, id string) ([]access.User, error) {
-	return users.all(ctx, q, "WHERE id IN (SELECT user_id FROM approvals WHERE request_id = ?) ORDER BY name", id)
+	return users.all(ctx, q, "WHERE id IN (SELECT user_id FROM approvals WHERE request_id = ?) ORDER BY name"+q.share(), id)
 }
 
 // Target returns the target of that id or name.
@@ -159,10 +166,10 @@ func (q queryer) Roles(ctx context.Context) ([]access.Role, error) {
 }
 
 // Generation is the number of the policy data: it grows with every change of
-// a role.
+// a role. In a change it stays as it is until that is done.
 func (q queryer) Generation(ctx context.Context) (int64, error) {
 	var n int64
-	if err := q.row(ctx, "SELECT generation FROM policy_data WHERE id = 1").Scan(&n); err != nil {
+	if err := q.row(ctx, "SELECT generation FROM policy_data WHERE id = 1"+q.share()).Scan(&n); err != nil {
 		return 0, q.failed("read policy_data", err)
 	}
 	return n, nil

@@ -283,6 +283,15 @@ func (q queryer) lock() string {
 	return "" // SQLite has one writer at a time
 }
 
+// share is the clause that keeps a row that a change has read as it is, and lets
+// other changes keep it, too.
+func (q queryer) share() string {
+	if _, changing := q.conn.(transaction); changing && q.db.postgres {
+		return " FOR SHARE"
+	}
+	return ""
+}
+
 // failed says what could not be done. Outside a change that is the whole
 // answer: the database is not available.
 func (q queryer) failed(what string, err error) error {
