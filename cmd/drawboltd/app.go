@@ -330,7 +330,7 @@ type salvaging struct {
 
 // OpenView opens the view of a session's recording for view.Read. The error wraps
 // fs.ErrNotExist while there is none.
-func (a *App) OpenView(ctx context.Context, s access.Session) (io.ReadCloser, error) {
+func (a *App) OpenView(ctx context.Context, s access.Session) (io.ReadSeekCloser, error) {
 	return a.indexer.Open(ctx, s)
 }
 
