@@ -2,7 +2,12 @@ package broker
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -12,31 +17,27 @@ import (
 
 // An Answer is what an approver says besides yes.
 type Answer struct {
-	Duration time.Duration // 0: as asked; never longer
-	Comment  string
+	Duration  time.Duration // 0: as asked; never longer
+	Narrowing access.Narrowing
+	Comment   string
 }
 
 // Approve votes for a request. digest is the digest of what the approver was
 // shown (Request.Digest); a vote for anything else is refused. With the last
 // approval needed the grant opens, in the same transaction.
 func (b *Broker) Approve(ctx context.Context, by access.Caller, id, digest string, a Answer) (Case, error) {
-	return b.decideRequest(ctx, by, id, policy.ActionApprove, "request.approve", func(tx *store.Tx, by access.Caller, r *access.Request, e *audit.Event) error {
-		voters, err := tx.Voters(ctx, r.ID)
+	return b.decideRequest(ctx, by, id, policy.ActionApprove, "request.approve", func(tx *store.Tx, by access.Caller, r *access.Request, votes voting, e *audit.Event) error {
+		vote := votes.ballot(by, tx.Now())
+		vote.Comment, vote.Duration, vote.Narrowing, vote.Digest = a.Comment, a.Duration, a.Narrowing, digest
+		approved, err := r.Approve(vote, by.User.Bot, votes.count)
 		if err != nil {
 			return err
 		}
-		groups := groupsOf(append(voters, by.User))
-		vote := access.Approval{
-			UserID: by.User.ID, UserName: by.User.Name, Groups: by.User.Groups, Comment: a.Comment,
-			Duration: a.Duration, Digest: digest, Via: by.Via, At: tx.Now(),
-		}
-		approved, err := r.Approve(vote, by.User.Bot, func(id string) []string { return groups[id] })
-		if err != nil {
+		if err := b.state(by, r, &r.Approvals[len(r.Approvals)-1], true, e); err != nil {
 			return err
 		}
-		e.Reason = audit.Clean(a.Comment, audit.MaxReason)
-		detail(e, "digest", digest)
 		detail(e, "duration", access.FormatDuration(r.Granted()))
+		detail(e, "narrowing", vote.Narrowing.String())
 		if !approved {
 			detail(e, "still", "needs more approvals")
 		}
@@ -44,15 +45,164 @@ func (b *Broker) Approve(ctx context.Context, by access.Caller, id, digest strin
 	})
 }
 
-// Deny ends a pending request with a reason, which its requester reads. The
-// digest may be empty: a no needs no proof of what was shown.
+// Deny votes against a request with a reason, which its requester reads. It ends
+// the request when as many people have denied it as its rule wants: one, if it
+// does not say. The digest may be empty: a no needs no proof of what was shown.
 func (b *Broker) Deny(ctx context.Context, by access.Caller, id, digest, reason string) (Case, error) {
-	return b.decideRequest(ctx, by, id, policy.ActionDeny, "request.deny", func(tx *store.Tx, by access.Caller, r *access.Request, e *audit.Event) error {
-		if err := r.Deny(by.User, reason, tx.Now()); err != nil {
+	return b.decideRequest(ctx, by, id, policy.ActionDeny, "request.deny", func(tx *store.Tx, by access.Caller, r *access.Request, votes voting, e *audit.Event) error {
+		vote := votes.ballot(by, tx.Now())
+		vote.Comment, vote.Digest = reason, digest
+		denied, err := r.Deny(vote, by.User.Bot)
+		if err != nil {
 			return err
 		}
-		e.Reason = reason
-		detail(e, "digest", digest)
+		if err := tx.RemoveVotes(ctx, r.ID, by.User.ID); err != nil { // a yes that has become a no
+			return err
+		}
+		if err := b.state(by, r, &r.Objections[len(r.Objections)-1], false, e); err != nil {
+			return err
+		}
+		if !denied {
+			e.Action = "request.object" // it goes on
+		}
 		return nil
 	})
+}
+
+// state signs the vote and puts it on record.
+func (b *Broker) state(by access.Caller, r *access.Request, a *access.Approval, yes bool, e *audit.Event) error {
+	v := audit.Vote{
+		At: a.At, Digest: a.Digest, FourEyes: a.Narrowing.FourEyes, Login: by.Login, Person: a.UserID, Request: r.ID, Seconds: int64(a.Duration / time.Second),
+		StandsFor: a.StandsFor, Via: a.Via, Without: a.Narrowing.Without, Yes: yes,
+	}
+	if !by.MFAAt.IsZero() {
+		age := max(0, int64(a.At.Sub(by.MFAAt)/time.Second))
+		v.SecondFactor = &age
+	}
+	msg, err := v.Sign(voteSigner{b.c.Signer})
+	if err != nil {
+		return err
+	}
+	a.Statement = string(msg)
+	e.Reason = audit.Clean(a.Comment, audit.MaxReason)
+	detail(e, "digest", a.Digest)
+	detail(e, "stands_for", a.StandsFor)
+	line, signature := audit.SplitVote(msg)
+	detail(e, "statement", line)
+	detail(e, "signature", signature)
+	return nil
+}
+
+// A voteSigner signs statements of votes and nothing else with the log's key.
+type voteSigner struct{ note.Signer }
+
+// Sign implements note.Signer.
+func (s voteSigner) Sign(text []byte) ([]byte, error) {
+	if !strings.HasPrefix(string(text), `{"_format":"`+audit.VoteFormat+`"`) {
+		return nil, errors.New("this is no statement of a vote")
+	}
+	return s.Signer.Sign(text)
+}
+
+// voting is how votes on one request are counted at one moment: by what their
+// givers, and those in whose place they were given, are now.
+type voting struct {
+	request *access.Request
+	people  map[string]access.User // by id: those who have voted, and those they stand for
+}
+
+// votingOf counts the votes on r, where people are at least Voters of it.
+func (b *Broker) votingOf(r *access.Request, people []access.User) voting {
+	v := voting{r, map[string]access.User{}}
+	for _, u := range people {
+		v.people[u.ID] = b.present(u)
+	}
+	return v
+}
+
+// join adds the caller, and those in whose place they may vote.
+func (v voting) join(by access.Caller) {
+	for _, u := range append(slices.Clip(by.StandsFor), by.User) {
+		v.people[u.ID] = u
+	}
+}
+
+// count is the access.Counter of these people. A vote counts with the groups that
+// its seat has now. Those that a schedule gave when the vote was taken it keeps:
+// a shift that ends takes back nothing, and a lock does. It is what makes a vote
+// void when the voter, or the one in whose place it was given, is locked, loses
+// the group or is gone.
+func (v voting) count(a *access.Approval) []string {
+	giver, seat := v.people[a.UserID], v.people[a.UserID]
+	if a.StandsFor != "" {
+		seat = v.people[a.StandsFor]
+	}
+	if !mayVoteAtAll(giver) || !mayVoteAtAll(seat) {
+		return nil
+	}
+	groups := slices.Clone(seat.Groups)
+	for _, g := range a.Groups {
+		if access.OnCall(g) {
+			groups = append(groups, g)
+		}
+	}
+	return groups
+}
+
+func mayVoteAtAll(u access.User) bool { return u.ID != "" && !u.Locked && !u.Bot }
+
+// stage is what is asked at t; nil: nothing.
+func (v voting) stage(t time.Time) *access.Stage {
+	if s, open := v.request.Stage(t, v.count); open {
+		return &s
+	}
+	return nil
+}
+
+// seat is in whose place the caller would vote: in their own when a vote with
+// their groups is asked for, and otherwise in that of the first of those who have
+// handed their votes to them of whom one is. A seat that has voted is none.
+func (v voting) seat(by access.Caller, stage *access.Stage) access.User {
+	r := v.request
+	wanted := func(u access.User) bool { return stage != nil && stage.Wants(u.Groups) }
+	if wanted(by.User) {
+		return by.User
+	}
+	for _, u := range by.StandsFor {
+		if wanted(u) && u.ID != r.RequesterID && u.ID != r.OwnerID && !v.voted(u.ID) {
+			return u
+		}
+	}
+	// Nobody's yes is asked for; a no is heard of whoever may be asked at some time.
+	voters := r.Voters()
+	if slices.ContainsFunc(voters, by.User.In) {
+		return by.User
+	}
+	for _, u := range by.StandsFor {
+		if slices.ContainsFunc(voters, u.In) && u.ID != r.RequesterID && u.ID != r.OwnerID {
+			return u
+		}
+	}
+	return by.User
+}
+
+func (v voting) voted(id string) bool {
+	return slices.ContainsFunc(slices.Concat(v.request.Approvals, v.request.Objections), func(a access.Approval) bool { return a.UserID == id || a.StandsFor == id })
+}
+
+// ballot is the caller's vote without what they say.
+func (v voting) ballot(by access.Caller, t time.Time) access.Approval {
+	seat := v.seat(by, v.stage(t))
+	a := access.Approval{UserID: by.User.ID, UserName: by.User.Name, Groups: seat.Groups, Via: by.Via, At: t}
+	if seat.ID != by.User.ID {
+		a.StandsFor = seat.ID
+	}
+	return a
+}
+
+// asked reports whether the user's yes is asked for, in their own place. It is a
+// sieve for showing who is asked; the policy decides at the vote.
+func (v voting) asked(u access.User, stage *access.Stage) bool {
+	r := v.request
+	return stage != nil && mayVoteAtAll(u) && u.ID != r.RequesterID && u.ID != r.OwnerID && !v.voted(u.ID) && stage.Wants(u.Groups)
 }

@@ -88,14 +88,15 @@ func policyRule(r access.Rule) policy.Rule {
 		ID: r.ID, Targets: policy.Selector{Names: r.Targets.Names, Labels: r.Targets.Labels}, Accounts: r.Accounts,
 		MaxDuration: r.MaxDuration, MFAWithin: r.MFAWithin, Sources: r.Sources,
 		RequireTicket: r.RequireTicket, RequireMaintenanceWindow: r.RequireWindow,
-		Session: policy.SessionRules(r.Session),
+		DenyThreshold: r.DenyThreshold,
+		Session:       policy.SessionRules(r.Session),
 	}
 	p.Session.Recording = policy.RecordingStrict // whatever the rule says
 	for _, a := range r.Actions {
 		p.Actions = append(p.Actions, policy.Action(a))
 	}
 	for _, n := range r.Approvals {
-		p.Approvals = append(p.Approvals, policy.Need(n))
+		p.Approvals = append(p.Approvals, policyNeed(n))
 	}
 	for _, day := range r.Weekdays {
 		p.Weekdays = append(p.Weekdays, strings.ToLower(day))
@@ -127,8 +128,10 @@ type question struct {
 	owner string
 	// duration overrides the request's, for an extension.
 	duration time.Duration
-	// groups are the groups that approvers have now, by user id.
-	groups map[string][]string
+	// votes are how the request's votes count now; seat is in whose place the caller
+	// votes, nil: of any of those who have handed their votes to them.
+	votes voting
+	seat  *access.User
 	// at is the moment of the question; now when zero.
 	at time.Time
 }
@@ -180,7 +183,7 @@ func (b *Broker) input(q question) policy.Input {
 	in := policy.Input{
 		Action: q.action, Account: q.account,
 		User: policy.User{
-			ID: q.by.User.ID, Name: q.by.User.Name, Groups: q.by.User.Groups, Bot: q.by.User.Bot,
+			ID: q.by.User.ID, Name: q.by.User.Name, Groups: b.present(q.by.User).Groups, Bot: q.by.User.Bot,
 			Locked: q.by.User.Locked, Attributes: q.by.User.Attributes,
 		},
 		Environment: policy.EnvironmentAt(now),
@@ -192,21 +195,31 @@ func (b *Broker) input(q question) policy.Input {
 		age := max(0, int64(now.Sub(q.by.MFAAt)/time.Second))
 		in.User.MFAAgeSeconds = &age
 	}
+	switch {
+	case q.seat == nil:
+		for _, u := range q.by.StandsFor {
+			in.User.StandsFor = append(in.User.StandsFor, u.Groups...)
+		}
+	case q.seat.ID != q.by.User.ID:
+		in.User.StandsFor = q.seat.Groups
+	}
 	if t := q.target; t != nil {
 		in.Target = policyTarget(t)
 	}
 	in.Request.Requester = q.owner
 	if r := q.request; r != nil {
 		in.Request = policy.Request{
-			ID: r.ID, Requester: r.RequesterID, Role: r.Role, Rule: r.Policy.Rule, Reason: r.Reason,
+			ID: r.ID, Requester: r.RequesterID, Owner: r.OwnerID, Role: r.Role, Rule: r.Policy.Rule, Reason: r.Reason,
 			DurationSeconds: int64(r.Duration / time.Second), BreakGlass: r.BreakGlass,
 			CreatedAt: r.CreatedAt.UTC().Format(time.RFC3339), State: string(r.State),
 		}
 		in.Environment.Ticket = r.Ticket
 		digest := r.Digest()
-		for _, a := range r.Approvals {
-			if a.Digest == digest { // a vote for something else is no vote
-				in.Request.Approvals = append(in.Request.Approvals, policy.Approval{UserID: a.UserID, Groups: q.groups[a.UserID]})
+		for i := range r.Approvals {
+			if a := &r.Approvals[i]; a.Digest == digest { // a vote for something else is no vote
+				in.Request.Approvals = append(in.Request.Approvals, policy.Approval{
+					UserID: a.UserID, Groups: q.votes.count(a), Step: a.Step, WaitedSeconds: int64(r.Waited(a) / time.Second),
+				})
 			}
 		}
 	}
@@ -242,7 +255,17 @@ func sessionRules(r policy.SessionRules) access.SessionRules {
 func needs(list []policy.Need) []access.Need {
 	var out []access.Need
 	for _, n := range list {
-		out = append(out, access.Need(n))
+		out = append(out, access.Need{
+			Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfter: time.Duration(n.EscalateSeconds) * time.Second, EscalateTo: n.EscalateTo,
+		})
+	}
+	return out
+}
+
+func policyNeed(n access.Need) policy.Need {
+	out := policy.Need{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateSeconds: int64(n.EscalateAfter / time.Second), EscalateTo: n.EscalateTo}
+	if !n.When.IsZero() {
+		out.When = &policy.Occasion{LongerSeconds: int64(n.When.LongerThan / time.Second), Labels: n.When.Labels}
 	}
 	return out
 }

@@ -45,7 +45,7 @@ func (b *Broker) BeginBootstrap(ctx context.Context, by access.Caller, name stri
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		e.Details = cloneDetails(e.Details)
-		by, err := current(ctx, tx, by)
+		by, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}
@@ -141,7 +141,7 @@ func (b *Broker) UseBootstrap(ctx context.Context, source netip.Addr, token stri
 	var name string
 	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		var err error
-		if by, err = current(ctx, tx, by); err != nil {
+		if by, err = b.current(ctx, tx, by); err != nil {
 			return e, err
 		}
 		e := event(by, "bootstrap.use", known.TargetID)

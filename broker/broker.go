@@ -63,7 +63,8 @@ type Config struct {
 	KeepDays         int           // no recording is deleted earlier than so many days after its session's end
 	PendingPerUser   int           // default 50
 	Sessions         SessionLimits
-	Search           bool // recordings can be searched: their texts are in the store
+	Search           bool   // recordings can be searched: their texts are in the store
+	OnCall           OnCall // the groups that schedules give; nil: none
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()

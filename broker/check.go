@@ -54,7 +54,7 @@ func (b *Broker) beginProbe(ctx context.Context, by access.Caller, name, account
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		e.Details = cloneDetails(e.Details)
-		caller, err := current(ctx, tx, by)
+		caller, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}

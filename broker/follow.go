@@ -30,6 +30,10 @@ func (b *Broker) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { b.signCheckpoints(ctx) })
 	wg.Go(func() { b.tellLooks(ctx) })
+	var shifts <-chan struct{}
+	if b.c.OnCall != nil {
+		shifts = b.c.OnCall.Changed()
+	}
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	seen := time.Now() // when the log was last read
@@ -39,6 +43,9 @@ func (b *Broker) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-b.wake:
+		case <-shifts:
+			b.cut(ctx, func(*Live) bool { return true }) // what a role gave by a shift that is over
+			b.cutWatchers(ctx)
 		}
 		next, err := b.follow(ctx, position)
 		if err == nil {
@@ -165,8 +172,8 @@ type facts struct {
 	user    reader[access.User]
 	target  reader[access.Target]
 	request reader[access.Request]
-	voters  reader[map[string][]string] // by the request's id; see question.groups
-	roles   func() error                // loads those of now into the policy
+	voters  reader[[]access.User] // by the request's id
+	roles   func() error          // loads those of now into the policy
 }
 
 // A reader reads the thing of that id.
@@ -174,11 +181,7 @@ type reader[T any] func(ctx context.Context, id string) (T, error)
 
 func (b *Broker) facts(ctx context.Context) facts {
 	db := b.c.Store
-	voters := func(ctx context.Context, id string) (map[string][]string, error) {
-		voters, err := db.Voters(ctx, id)
-		return groupsOf(voters), err
-	}
-	return facts{once(db.Grant), once(db.User), once(db.Target), once(db.Request), once(voters),
+	return facts{once(db.Grant), once(db.User), once(db.Target), once(db.Request), once(db.Voters),
 		sync.OnceValue(func() error { return b.refresh(ctx) })}
 }
 
@@ -243,7 +246,7 @@ func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Err
 	} else if err != nil {
 		return nil, err
 	}
-	groups, err := facts.voters(ctx, r.ID)
+	voters, err := facts.voters(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +260,7 @@ func (b *Broker) recheck(ctx context.Context, facts facts, l *Live) (*access.Err
 	if err := facts.roles(); err != nil {
 		return nil, err
 	}
-	decision, err := b.decideNow(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, groups: groups, at: now})
+	decision, err := b.decideNow(ctx, question{action: policy.ActionConnect, by: by, target: &t, account: g.Account, request: &r, votes: b.votingOf(&r, voters), at: now})
 	if errors.Is(err, access.ErrUnavailable) {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (b *Broker) changeGrant(ctx context.Context, by access.Caller, id string, a
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		c = Case{}
 		e := event(by, name, id)
-		by, err := current(ctx, tx, by)
+		by, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}
@@ -72,11 +72,11 @@ func (b *Broker) changeGrant(ctx context.Context, by access.Caller, id string, a
 			return e, unknownRequest(err, id)
 		}
 		e.Request, e.Target, e.Account = r.ID, r.TargetName, r.Account
-		target, groups, err := around(ctx, tx, r)
+		target, votes, err := b.around(ctx, tx, r)
 		if err != nil {
 			return e, err
 		}
-		q := question{action: policy.ActionRequestRead, by: by, target: target, account: r.Account, request: r, groups: groups}
+		q := question{action: policy.ActionRequestRead, by: by, target: target, account: r.Account, request: r, votes: votes}
 		if _, err := b.decideNow(ctx, q); err != nil {
 			if errors.Is(err, access.ErrDenied) {
 				err = unknownRequest(access.ErrNotFound, id)

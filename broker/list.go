@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -45,7 +46,11 @@ func (b *Broker) Requests(ctx context.Context, by access.Caller, f Filter) ([]Ca
 		f.Limit = 50
 	}
 	f.Limit = min(f.Limit, 200)
-	if f.Inbox && (f.Mine || len(by.User.Groups) == 0) {
+	by, err := b.standing(ctx, b.c.Store, by)
+	if err != nil {
+		return nil, err
+	}
+	if f.Inbox && (f.Mine || len(b.groupsFor(by)) == 0) {
 		return nil, nil // nobody decides what is their own, and who is in no group is never asked
 	}
 	from := b.filterFor(by, f)
@@ -84,11 +89,20 @@ func (b *Broker) filterFor(by access.Caller, f Filter) store.RequestFilter {
 	case f.Mine:
 		from.Requester = by.User.ID
 	case f.Inbox:
-		from.Asked = by.User.Groups
+		from.Asked = b.groupsFor(by)
 	case !b.reach(by).Any(policy.ActionRequestRead):
-		from.Requester, from.Asked = by.User.ID, by.User.Groups
+		from.Requester, from.Asked = by.User.ID, b.groupsFor(by)
 	}
 	return from
+}
+
+// groupsFor are the groups with which the caller may vote, in whosever place.
+func (b *Broker) groupsFor(by access.Caller) []string {
+	groups := slices.Clone(b.present(by.User).Groups)
+	for _, u := range by.StandsFor {
+		groups = append(groups, u.Groups...)
+	}
+	return distinct(groups)
 }
 
 // reach is what the caller's roles mention; see policy.Reach.
@@ -100,10 +114,9 @@ func (b *Broker) reach(by access.Caller) policy.Reach {
 // these. What they have in common is read once.
 func (b *Broker) casesOf(ctx context.Context, by access.Caller, f Filter, page []access.Request) ([]Case, error) {
 	now := b.now()
-	var approved []string
-	targetIDs := make([]string, len(page))
+	var approved, targetIDs []string
 	for i := range page {
-		targetIDs[i] = page[i].TargetID
+		targetIDs = append(targetIDs, page[i].TargetID)
 		if page[i].State == access.Approved {
 			approved = append(approved, page[i].ID)
 		}
@@ -122,31 +135,34 @@ func (b *Broker) casesOf(ctx context.Context, by access.Caller, f Filter, page [
 		if g, ok := grants[r.ID]; ok {
 			c.Grant = &g
 		}
-		switch {
-		case r.State == access.Approved && c.Grant == nil:
-			continue // both are written at once; this one was read in between
-		case f.State != "" && r.StateAt(now) != f.State, f.Active && c.Grant.StateAt(now) == access.Ended:
-			continue // decided, or over, since it was found
-		case f.Inbox && (r.StateAt(now) != access.Pending || !b.mayVote(by.User, &r)):
+		// It may have been decided, or be over, since it was found; and a request and its
+		// grant, which are written at once, may have been read before and after that.
+		if r.State == access.Approved && c.Grant == nil || f.State != "" && r.StateAt(now) != f.State ||
+			f.Active && c.Grant.StateAt(now) == access.Ended || f.Inbox && r.StateAt(now) != access.Pending {
 			continue
-		}
-		t := targetIn(targets, r.TargetID, r.TargetName)
-		_, err := b.decideNow(ctx, question{action: policy.ActionRequestRead, by: by, target: &t, account: r.Account, request: &r})
-		if errors.Is(err, access.ErrDenied) {
-			continue
-		}
-		if err != nil {
-			return nil, err
 		}
 		cases = append(cases, c)
 	}
-	if err := b.lookAt(ctx, by, cases, targets); err != nil {
-		return nil, err
-	}
-	if f.Inbox {
+	if f.Inbox { // most are not for this caller, or not any more
+		if err := b.lookAt(ctx, by, cases, targets); err != nil {
+			return nil, err
+		}
 		cases = slices.DeleteFunc(cases, func(c Case) bool { return !c.MayDecide })
 	}
-	return cases, nil
+	for i := 0; i < len(cases) && err == nil; {
+		r := &cases[i].Request
+		t := targetIn(targets, r.TargetID, r.TargetName)
+		_, err = b.decideNow(ctx, question{action: policy.ActionRequestRead, by: by, target: &t, account: r.Account, request: r})
+		if errors.Is(err, access.ErrDenied) {
+			cases, err = slices.Delete(cases, i, i+1), nil
+			continue
+		}
+		i++
+	}
+	if err == nil && !f.Inbox {
+		err = b.lookAt(ctx, by, cases, targets)
+	}
+	return cases, err
 }
 
 // targetIn is targetOrRemoved of what was read already.
@@ -165,25 +181,32 @@ func distinct(ids []string) []string {
 // look adds what the caller sees of a case besides its facts.
 func (b *Broker) look(ctx context.Context, by access.Caller, c Case) (Case, error) {
 	cases := []Case{c}
-	err := b.lookAt(ctx, by, cases, nil)
+	by, err := b.standing(ctx, b.c.Store, by)
+	if err == nil {
+		err = b.lookAt(ctx, by, cases, nil)
+	}
 	return cases[0], err
 }
 
-// lookAt is look for many cases. It reads the targets when they are nil.
+// lookAt is look for many cases, by a caller of whom it is known in whose place
+// they vote. It reads the targets when they are nil.
 func (b *Broker) lookAt(ctx context.Context, by access.Caller, cases []Case, targets map[string]access.Target) error {
 	now := b.now()
 	var pending []*Case
-	var targetIDs, voterIDs []string
+	var targetIDs, people []string
 	for i := range cases {
 		c := &cases[i]
-		c.MayDecide, c.Waiting = false, nil
+		c.MayDecide, c.InPlaceOf, c.Waiting, c.Escalates, c.EscalateTo = false, "", nil, time.Time{}, nil
 		if c.Request.StateAt(now) != access.Pending {
 			continue
 		}
 		pending, targetIDs = append(pending, c), append(targetIDs, c.Request.TargetID)
-		for _, a := range c.Request.Approvals {
-			voterIDs = append(voterIDs, a.UserID)
+		for _, a := range slices.Concat(c.Request.Approvals, c.Request.Objections) {
+			people = append(people, a.UserID, a.StandsFor)
 		}
+	}
+	if len(pending) == 0 {
+		return nil
 	}
 	var err error
 	if targets == nil {
@@ -191,43 +214,99 @@ func (b *Broker) lookAt(ctx context.Context, by access.Caller, cases []Case, tar
 			return err
 		}
 	}
-	voters, err := b.c.Store.UsersByID(ctx, distinct(voterIDs))
+	away, err := b.c.Store.Delegations(ctx, "", now)
 	if err != nil {
 		return err
 	}
-	groups := groupsOf(slices.Collect(maps.Values(voters)))
+	delegates := map[string][]string{} // of those who are away, by id
+	for _, d := range away {
+		if d.ActiveAt(now) {
+			delegates[d.UserID] = append(delegates[d.UserID], d.DelegateID)
+			people = append(people, d.DelegateID)
+		}
+	}
+	known, err := b.c.Store.UsersByID(ctx, distinct(people))
+	if err != nil {
+		return err
+	}
 	members := map[string][]access.User{} // by the groups that are asked
 	for _, c := range pending {
-		r := &c.Request
-		asked := groupsAsked(r)
-		key := strings.Join(asked, "\n")
-		people, known := members[key]
-		if !known {
-			// Enough for the names, if some of them have voted.
-			if people, err = b.c.Store.Members(ctx, asked, 2*maxWaiting); err != nil {
-				return err
+		votes := b.votingOf(&c.Request, slices.Collect(maps.Values(known)))
+		votes.join(by)
+		stage := votes.stage(now)
+		if stage != nil {
+			c.Escalates, c.EscalateTo = stage.Escalation(now)
+			asked := stage.Groups()
+			key := strings.Join(asked, "\n")
+			if _, done := members[key]; !done {
+				if members[key], err = b.membersOf(ctx, asked); err != nil {
+					return err
+				}
 			}
-			members[key] = people
+			c.Waiting = waiting(votes, stage, members[key], delegates)
 		}
-		for _, u := range people {
-			if len(c.Waiting) < maxWaiting && b.mayVote(u, r) {
-				c.Waiting = append(c.Waiting, u.Name)
-			}
-		}
-		if b.mayVote(by.User, r) {
-			t := targetIn(targets, r.TargetID, r.TargetName)
-			_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: by, target: &t, account: r.Account, request: r, groups: groups})
+		me := by
+		me.User = b.present(by.User)
+		seat := votes.seat(me, stage)
+		if !votes.voted(me.User.ID) && votes.asked(seat, stage) {
+			t := targetIn(targets, c.Request.TargetID, c.Request.TargetName)
+			_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: me, seat: &seat, target: &t, account: c.Request.Account, request: &c.Request, votes: votes})
 			c.MayDecide = err == nil
+			if c.MayDecide && seat.ID != me.User.ID {
+				c.InPlaceOf = seat.Name
+			}
 		}
 	}
 	return nil
 }
 
-// groupsAsked are the groups whose votes a request wants.
-func groupsAsked(r *access.Request) []string {
-	var groups []string
-	for _, n := range r.Needs {
-		groups = append(groups, n.Groups...)
+// membersOf are people of these groups, as they are now: enough for maxWaiting
+// names when some of them have voted.
+func (b *Broker) membersOf(ctx context.Context, groups []string) ([]access.User, error) {
+	list, err := b.c.Store.Members(ctx, groups, 2*maxWaiting)
+	if err != nil || b.c.OnCall == nil {
+		return list, err
 	}
-	return distinct(groups)
+	for _, g := range groups {
+		if !access.OnCall(g) {
+			continue
+		}
+		for _, name := range b.c.OnCall.People(g, b.now()) {
+			u, err := b.c.Store.User(ctx, name)
+			if err != nil && !errors.Is(err, access.ErrNotFound) {
+				return nil, err
+			}
+			if err == nil && !slices.ContainsFunc(list, func(o access.User) bool { return o.ID == u.ID }) {
+				list = append(list, u)
+			}
+		}
+	}
+	for i := range list {
+		list[i] = b.present(list[i])
+	}
+	slices.SortFunc(list, func(a, b access.User) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// waiting names those of the members who are asked in the stage, and those who
+// vote in the place of one of them.
+func waiting(votes voting, stage *access.Stage, members []access.User, delegates map[string][]string) []string {
+	r := votes.request
+	var names []string
+	for _, u := range members {
+		if !votes.asked(u, stage) {
+			continue
+		}
+		names = append(names, u.Name)
+		for _, id := range delegates[u.ID] {
+			d := votes.people[id]
+			if mayVoteAtAll(d) && d.ID != r.RequesterID && d.ID != r.OwnerID && !votes.voted(d.ID) && !votes.asked(d, stage) {
+				names = append(names, d.Name+" (for "+u.Name+")")
+			}
+		}
+		if len(names) >= maxWaiting {
+			break
+		}
+	}
+	return names
 }

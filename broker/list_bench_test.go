@@ -82,6 +82,12 @@ func newCrowd(b testing.TB, h *house, requests int) *crowd {
 	ok(b, err)
 	defer db.Close()
 	db.SetMaxOpenConns(1)
+	if driver == "sqlite" {
+		for _, pragma := range []string{"cache_size=-1000000", "synchronous=OFF", "temp_store=MEMORY", "wal_autocheckpoint=100000"} {
+			_, err := db.Exec("PRAGMA " + pragma)
+			ok(b, err)
+		}
+	}
 	now := time.Now().UnixMicro()
 	pending := requests / 11
 	many := func(from, to int) string {

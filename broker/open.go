@@ -132,7 +132,7 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 	var login string
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
-		caller, err := current(ctx, tx, by)
+		caller, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}
@@ -230,14 +230,14 @@ func risksOf(g *access.Grant, t *access.Target) (list []string) {
 // askAgain asks whether the holder may still use the grant. What the request
 // says must still be what was approved.
 func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, r *access.Request) (*access.Target, policy.Decision, error) {
-	target, groups, err := around(ctx, tx, r)
+	target, votes, err := b.around(ctx, tx, r)
 	if err != nil {
 		return nil, policy.Decision{}, err
 	}
 	if err := unchanged(target, g, r); err != nil {
 		return nil, policy.Decision{}, err
 	}
-	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, groups: groups}
+	q := question{action: policy.ActionActivate, by: by, target: target, account: g.Account, request: r, votes: votes}
 	if g.Start.IsZero() { // the first use starts the grant's clock
 		if d, err := b.decideNow(ctx, q); err != nil {
 			return nil, d, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,12 +45,19 @@ func (a *Ask) validate(now time.Time) error {
 		}
 	}
 	if !a.Start.IsZero() {
-		if a.Start.Before(now.Add(-time.Minute)) || a.Start.After(now.Add(access.MaxScheduled)) {
-			return access.Invalid("the start %s is not within the next 90 days", a.Start.UTC().Format(time.RFC3339))
+		if err := checkStart(a.Start, now); err != nil {
+			return err
 		}
 		if a.BreakGlass {
 			return access.Invalid("break-glass is for now; it takes no start")
 		}
+	}
+	return nil
+}
+
+func checkStart(start, now time.Time) error {
+	if start.Before(now.Add(-time.Minute)) || start.After(now.Add(access.MaxScheduled)) {
+		return access.Invalid("the start %s is not within the next 90 days", start.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -60,8 +68,14 @@ type Case struct {
 	Grant   *access.Grant // nil until approved
 	// MayDecide says that the caller may approve or deny it now.
 	MayDecide bool
-	// Waiting names the people who may still decide.
+	// InPlaceOf names the person in whose place the caller would vote; "": their own.
+	InPlaceOf string
+	// Waiting names the people who are asked now; "carol (for bob)" is who votes in
+	// somebody's place.
 	Waiting []string
+	// Escalates is when more groups are asked, which EscalateTo names; zero: never.
+	Escalates  time.Time
+	EscalateTo []string
 }
 
 // Version grows with every change of the request and of its grant.
@@ -91,7 +105,7 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 		c = Case{}
 		e := e
 		e.Object = ask.Target
-		by, err := current(ctx, tx, by)
+		by, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}
@@ -121,13 +135,8 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 			return e, err
 		}
 		detail(&e, "batch", r.Batch)
-		e.Object, e.Request, e.Rule = r.ID, r.ID, r.Policy.Rule
-		detail(&e, "decision", r.Policy.Decision)
-		detail(&e, "policy", r.Policy.Digest)
-		detail(&e, "input", r.Policy.InputHash)
-		detail(&e, "role", r.Role)
-		detail(&e, "digest", r.Digest())
-		detail(&e, "duration", access.FormatDuration(r.Duration))
+		e.Object, e.Request = r.ID, r.ID
+		requestDetails(&e, r)
 		c.Request = *r
 		if len(r.Needs) > 0 && !r.BreakGlass {
 			return e, tx.AddRequest(ctx, &c.Request)
@@ -152,28 +161,39 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 	return b.look(ctx, by, c)
 }
 
-// current reads the caller again inside the change: groups, locks and removal
-// count as they are at this moment.
-func current(ctx context.Context, tx *store.Tx, by access.Caller) (access.Caller, error) {
+// requestDetails is what the event of a request tells of what was asked for.
+func requestDetails(e *audit.Event, r *access.Request) {
+	e.Rule = r.Policy.Rule
+	detail(e, "decision", r.Policy.Decision)
+	detail(e, "policy", r.Policy.Digest)
+	detail(e, "input", r.Policy.InputHash)
+	detail(e, "role", r.Role)
+	detail(e, "digest", r.Digest())
+	detail(e, "duration", access.FormatDuration(r.Duration))
+}
+
+// current reads the caller again inside the change: groups, locks, removal and
+// those in whose place they vote count as they are at this moment.
+func (b *Broker) current(ctx context.Context, tx *store.Tx, by access.Caller) (access.Caller, error) {
 	u, err := tx.User(ctx, by.User.ID)
-	return asNow(by, u, err)
+	return b.asNow(ctx, tx, by, u, err)
 }
 
 // acting is current for a change that others by the same caller need not wait for.
-func acting(ctx context.Context, tx *store.Tx, by access.Caller) (access.Caller, error) {
+func (b *Broker) acting(ctx context.Context, tx *store.Tx, by access.Caller) (access.Caller, error) {
 	u, err := tx.Actor(ctx, by.User.ID)
-	return asNow(by, u, err)
+	return b.asNow(ctx, tx, by, u, err)
 }
 
-func asNow(by access.Caller, u access.User, err error) (access.Caller, error) {
+func (b *Broker) asNow(ctx context.Context, tx *store.Tx, by access.Caller, u access.User, err error) (access.Caller, error) {
 	if errors.Is(err, access.ErrNotFound) {
 		return by, &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-4001", Text: "you are not known here any more"}
 	}
 	if err != nil {
 		return by, err
 	}
-	by.User = u
-	return by, nil
+	by.User = b.present(u)
+	return b.standing(ctx, tx, by)
 }
 
 func unknownTarget(err error, name string) error {
@@ -235,7 +255,7 @@ func (b *Broker) openCase(ctx context.Context, tx *store.Tx, by access.Caller, t
 func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller, t *access.Target, ask Ask) (*access.Request, error) {
 	now := tx.Now()
 	r := &access.Request{
-		ID: access.NewID(access.RequestPrefix), RequesterID: by.User.ID, RequesterName: by.User.Name,
+		ID: access.NewID(access.RequestPrefix), RequesterID: by.User.ID, RequesterName: by.User.Name, OwnerID: by.User.OwnerID,
 		TargetID: t.ID, TargetName: t.Name, TargetAddress: t.Address, TargetKeys: t.HostKeys, TargetVia: t.Via, Account: ask.Account, Made: madeOf(t, ask.Account),
 		Batch: ask.Batch, Reason: ask.Reason, Ticket: access.Ticket(ask.Reason), Duration: ask.Duration, Start: ask.Start, BreakGlass: ask.BreakGlass,
 		Via: by.Via, State: access.Pending, CreatedAt: now, ExpiresAt: now.Add(b.c.DecideWithin), Version: 1,
@@ -243,25 +263,72 @@ func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller,
 	if by.Source.IsValid() {
 		r.Source = by.Source.String()
 	}
+	return r, b.rule(ctx, tx, by, t, r)
+}
+
+// rule asks the policy for what the request asks, and sets what it says. A
+// request without a duration gets the default, or the role's longest when that is
+// shorter.
+func (b *Broker) rule(ctx context.Context, tx *store.Tx, by access.Caller, t *access.Target, r *access.Request) error {
+	asked := *r
+	asked.ID, asked.Role, asked.Policy = "", "", access.Ruling{}
 	if r.Duration == 0 {
-		r.Duration = b.c.DefaultDuration
+		asked.Duration = b.c.DefaultDuration
 	}
-	q := question{action: policy.ActionRequest, by: by, target: t, account: ask.Account, request: r}
+	q := question{action: policy.ActionRequest, by: by, target: t, account: r.Account, request: &asked}
 	d, err := b.decideNow(ctx, q)
-	if err != nil && ask.Duration == 0 && d.MaxDuration > 0 && d.MaxDuration < r.Duration {
+	if err != nil && r.Duration == 0 && d.MaxDuration > 0 && d.MaxDuration < asked.Duration {
 		// Nobody asked for the default; the role's longest will do.
-		r.Duration = d.MaxDuration
+		asked.Duration = d.MaxDuration
 		d, err = b.decideNow(ctx, q)
 	}
 	if err != nil {
 		// Who may not know a target learns nothing about its rules either.
-		if errors.Is(err, access.ErrDenied) && !b.mayKnow(ctx, by, t, ask.Account) {
-			return nil, unknownTarget(access.ErrNotFound, ask.Account+"@"+ask.Target)
+		if errors.Is(err, access.ErrDenied) && !b.mayKnow(ctx, by, t, r.Account) {
+			return unknownTarget(access.ErrNotFound, r.Account+"@"+r.TargetName)
 		}
-		return nil, err
+		return err
 	}
-	r.Role, r.Needs, r.Rules, r.Policy = d.Role, needs(d.Approvals), sessionRules(d.Rules), ruling(d)
-	return r, nil
+	r.Duration = asked.Duration
+	r.Role, r.Needs, r.DenyThreshold, r.Rules, r.Policy = d.Role, needs(d.Approvals), d.DenyThreshold, sessionRules(d.Rules), ruling(d)
+	if r.DenyThreshold == 1 {
+		r.DenyThreshold = 0 // as it was before there was a threshold
+	}
+	return b.canBeMet(ctx, tx, r)
+}
+
+// canBeMet refuses a request that nobody could approve, rather than let it
+// expire: one whose needs want more people than there are besides the requester.
+func (b *Broker) canBeMet(ctx context.Context, tx *store.Tx, r *access.Request) error {
+	if r.BreakGlass || len(r.Needs) == 0 {
+		return nil
+	}
+	total := 2 // the requester and the owner may be among those who are found
+	for _, n := range r.Needs {
+		total += n.Count
+	}
+	// With as many candidates for each need as all want together, whom one of them
+	// takes is missing to no other.
+	candidates := map[string]access.User{}
+	for _, n := range r.Needs {
+		groups := slices.Concat(n.Groups, n.EscalateTo)
+		found, err := tx.Members(ctx, groups, total)
+		if err != nil {
+			return err
+		}
+		onCall, err := b.onCall(ctx, tx, groups)
+		if err != nil {
+			return err
+		}
+		for _, u := range append(found, onCall...) {
+			candidates[u.ID] = b.present(u)
+		}
+	}
+	if lack := r.Missing(slices.Collect(maps.Values(candidates))); lack > 0 {
+		return &access.Error{Kind: access.ErrDenied, Code: "DB-6141", Rule: "request.unmeetable",
+			Text: fmt.Sprintf("nobody could approve this: besides you, %d more would be needed in %s", lack, strings.Join(r.Voters(), " or ")), Next: "ask the administrators"}
+	}
+	return nil
 }
 
 // openGrant opens the grant of a request that has just been approved.
@@ -286,6 +353,10 @@ func (b *Broker) openGrant(ctx context.Context, tx *store.Tx, by access.Caller, 
 func (b *Broker) FindRequest(ctx context.Context, by access.Caller, id string) (Case, error) {
 	if err := b.refresh(ctx); err != nil {
 		return Case{}, policyDown(err)
+	}
+	by, err := b.standing(ctx, b.c.Store, by)
+	if err != nil {
+		return Case{}, err
 	}
 	c, err := b.readCase(ctx, by, id)
 	if errors.Is(err, access.ErrDenied) {
@@ -360,31 +431,6 @@ func targetOrRemoved(ctx context.Context, from interface {
 	return t, err
 }
 
-// mayVote is a first sieve for showing who was asked; the policy decides at
-// the vote.
-func (b *Broker) mayVote(u access.User, r *access.Request) bool {
-	if u.Bot || u.Locked || u.ID == r.RequesterID || slices.ContainsFunc(r.Approvals, func(a access.Approval) bool { return a.UserID == u.ID }) {
-		return false
-	}
-	for _, n := range r.Needs {
-		if slices.ContainsFunc(n.Groups, u.In) {
-			return true
-		}
-	}
-	return false
-}
-
-// groupsOf are the groups of those of the people who may vote, by user id.
-func groupsOf(people []access.User) map[string][]string {
-	groups := map[string][]string{}
-	for _, u := range people {
-		if !u.Locked && !u.Bot {
-			groups[u.ID] = u.Groups
-		}
-	}
-	return groups
-}
-
 // Await returns the case as soon as its version is another than the given one,
 // when a pending request expires, or when ctx ends; then the case is as it was.
 func (b *Broker) Await(ctx context.Context, by access.Caller, id string, version int64) (Case, error) {
@@ -425,14 +471,14 @@ func (b *Broker) Await(ctx context.Context, by access.Caller, id string, version
 
 // Cancel takes a pending request back.
 func (b *Broker) Cancel(ctx context.Context, by access.Caller, id string) (Case, error) {
-	return b.decideRequest(ctx, by, id, policy.ActionCancel, "request.cancel", func(tx *store.Tx, by access.Caller, r *access.Request, e *audit.Event) error {
+	return b.decideRequest(ctx, by, id, policy.ActionCancel, "request.cancel", func(tx *store.Tx, by access.Caller, r *access.Request, _ voting, _ *audit.Event) error {
 		return r.Cancel(by.User, tx.Now())
 	})
 }
 
 // decideRequest is the way of the verbs that move a pending request: read,
 // ask, move, save.
-func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string, action policy.Action, name string, move func(*store.Tx, access.Caller, *access.Request, *audit.Event) error) (Case, error) {
+func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string, action policy.Action, name string, move func(*store.Tx, access.Caller, *access.Request, voting, *audit.Event) error) (Case, error) {
 	if err := b.refresh(ctx); err != nil {
 		return Case{}, b.refused(ctx, event(by, name, id), policyDown(err))
 	}
@@ -440,7 +486,7 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 	err := b.changeAsDecided(ctx, func(tx *store.Tx) (audit.Event, error) {
 		c = Case{}
 		e := event(by, name, id)
-		by, err := acting(ctx, tx, by)
+		by, err := b.acting(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}
@@ -449,12 +495,13 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 			return e, unknownRequest(err, id)
 		}
 		e.Object, e.Request, e.Target, e.Account = r.ID, r.ID, r.TargetName, r.Account
-		target, groups, err := around(ctx, tx, &r)
+		target, votes, err := b.around(ctx, tx, &r)
 		if err != nil {
 			return e, err
 		}
+		votes.join(by)
 		// Knowing comes before deciding: who may not see it learns "not found".
-		q := question{action: policy.ActionRequestRead, by: by, target: target, account: r.Account, request: &r, groups: groups}
+		q := question{action: policy.ActionRequestRead, by: by, target: target, account: r.Account, request: &r, votes: votes}
 		if _, err := b.decideNow(ctx, q); err != nil {
 			if errors.Is(err, access.ErrDenied) {
 				err = unknownRequest(access.ErrNotFound, id)
@@ -463,7 +510,8 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 		}
 		// A decided request answers who was first, to whom it is no secret.
 		if r.StateAt(tx.Now()) == access.Pending {
-			q.action = action
+			seat := votes.seat(by, votes.stage(tx.Now()))
+			q.action, q.seat = action, &seat
 			d, err := b.decideNow(ctx, q)
 			if err != nil {
 				return e, better(err, &r, by)
@@ -471,7 +519,7 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 			e.Rule = d.Rule
 			detail(&e, "decision", d.ID)
 		}
-		if err := move(tx, by, &r, &e); err != nil {
+		if err := move(tx, by, &r, votes, &e); err != nil {
 			return e, err
 		}
 		if err := tx.SaveRequest(ctx, &r); err != nil {
@@ -489,15 +537,15 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 	return b.look(ctx, by, c)
 }
 
-// around reads what a decision on a request depends on: its target, and the
-// groups that its voters have now; see question.groups.
-func around(ctx context.Context, tx *store.Tx, r *access.Request) (*access.Target, map[string][]string, error) {
+// around reads what a decision on a request depends on: its target, and how its
+// votes count now.
+func (b *Broker) around(ctx context.Context, tx *store.Tx, r *access.Request) (*access.Target, voting, error) {
 	target, err := targetOrRemoved(ctx, tx, r.TargetID, r.TargetName)
 	if err != nil {
-		return nil, nil, err
+		return nil, voting{}, err
 	}
 	voters, err := tx.Voters(ctx, r.ID)
-	return &target, groupsOf(voters), err
+	return &target, b.votingOf(r, voters), err
 }
 
 // better gives the refusals that people meet daily the sentence and the next

@@ -111,7 +111,7 @@ func (b *Broker) HoldRecordings(ctx context.Context, by access.Caller, o HoldOrd
 	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		e.Details = cloneDetails(e.Details)
-		by, err := current(ctx, tx, by)
+		by, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}
@@ -288,7 +288,7 @@ func (b *Broker) DeleteRecording(ctx context.Context, by access.Caller, id, reas
 	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		e.Details = cloneDetails(e.Details)
-		by, err := current(ctx, tx, by)
+		by, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}

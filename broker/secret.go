@@ -56,7 +56,7 @@ func (b *Broker) SetCredential(ctx context.Context, by access.Caller, target, ac
 	return b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		e.Details = cloneDetails(e.Details)
-		by, err := current(ctx, tx, by)
+		by, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}

@@ -117,7 +117,7 @@ func (b *Broker) write(ctx context.Context, by access.Caller, action policy.Acti
 	return b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		e.Details = cloneDetails(e.Details)
-		by, err := current(ctx, tx, by)
+		by, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}

@@ -38,7 +38,8 @@ func (b *Broker) FindUser(ctx context.Context, by access.Caller, name string) (a
 }
 
 // AddUser adds a user, who cannot log in before a setup link or a key is made
-// for them.
+// for them. A bot belongs to the person that OwnerID names, by name or id, or to
+// the caller: what it asks for, that person does not approve.
 func (b *Broker) AddUser(ctx context.Context, by access.Caller, u access.User) (access.User, error) {
 	u.ID, u.Version = access.NewID(access.UserPrefix), 1
 	u.Locked, u.LockReason = false, ""
@@ -47,15 +48,38 @@ func (b *Broker) AddUser(ctx context.Context, by access.Caller, u access.User) (
 	}
 	err := b.write(ctx, by, policy.ActionUserWrite, event(by, "user.add", u.ID), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
 		u.CreatedAt = tx.Now()
+		if u.Bot && u.OwnerID == "" {
+			u.OwnerID = by.User.ID
+		}
+		if err := findOwner(ctx, tx, &u); err != nil {
+			return err
+		}
 		userDetails(e, &u)
 		return tx.AddUser(ctx, &u)
 	})
 	return u, err
 }
 
+// findOwner puts the id of the bot's owner in the place of their name.
+func findOwner(ctx context.Context, tx *store.Tx, u *access.User) error {
+	if u.OwnerID == "" {
+		return nil
+	}
+	owner, err := tx.User(ctx, u.OwnerID)
+	if err != nil {
+		return unknownUser(err, u.OwnerID)
+	}
+	if owner.Bot {
+		return access.Invalid("%s is a bot: name the person whose bot %s is", owner.Name, u.Name)
+	}
+	u.OwnerID = owner.ID
+	return nil
+}
+
 func userDetails(e *audit.Event, u *access.User) {
 	detail(e, "name", u.Name)
 	detail(e, "groups", strings.Join(u.Groups, " "))
+	detail(e, "owner", u.OwnerID)
 }
 
 // SetUser changes the display name, the groups and the attributes of a user.
@@ -78,6 +102,12 @@ func (b *Broker) SetUser(ctx context.Context, by access.Caller, u access.User) (
 			return staleVersion(u.Name)
 		}
 		u.ID, u.CreatedAt, u.Locked, u.LockReason = was.ID, was.CreatedAt, was.Locked, was.LockReason
+		if u.Bot && u.OwnerID == "" {
+			u.OwnerID = was.OwnerID
+		}
+		if err := findOwner(ctx, tx, &u); err != nil {
+			return err
+		}
 		userDetails(e, &u)
 		if err := tx.SaveUser(ctx, &u); err != nil {
 			return err

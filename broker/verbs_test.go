@@ -118,6 +118,29 @@ var verbs = []struct {
 		_, err := b.Deny(ctx, by, s.pending.Request.ID, "", "not today")
 		return err
 	}, true},
+	{"Edit", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Edit(ctx, by, s.pending.Request.ID, access.Edit{Duration: 30 * time.Minute})
+		return err
+	}, true},
+	{"Delegate", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Delegate(ctx, by, "", "carol", time.Time{}, s.clock.now().Add(time.Hour), "away")
+		return err
+	}, false},
+	{"Delegate", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Delegate(ctx, by, "bob", "carol", time.Time{}, s.clock.now().Add(time.Hour), "ill")
+		return err
+	}, false},
+	{"EndDelegation", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		if b == s.Broker {
+			_, err := b.Delegate(ctx, by, "", "carol", time.Time{}, s.clock.now().Add(time.Hour), "away")
+			ok(s.t, err)
+		}
+		return b.EndDelegation(ctx, by, "")
+	}, false},
+	{"Delegations", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Delegations(ctx, by, false)
+		return err
+	}, false},
 	{"Extend", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Extend(ctx, by, s.granted.Grant.ID, time.Minute)
 		return err

@@ -12,7 +12,6 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
-	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
@@ -76,15 +75,11 @@ func (j *judge) read(e audit.Event) {
 			}
 		}
 	case "request.create":
-		j.requests[e.Request] = &judgedAccess{
-			requester: e.Actor, role: e.Details["role"], rule: e.Rule, digest: e.Details["digest"],
-			needs: j.rules[e.Details["role"]+"/"+e.Rule].Approvals, expires: e.Time.Add(15 * time.Minute),
-		}
+		j.requests[e.Request] = &judgedAccess{requester: e.Actor}
+		j.requests[e.Request].judge(e, j.rules)
 	case "request.edit":
-		if r.ended != "" {
-			j.fault(e, "it has ended by %s", r.ended)
-		}
-		r.digest = e.Details["digest"]
+		j.before(e, r)
+		r.judge(e, j.rules)
 	case "request.approve":
 		j.before(e, r)
 		r.votes = append(r.votes, e)
@@ -96,6 +91,12 @@ func (j *judge) read(e audit.Event) {
 		j.opened(e, r)
 		r.ended = e.Action
 	}
+}
+
+// judge notes what is asked for from this event on.
+func (r *judgedAccess) judge(e audit.Event, rules map[string]access.Rule) {
+	r.role, r.rule, r.digest, r.expires = e.Details["role"], e.Rule, e.Details["digest"], e.Time.Add(15*time.Minute)
+	r.needs = rules[r.role+"/"+r.rule].Approvals
 }
 
 // before finds a decision on what is decided, or expired.
@@ -185,16 +186,8 @@ func TestVerdicts(t *testing.T) {
 					return err
 				}},
 				{"edit", func() error {
-					return h.db.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
-						r, err := tx.Request(ctx, request.ID)
-						e := audit.Event{Actor: "test", Action: "request.edit", Request: request.ID}
-						if err != nil || r.State != access.Pending {
-							return e, errors.Join(err, access.ErrConflict)
-						}
-						r.Reason += ", and more"
-						e.Details = map[string]string{"digest": r.Digest()}
-						return e, tx.SaveRequest(ctx, &r)
-					})
+					_, err := other.Edit(ctx, h.as("alice"), request.ID, access.Edit{Reason: request.Reason + ", and more"})
+					return err
 				}},
 			}
 			ended := map[string]int{}

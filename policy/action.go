@@ -39,7 +39,8 @@ const (
 	ActionTargetWrite      Action = "target.write"
 	ActionUserRead         Action = "user.read"
 	ActionUserWrite        Action = "user.write"
-	ActionKeyWrite         Action = "key.write" // SSH keys and certificates that prove who one is
+	ActionKeyWrite         Action = "key.write"     // SSH keys and certificates that prove who one is
+	ActionDelegate         Action = "vote.delegate" // hand one's own votes over
 	ActionRoleRead         Action = "role.read"
 	ActionRoleWrite        Action = "role.write"
 	ActionPolicyRead       Action = "policy.read"
@@ -60,7 +61,7 @@ func Actions() []Action {
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
 		ActionRecordingHold, ActionRecordingDelete,
-		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionSystemRead, ActionSystemWrite,
@@ -74,7 +75,7 @@ func (a Action) Known() bool {
 		ActionCheckout, ActionExtend, ActionRelease, ActionRevoke,
 		ActionRequestRead, ActionSessionList, ActionSessionReplay, ActionSessionWatch, ActionSessionTerminate, ActionSessionModerate,
 		ActionRecordingHold, ActionRecordingDelete,
-		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
+		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionSystemRead, ActionSystemWrite:

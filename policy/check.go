@@ -18,8 +18,9 @@ const (
 	maxLabels       = 32      // label keys of one selector
 	maxNeeds        = 4       // each further need doubles the quorums to check
 	maxApprovers    = 100     // persons of one need
-	maxSessionRules = 100     // commands, files, forwards or detections of one rule
-	maxName         = 512     // bytes of a name, id, group, label, account
+	maxStep         = 100
+	maxSessionRules = 100 // commands, files, forwards or detections of one rule
+	maxName         = 512 // bytes of a name, id, group, label, account
 	maxRuleMinutes  = 366 * 24 * 60
 )
 
@@ -131,9 +132,32 @@ func checkRule(r *Rule) error {
 		if len(n.Groups) == 0 {
 			return errors.New("approvals: no group is named that could approve")
 		}
-		if err := checkNames("approvals: groups", n.Groups); err != nil {
+		if err := checkNames("approvals: groups", slices.Concat(n.Groups, n.EscalateTo)); err != nil {
 			return err
 		}
+		if n.Step < 0 || n.Step > maxStep {
+			return fmt.Errorf("approvals: step is %d, it must be 0 to %d", n.Step, maxStep)
+		}
+		if n.EscalateSeconds < 0 || n.EscalateSeconds > maxRuleMinutes*60 || (n.EscalateSeconds == 0) != (len(n.EscalateTo) == 0) {
+			return errors.New("approvals: an escalation has a time and groups")
+		}
+		if n.When == nil {
+			continue
+		}
+		if n.When.LongerSeconds < 0 || len(n.When.Labels) > maxLabels {
+			return errors.New("approvals: when: a time is negative, or there are too many labels")
+		}
+		for k, vs := range n.When.Labels {
+			if len(vs) == 0 {
+				return fmt.Errorf("approvals: when: label %s has no values, so no target can match", k)
+			}
+			if err := checkNames("approvals: when: label "+k, append([]string{k}, vs...)); err != nil {
+				return err
+			}
+		}
+	}
+	if r.DenyThreshold < 0 || r.DenyThreshold > maxApprovers {
+		return fmt.Errorf("deny_threshold is %d, it must be 0 to %d", r.DenyThreshold, maxApprovers)
 	}
 	for _, list := range [][]string{r.Session.Commands, r.Session.Files, r.Session.Forwards, r.Session.Detect} {
 		if len(list) > maxSessionRules {

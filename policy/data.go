@@ -36,8 +36,10 @@ type Rule struct {
 	// the rule lists request, break_glass or extend.
 	MaxDuration time.Duration `json:"-"`
 	Approvals   []Need        `json:"approvals,omitempty"`
-	MFAWithin   time.Duration `json:"-"` // second factor not older than this; 0: none needed
-	Session     SessionRules  `json:"session"`
+	// DenyThreshold is how many people's no ends a request; 0: one.
+	DenyThreshold int           `json:"deny_threshold,omitempty"`
+	MFAWithin     time.Duration `json:"-"` // second factor not older than this; 0: none needed
+	Session       SessionRules  `json:"session"`
 
 	// Conditions. All that are given must hold; a list holds when one entry does.
 	Hours                    []Hours  `json:"hours,omitempty"`

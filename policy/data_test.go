@@ -46,9 +46,16 @@ func TestSetDataRefuses(t *testing.T) {
 		{"two stars", "at the end only", func(r *Rule) { r.Targets.Names = []string{"db**"} }},
 		{"label without values", "no target can match", func(r *Rule) { r.Targets.Labels = map[string][]string{"a": nil} }},
 		{"label with NUL", "control character", func(r *Rule) { r.Targets.Labels = map[string][]string{"a": {"b\x00c"}} }},
-		{"nobody approves", "count is 0", func(r *Rule) { r.Approvals = []Need{{0, []string{"g"}}} }},
-		{"approval by no group", "no group", func(r *Rule) { r.Approvals = []Need{{1, nil}} }},
-		{"many needs", "approval needs", func(r *Rule) { r.Approvals = slices.Repeat([]Need{{1, []string{"g"}}}, 5) }},
+		{"nobody approves", "count is 0", func(r *Rule) { r.Approvals = []Need{{Count: 0, Groups: []string{"g"}}} }},
+		{"approval by no group", "no group", func(r *Rule) { r.Approvals = []Need{{Count: 1}} }},
+		{"many needs", "approval needs", func(r *Rule) { r.Approvals = slices.Repeat([]Need{{Count: 1, Groups: []string{"g"}}}, 5) }},
+		{"a step before the first", "step is", func(r *Rule) { r.Approvals = []Need{{Count: 1, Groups: []string{"g"}, Step: -1}} }},
+		{"escalation to nobody", "a time and groups", func(r *Rule) { r.Approvals = []Need{{Count: 1, Groups: []string{"g"}, EscalateSeconds: 60}} }},
+		{"escalation at once", "a time and groups", func(r *Rule) { r.Approvals = []Need{{Count: 1, Groups: []string{"g"}, EscalateTo: []string{"h"}}} }},
+		{"needed on no target", "no target can match", func(r *Rule) {
+			r.Approvals = []Need{{Count: 1, Groups: []string{"g"}, When: &Occasion{Labels: map[string][]string{"tier": nil}}}}
+		}},
+		{"nobody's no", "deny_threshold", func(r *Rule) { r.DenyThreshold = -1 }},
 		{"weekday", "weekday", func(r *Rule) { r.Weekdays = []string{"Mon"} }},
 		{"time", "no time of day", func(r *Rule) { r.Hours = []Hours{{"9:00", "17:00"}} }},
 		{"late", "no time of day", func(r *Rule) { r.Hours = []Hours{{"09:00", "24:01"}} }},
@@ -155,16 +162,39 @@ func TestQuorumsAreAMatching(t *testing.T) {
 			needs = append(needs, Need{
 				Count:  rapid.IntRange(1, 2).Draw(t, "count"),
 				Groups: rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 1, 3, rapid.ID).Draw(t, "groups"),
+				Step:   rapid.IntRange(0, 1).Draw(t, "step"),
 			})
+			if n := &needs[len(needs)-1]; rapid.Bool().Draw(t, "escalates") {
+				n.EscalateSeconds, n.EscalateTo = 60, rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 1, 2, rapid.ID).Draw(t, "to")
+			}
 		}
-		persons := rapid.SliceOfN(rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 0, 3, rapid.ID), 0, 6).Draw(t, "persons")
+		type vote struct {
+			groups []string
+			step   int
+			waited int64
+		}
+		persons := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) vote {
+			return vote{
+				rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 0, 3, rapid.ID).Draw(t, "groups"),
+				rapid.IntRange(0, 1).Draw(t, "step"), rapid.Int64Range(59, 60).Draw(t, "waited"),
+			}
+		}), 0, 6).Draw(t, "persons")
+		may := func(p vote, n Need) bool {
+			in := func(list []string) bool {
+				return slices.ContainsFunc(p.groups, func(g string) bool { return slices.Contains(list, g) })
+			}
+			return p.step == n.Step && (in(n.Groups) || n.EscalateSeconds > 0 && p.waited >= n.EscalateSeconds && in(n.EscalateTo))
+		}
 
 		got := true
 		for _, q := range quorums(needs) {
 			q := q.(map[string]any)
 			n := 0
 			for _, p := range persons {
-				if slices.ContainsFunc(p, func(g string) bool { return q["groups"].(map[string]any)[g] == true }) {
+				if p.step == q["step"].(int) && slices.ContainsFunc(p.groups, func(g string) bool {
+					after, asked := q["groups"].(map[string]any)[g].(int64)
+					return asked && p.waited >= after
+				}) {
 					n++
 				}
 			}
@@ -183,7 +213,7 @@ func TestQuorumsAreAMatching(t *testing.T) {
 				return false
 			}
 			for j, need := range needs {
-				if left[j] > 0 && slices.ContainsFunc(persons[i], func(g string) bool { return slices.Contains(need.Groups, g) }) {
+				if left[j] > 0 && may(persons[i], need) {
 					left[j]--
 					ok := assign(i + 1)
 					left[j]++

@@ -14,11 +14,13 @@ type Decision struct {
 	Role, Rule string
 	// Approvals are all needed. A person counts once in all of them together,
 	// and the requester never.
-	Approvals   []Need
-	MaxDuration time.Duration // the longest grant; 0 when the action gives none
-	Rules       SessionRules  // what a session under this decision may do
-	MFAWithin   time.Duration // how fresh the second factor must be; 0: none needed
-	BreakGlass  bool          // nobody approved this: tell everybody
+	Approvals []Need
+	// DenyThreshold is how many people's no ends the request; 0: one.
+	DenyThreshold int
+	MaxDuration   time.Duration // the longest grant; 0 when the action gives none
+	Rules         SessionRules  // what a session under this decision may do
+	MFAWithin     time.Duration // how fresh the second factor must be; 0: none needed
+	BreakGlass    bool          // nobody approved this: tell everybody
 	// Reasons has at least one entry; the first one decided.
 	Reasons []Reason
 
@@ -32,6 +34,22 @@ type Decision struct {
 type Need struct {
 	Count  int      `json:"count"`
 	Groups []string `json:"groups"`
+	// Step puts needs into an order: those of a step count when all needs of the
+	// steps before are met.
+	Step int `json:"step,omitempty"`
+	// EscalateTo are groups whose members may meet the need as well once it has been
+	// asked for so long.
+	EscalateSeconds int64    `json:"escalate_after_seconds,omitempty"`
+	EscalateTo      []string `json:"escalate_to,omitempty"`
+	// When says for which requests it is needed; nil: for all. A Decision has only
+	// the needs that apply, without it.
+	When *Occasion `json:"when,omitempty"`
+}
+
+// An Occasion picks requests. What it does not say does not limit.
+type Occasion struct {
+	LongerSeconds int64               `json:"longer_than_seconds,omitempty"` // those that ask for more time
+	Labels        map[string][]string `json:"labels,omitempty"`              // those on targets with each label, at one of its values
 }
 
 // Recording modes. Every session is recorded; strict waits until what was typed
@@ -69,6 +87,7 @@ func (d Decision) clone() Decision {
 	d.Approvals = slices.Clone(d.Approvals)
 	for i := range d.Approvals {
 		d.Approvals[i].Groups = slices.Clone(d.Approvals[i].Groups)
+		d.Approvals[i].EscalateTo = slices.Clone(d.Approvals[i].EscalateTo)
 	}
 	d.Reasons = slices.Clone(d.Reasons)
 	for _, list := range []*[]string{&d.Rules.Commands, &d.Rules.Files, &d.Rules.Forwards, &d.Rules.Detect} {
@@ -90,7 +109,8 @@ func (d Decision) Reason() string {
 func (d Decision) MarshalJSON() ([]byte, error) {
 	approvals := make([]Need, len(d.Approvals))
 	for i, n := range d.Approvals {
-		approvals[i] = Need{Count: n.Count, Groups: list(n.Groups)}
+		n.Groups = list(n.Groups)
+		approvals[i] = n
 	}
 	rules := d.Rules
 	rules.Commands, rules.Files, rules.Forwards, rules.Detect = list(rules.Commands), list(rules.Files), list(rules.Forwards), list(rules.Detect)
@@ -104,6 +124,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 		Role         string       `json:"role"`
 		Rule         string       `json:"rule"`
 		Approvals    []Need       `json:"approvals"`
+		Deny         int          `json:"deny_threshold,omitempty"`
 		MaxSeconds   int64        `json:"max_seconds"`
 		Session      SessionRules `json:"session"`
 		MFASeconds   int64        `json:"mfa_seconds"`
@@ -113,7 +134,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 		PolicyDigest string       `json:"policy_digest"`
 		DataDigest   string       `json:"data_digest"`
 	}{
-		d.ID, d.Allow, d.Role, d.Rule, approvals, int64(d.MaxDuration / time.Second), rules,
+		d.ID, d.Allow, d.Role, d.Rule, approvals, d.DenyThreshold, int64(d.MaxDuration / time.Second), rules,
 		int64(d.MFAWithin / time.Second), d.BreakGlass, reasons, d.InputHash, d.PolicyDigest, d.DataDigest,
 	})
 }

@@ -2,6 +2,8 @@ package policy
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -108,17 +110,26 @@ func (s *ruleset) rulesFor(operands []*ast.Term) *ast.Term {
 	})
 	slices.SortFunc(found, func(a, b *entry) int { return a.position - b.position })
 
+	asked := p.occasion(question, labels)
+	if p.err != nil {
+		return nil
+	}
 	strict, rules := false, make([]*ast.Term, len(found))
+	var first *face
 	for i, e := range found {
-		rules[i] = e.at(now)
+		f := e.face(asked)
+		rules[i] = e.at(f, now)
 		strict = strict || e.strict
+		if i == 0 {
+			first = f
+		}
 	}
 	fields := [][2]*ast.Term{{kRules, ast.ArrayTerm(rules...)}, {kRecording, kStandard}}
 	if strict {
 		fields[1][1] = kStrict
 	}
-	if len(found) > 0 && rules[0] == found[0].term && strict == found[0].strict {
-		fields = append(fields, [2]*ast.Term{kAnswer, found[0].answer})
+	if first != nil && rules[0] == first.term && strict == found[0].strict {
+		fields = append(fields, [2]*ast.Term{kAnswer, first.answer})
 	}
 	return ast.ObjectTerm(fields...)
 }
@@ -157,8 +168,71 @@ func (p *parser) moment(question ast.Object) *moment {
 	return m
 }
 
+// An asked request is what an Occasion looks at.
+type asked struct {
+	seconds int64
+	labels  map[string]string
+}
+
+func (p *parser) occasion(question ast.Object, labels map[string]string) asked {
+	return asked{p.number(p.object("request", p.field(question, kRequest), maxFields), kDuration, math.MaxInt64), labels}
+}
+
+// picks reports whether the occasion is that of the request.
+func (o *Occasion) picks(a asked) bool {
+	if o == nil {
+		return true
+	}
+	for name, values := range o.Labels {
+		if value, ok := a.labels[name]; !ok || !slices.Contains(values, value) {
+			return false
+		}
+	}
+	return o.LongerSeconds == 0 || a.seconds > o.LongerSeconds
+}
+
+// face is the rule with those of its approvals that the request needs.
+func (e *entry) face(a asked) *face {
+	if len(e.faces) == 1 {
+		return &e.faces[0]
+	}
+	set := 0
+	for i := range e.rule.Approvals {
+		if e.rule.Approvals[i].When.picks(a) {
+			set |= 1 << i
+		}
+	}
+	return &e.faces[set]
+}
+
+// faces are all that the rule can have.
+func faces(e *entry) []face {
+	all := e.rule.Approvals
+	if !slices.ContainsFunc(all, func(n Need) bool { return n.When != nil }) {
+		return []face{newFace(e, all)}
+	}
+	out := make([]face, 1<<len(all))
+	for set := range out {
+		var needed []Need
+		for i, n := range all {
+			if set&(1<<i) != 0 {
+				needed = append(needed, n)
+			}
+		}
+		out[set] = newFace(e, needed)
+	}
+	return out
+}
+
+func newFace(e *entry, needed []Need) face {
+	var f face
+	f.fields, f.answer = ruleFields(e, needed)
+	f.term = ast.ObjectTerm(append(f.fields, [2]*ast.Term{kUnmet, ast.InternedEmptyArray})...)
+	return f
+}
+
 // at is the rule as the bundle sees it at a moment.
-func (e *entry) at(m *moment) *ast.Term {
+func (e *entry) at(f *face, m *moment) *ast.Term {
 	var unmet []*ast.Term
 	for _, c := range e.conditions {
 		if !c.holds(m) {
@@ -166,23 +240,24 @@ func (e *entry) at(m *moment) *ast.Term {
 		}
 	}
 	if unmet == nil {
-		return e.term
+		return f.term
 	}
-	return ast.ObjectTerm(append(e.fields, [2]*ast.Term{kUnmet, ast.ArrayTerm(unmet...)})...)
+	return ast.ObjectTerm(append(f.fields, [2]*ast.Term{kUnmet, ast.ArrayTerm(unmet...)})...)
 }
 
 // ruleFields are the fields of a rule as the bundle sees it, but for "unmet", and
 // the whole decision that lets an ordinary request in by this rule, so that the
 // bundle need not put it together each time.
-func ruleFields(e *entry) (fields [][2]*ast.Term, answer *ast.Term) {
+func ruleFields(e *entry, needed []Need) (fields [][2]*ast.Term, answer *ast.Term) {
 	value := func(v any) *ast.Term { return ast.NewTerm(ast.MustInterfaceToValue(v)) }
 	role, id, text := name(e.role), name(e.rule.ID), fmt.Sprintf("rule %s of role %s", e.rule.ID, e.role)
 	terms := [][2]*ast.Term{
 		{kRole, role},
-		{kApprovals, value(needs(e.rule.Approvals))},
+		{kApprovals, value(needs(needed))},
 		{kMaxSeconds, value(int(e.rule.MaxDuration / time.Second))},
 		{kMFASeconds, value(int(e.rule.MFAWithin / time.Second))},
 		{kSession, value(session(e.rule.Session))},
+		{kDenyThreshold, value(max(1, e.rule.DenyThreshold))},
 	}
 	answer = ast.ObjectTerm(append(slices.Clip(terms),
 		[2]*ast.Term{kRule, id},
@@ -196,7 +271,7 @@ func ruleFields(e *entry) (fields [][2]*ast.Term, answer *ast.Term) {
 		[2]*ast.Term{kLevel, value(e.level)},
 		[2]*ast.Term{kMaxText, value(inWords(e.rule.MaxDuration))},
 		[2]*ast.Term{kMFAText, value(inWords(e.rule.MFAWithin))},
-		[2]*ast.Term{kQuorums, value(quorums(e.rule.Approvals))},
+		[2]*ast.Term{kQuorums, value(quorums(needed))},
 	)), answer // clipped: at appends to it for many questions at once
 }
 
@@ -206,11 +281,13 @@ func (s *ruleset) ready() (map[ast.Object]Decision, error) {
 	for _, actions := range s.rules {
 		for _, entries := range actions {
 			for _, e := range entries {
-				var d Decision
-				if err := parseDecision(e.answer.Value, &d); err != nil {
-					return nil, fmt.Errorf("role %s: rule %s: %w", e.role, e.rule.ID, err)
+				for _, f := range e.faces {
+					var d Decision
+					if err := parseDecision(f.answer.Value, &d); err != nil {
+						return nil, fmt.Errorf("role %s: rule %s: %w", e.role, e.rule.ID, err)
+					}
+					out[f.answer.Value.(ast.Object)] = d
 				}
-				out[e.answer.Value.(ast.Object)] = d
 			}
 		}
 	}
@@ -220,29 +297,55 @@ func (s *ruleset) ready() (map[ast.Object]Decision, error) {
 func needs(ns []Need) []any {
 	out := make([]any, len(ns))
 	for i, n := range ns {
-		out[i] = map[string]any{"count": n.Count, "groups": n.Groups}
+		need := map[string]any{"count": n.Count, "groups": n.Groups}
+		if n.Step != 0 {
+			need["step"] = n.Step
+		}
+		if n.EscalateSeconds != 0 {
+			need["escalate_after_seconds"], need["escalate_to"] = n.EscalateSeconds, n.EscalateTo
+		}
+		out[i] = need
 	}
 	return out
 }
 
 // quorums turns needs into conditions that can be counted one by one although a
 // person who is in the groups of two needs counts for one of them only. By
-// Hall's theorem, distinct persons for all needs exist exactly when every subset
-// of the needs finds as many persons in its groups as it asks for together.
+// Hall's theorem, distinct persons for all needs of a step exist exactly when
+// every subset of them finds as many persons in its groups as it asks for
+// together. Each group is there with the seconds after which it may meet the need.
 func quorums(ns []Need) []any {
 	out := []any{}
 	for subset := 1; subset < 1<<len(ns); subset++ {
-		count := 0
-		var groups []string
+		count, step, mixed := 0, -1, false
+		groups := map[string]int64{}
 		for i, n := range ns {
-			if subset&(1<<i) != 0 {
-				count += n.Count
-				groups = append(groups, n.Groups...)
+			if subset&(1<<i) == 0 {
+				continue
+			}
+			mixed = mixed || step >= 0 && step != n.Step
+			step = n.Step
+			count += n.Count
+			for _, g := range n.EscalateTo {
+				if was, ok := groups[g]; !ok || n.EscalateSeconds < was {
+					groups[g] = n.EscalateSeconds
+				}
+			}
+			for _, g := range n.Groups {
+				groups[g] = 0
 			}
 		}
-		slices.Sort(groups)
-		groups = slices.Compact(groups)
-		out = append(out, map[string]any{"count": count, "groups": set(groups), "text": orList(groups)})
+		if mixed {
+			continue // a vote is for the needs of one step
+		}
+		fields := map[string]any{}
+		var at []string // who is asked from the beginning
+		for _, g := range slices.Sorted(maps.Keys(groups)) {
+			if fields[g] = groups[g]; groups[g] == 0 {
+				at = append(at, g)
+			}
+		}
+		out = append(out, map[string]any{"count": count, "step": step, "groups": fields, "text": orList(at)})
 	}
 	return out
 }
@@ -257,12 +360,4 @@ func session(s SessionRules) map[string]any {
 		"commands": list(s.Commands), "files": list(s.Files), "forwards": list(s.Forwards), "detect": list(s.Detect),
 		"silent_watch": s.SilentWatch, "four_eyes": s.FourEyes,
 	}
-}
-
-func set(ss []string) map[string]any {
-	m := make(map[string]any, len(ss))
-	for _, s := range ss {
-		m[s] = true
-	}
-	return m
 }

@@ -30,6 +30,9 @@ type User struct {
 	// MFAAgeSeconds is how long ago the second factor was proved; nil: never.
 	MFAAgeSeconds *int64            `json:"mfa_age_seconds"`
 	Attributes    map[string]string `json:"attributes"`
+	// StandsFor are the groups of people who have handed their votes to the user;
+	// they count for votes and for nothing else.
+	StandsFor []string `json:"stands_for"`
 }
 
 // A Target is the machine that the action is about; zero when it is about none.
@@ -71,6 +74,7 @@ func EnvironmentAt(t time.Time) Environment {
 type Request struct {
 	ID        string `json:"id"`
 	Requester string `json:"requester"` // User.ID; of sessions and keys, the owner's
+	Owner     string `json:"owner"`     // User.ID of the person whose bot asks, or ""
 	// Role and Rule are Decision.Role and Decision.Rule of the decision that let
 	// the request in. When a request is being made, Role may name the role the
 	// user wants to use ("" leaves the choice to the policy), and Rule is "".
@@ -92,6 +96,10 @@ type Approval struct {
 	// Groups of the approver: as they are now, so that the vote of somebody who
 	// has left the group does not count any more.
 	Groups []string `json:"groups"`
+	// Step is the step of the needs for which the vote was given, and WaitedSeconds
+	// how long these had been asked then.
+	Step          int   `json:"step"`
+	WaitedSeconds int64 `json:"waited_seconds"`
 }
 
 // MarshalJSON writes every field, nil lists as [] and nil maps as {}.
@@ -102,7 +110,7 @@ func (in Input) MarshalJSON() ([]byte, error) {
 
 // filled returns in without nil lists and maps. What in points to is not changed.
 func (in Input) filled() Input {
-	in.User.Groups = list(in.User.Groups)
+	in.User.Groups, in.User.StandsFor = list(in.User.Groups), list(in.User.StandsFor)
 	in.Target.Applications = list(in.Target.Applications)
 	if in.User.Attributes == nil {
 		in.User.Attributes = map[string]string{}
@@ -113,7 +121,8 @@ func (in Input) filled() Input {
 	votes := in.Request.Approvals
 	in.Request.Approvals = make([]Approval, len(votes))
 	for i, v := range votes {
-		in.Request.Approvals[i] = Approval{UserID: v.UserID, Groups: list(v.Groups)}
+		v.Groups = list(v.Groups)
+		in.Request.Approvals[i] = v
 	}
 	return in
 }
@@ -139,7 +148,7 @@ func (in *Input) check() error {
 		{"target.id", in.Target.ID}, {"target.name", in.Target.Name}, {"account", in.Account},
 		{"environment.time", in.Environment.Time}, {"environment.weekday", in.Environment.Weekday},
 		{"environment.source", in.Environment.Source}, {"environment.ticket", in.Environment.Ticket},
-		{"request.id", in.Request.ID}, {"request.requester", in.Request.Requester}, {"request.role", in.Request.Role},
+		{"request.id", in.Request.ID}, {"request.requester", in.Request.Requester}, {"request.owner", in.Request.Owner}, {"request.role", in.Request.Role},
 		{"request.rule", in.Request.Rule}, {"request.reason", in.Request.Reason},
 		{"request.created_at", in.Request.CreatedAt}, {"request.state", in.Request.State},
 	} {
@@ -167,6 +176,9 @@ func (in *Input) check() error {
 	if err := checkList("user.groups", in.User.Groups); err != nil {
 		return err
 	}
+	if err := checkList("user.stands_for", in.User.StandsFor); err != nil {
+		return err
+	}
 	if err := checkList("target.applications", in.Target.Applications); err != nil {
 		return err
 	}
@@ -185,6 +197,9 @@ func (in *Input) check() error {
 		}
 		if err := checkList("request.approvals.groups", v.Groups); err != nil {
 			return err
+		}
+		if v.Step < 0 || v.WaitedSeconds < 0 {
+			return fmt.Errorf("request.approvals has a vote before it was asked for")
 		}
 	}
 	return nil

@@ -24,6 +24,7 @@ func (in *Input) appendJSON(dst []byte) []byte {
 		b.raw(`,"mfa_age_seconds":null`)
 	}
 	b.object(`,"attributes":`, u.Attributes)
+	b.texts(`,"stands_for":`, u.StandsFor)
 	b.text(`},"target":{"id":`, t.ID)
 	b.text(`,"name":`, t.Name)
 	b.object(`,"labels":`, t.Labels)
@@ -39,6 +40,7 @@ func (in *Input) appendJSON(dst []byte) []byte {
 	b.text(`,"ticket":`, e.Ticket)
 	b.text(`},"request":{"id":`, r.ID)
 	b.text(`,"requester":`, r.Requester)
+	b.text(`,"owner":`, r.Owner)
 	b.text(`,"role":`, r.Role)
 	b.text(`,"rule":`, r.Rule)
 	b.text(`,"reason":`, r.Reason)
@@ -52,6 +54,8 @@ func (in *Input) appendJSON(dst []byte) []byte {
 		}
 		b.text(`{"user_id":`, v.UserID)
 		b.texts(`,"groups":`, v.Groups)
+		b.number(`,"step":`, int64(v.Step))
+		b.number(`,"waited_seconds":`, v.WaitedSeconds)
 		b.raw("}")
 	}
 	b.text(`],"state":`, r.State)

@@ -39,11 +39,17 @@ type entry struct {
 	position int      // among all entries, sorted
 
 	conditions []condition
-	// The rule as the bundle sees it: when all conditions hold, and without the
-	// field that says which do not.
-	term   *ast.Term
-	fields [][2]*ast.Term
-	answer *ast.Term // see ruleFields
+	// The rule as the bundle sees it, one for each set of its approvals that may be
+	// needed: bit i is that of the i-th. A rule whose approvals are always needed has
+	// one, the last.
+	faces []face
+}
+
+// A face is a rule as the bundle sees it.
+type face struct {
+	term   *ast.Term      // when all conditions hold
+	fields [][2]*ast.Term // without the field that says which do not
+	answer *ast.Term      // see ruleFields
 }
 
 func newRuleset(d Data) (*ruleset, error) {
@@ -90,8 +96,7 @@ func newRuleset(d Data) (*ruleset, error) {
 	slices.SortFunc(entries, before)
 	for i, e := range entries {
 		e.position = i
-		e.fields, e.answer = ruleFields(e)
-		e.term = ast.ObjectTerm(append(e.fields, [2]*ast.Term{kUnmet, ast.InternedEmptyArray})...)
+		e.faces = faces(e)
 		for _, action := range unique(e.rule.Actions) {
 			s.rules[e.role][action] = append(s.rules[e.role][action], e)
 		}

@@ -22,7 +22,9 @@ var (
 
 	kRequester, kRole, kRule, kReason, kDuration = name("requester"), name("role"), name("rule"), name("reason"), name("duration_seconds")
 	kBreakGlass, kCreatedAt, kApprovals, kState  = name("break_glass"), name("created_at"), name("approvals"), name("state")
-	kUserID                                      = name("user_id")
+	kUserID, kStandsFor, kOwner                  = name("user_id"), name("stands_for"), name("owner")
+	kStep, kWaited, kEscalateAfter, kEscalateTo  = name("step"), name("waited_seconds"), name("escalate_after_seconds"), name("escalate_to")
+	kDenyThreshold                               = name("deny_threshold")
 
 	kAllow, kMaxSeconds, kMFASeconds, kSession, kReasons = name("allow"), name("max_seconds"), name("mfa_seconds"), name("session"), name("reasons")
 	kCount, kText, kKind, kUnmet, kRules                 = name("count"), name("text"), name("kind"), name("unmet"), name("rules")
@@ -40,7 +42,7 @@ func name(s string) *ast.Term { return ast.StringTerm(s) }
 // without the detour. in must be filled.
 func (in *Input) value() ast.Value {
 	u, t, e, r := &in.User, &in.Target, &in.Environment, &in.Request
-	size := 32 + len(u.Groups) + 2*len(u.Attributes) + 2*len(t.Labels) + len(t.Applications)
+	size := 36 + len(u.Groups) + len(u.StandsFor) + 2*len(u.Attributes) + 2*len(t.Labels) + len(t.Applications)
 	for _, v := range r.Approvals {
 		size += 3 + len(v.Groups)
 	}
@@ -51,7 +53,8 @@ func (in *Input) value() ast.Value {
 	}
 	votes := make([]*ast.Term, len(r.Approvals))
 	for i, v := range r.Approvals {
-		votes[i] = b.object([2]*ast.Term{kUserID, b.text(v.UserID)}, [2]*ast.Term{kGroups, b.list(v.Groups)})
+		votes[i] = b.object([2]*ast.Term{kUserID, b.text(v.UserID)}, [2]*ast.Term{kGroups, b.list(v.Groups)},
+			[2]*ast.Term{kStep, ast.InternedTerm(v.Step)}, [2]*ast.Term{kWaited, ast.InternedTerm(v.WaitedSeconds)})
 	}
 	return ast.NewObject(
 		[2]*ast.Term{kAction, b.text(string(in.Action))},
@@ -63,6 +66,7 @@ func (in *Input) value() ast.Value {
 			[2]*ast.Term{kLocked, ast.InternedTerm(u.Locked)},
 			[2]*ast.Term{kMFAAge, mfa},
 			[2]*ast.Term{kAttributes, b.strings(u.Attributes)},
+			[2]*ast.Term{kStandsFor, b.list(u.StandsFor)},
 		)},
 		[2]*ast.Term{kTarget, b.object(
 			[2]*ast.Term{kID, b.text(t.ID)},
@@ -84,6 +88,7 @@ func (in *Input) value() ast.Value {
 		[2]*ast.Term{kRequest, b.object(
 			[2]*ast.Term{kID, b.text(r.ID)},
 			[2]*ast.Term{kRequester, b.text(r.Requester)},
+			[2]*ast.Term{kOwner, b.text(r.Owner)},
 			[2]*ast.Term{kRole, b.text(r.Role)},
 			[2]*ast.Term{kRule, b.text(r.Rule)},
 			[2]*ast.Term{kReason, b.text(r.Reason)},
@@ -134,22 +139,31 @@ func (b *terms) strings(m map[string]string) *ast.Term {
 	return b.object(items...)
 }
 
-// parseDecision takes v apart. Every field must be there, have its type and a
-// sensible value, and there must be no other: a misspelt field in a bundle must
-// not become a permission.
+// parseDecision takes v apart. Every field must be there, but for those of which
+// a missing one stands for zero, have its type and a sensible value, and there
+// must be no other: a misspelt field in a bundle must not become a permission.
 func parseDecision(v ast.Value, d *Decision) error {
 	p := parser{}
-	o := p.object("decision", v, 9)
+	o := p.object("decision", v, 9+p.count(v, kDenyThreshold))
 	d.Allow = p.boolean(o, kAllow)
 	d.Role = p.text(o, kRole, maxName)
 	d.Rule = p.text(o, kRule, maxName)
 	for _, n := range p.array(o, kApprovals, maxNeeds) {
-		no := p.object("approvals", n, 2)
+		no := p.object("approvals", n, 2+p.count(n, kStep, kEscalateAfter, kEscalateTo))
 		need := Need{Count: int(p.number(no, kCount, maxApprovers)), Groups: p.list(no, kGroups, maxRuleList)}
-		if need.Count < 1 || len(need.Groups) == 0 {
+		if p.count(n, kStep) > 0 {
+			need.Step = int(p.number(no, kStep, maxStep))
+		}
+		if p.count(n, kEscalateAfter, kEscalateTo) > 0 {
+			need.EscalateSeconds, need.EscalateTo = p.number(no, kEscalateAfter, maxRuleMinutes*60), p.list(no, kEscalateTo, maxRuleList)
+		}
+		if need.Count < 1 || len(need.Groups) == 0 || (need.EscalateSeconds == 0) != (len(need.EscalateTo) == 0) {
 			p.fail("approvals: a need asks for nobody")
 		}
 		d.Approvals = append(d.Approvals, need)
+	}
+	if p.count(v, kDenyThreshold) > 0 {
+		d.DenyThreshold = int(p.number(o, kDenyThreshold, maxApprovers))
 	}
 	d.MaxDuration = time.Duration(p.number(o, kMaxSeconds, maxRuleMinutes*60)) * time.Second
 	d.MFAWithin = time.Duration(p.number(o, kMFASeconds, maxRuleMinutes*60)) * time.Second
@@ -205,6 +219,18 @@ func (p *parser) object(name string, v ast.Value, fields int) ast.Object {
 		p.fail("%s has more fields than it may have", name)
 	}
 	return o
+}
+
+// count is how many of the fields v has, which may be missing.
+func (p *parser) count(v ast.Value, names ...*ast.Term) (n int) {
+	if o, ok := v.(ast.Object); ok {
+		for _, name := range names {
+			if o.Get(name) != nil {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (p *parser) field(o ast.Object, name *ast.Term) ast.Value {

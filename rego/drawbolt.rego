@@ -38,6 +38,7 @@ decision := answer if {
 	"role": rule.role,
 	"rule": rule.id,
 	"approvals": approvals,
+	"deny_threshold": rule.deny_threshold,
 	"max_seconds": rule.max_seconds,
 	"session": session,
 	"mfa_seconds": rule.mfa_seconds,
@@ -134,7 +135,7 @@ free if {
 
 # To see and keep what is one's own.
 free if {
-	input.action in {"request.read", "session.list", "key.write"}
+	input.action in {"request.read", "session.list", "key.write", "vote.delegate"}
 	input.user.locked == false
 	mine
 }
@@ -168,11 +169,14 @@ mine if input.user.id == input.request.requester
 
 mine if person(input.user.id) == person(input.request.requester)
 
-# Not the same as "not mine", which would hold when somebody is missing.
+# Not the same as "not mine", which would hold when somebody is missing. What a
+# bot asks for is its owner's, too.
 others if {
 	person(input.request.requester) != ""
-	person(input.user.id) != person(input.request.requester)
+	(person(input.user.id) in requesters) == false
 }
+
+requesters := {person(input.request.requester), person(input.request.owner)} - {""}
 
 # One person is one person, however a directory spells the id today.
 person(id) := lower(trim_space(id))
@@ -236,7 +240,9 @@ carrier := "request" if {
 
 # The roles that may carry this. A request can be bound to one of them: because
 # the requester wants that one, or because it was let in with it.
-asked := drawbolt.roles(input.user) if {
+asked := drawbolt.roles(voter) if {
+	input.action in {"approve", "deny"}
+} else := drawbolt.roles(input.user) if {
 	input.request.role == ""
 } else := {input.request.role} & drawbolt.roles(input.user) if {
 	input.action in {"request", "activate", "connect", "extend", "checkout"}
@@ -261,9 +267,10 @@ reached(quorum) if count(approvers(quorum)) >= quorum.count
 
 approvers(quorum) := {person(vote.user_id) |
 	some vote in input.request.approvals
+	vote.step == quorum.step
 	some group in vote.groups
-	quorum.groups[group]
-} - {person(input.request.requester), ""}
+	vote.waited_seconds >= quorum.groups[group]
+} - (requesters | {""})
 
 # A vote against may be cast on a locked target, one for it not.
 open_for_vote if input.action == "deny"
@@ -276,13 +283,17 @@ voted if {
 	person(vote.user_id) == person(input.user.id)
 }
 
-voter_groups := wanted_groups & {group | some group in input.user.groups}
+voter_groups := wanted_groups & {group | some group in voter.groups}
 
-# The groups whose votes the request's own rule asks for.
+# Who votes may do so in the place of others who have handed their votes over.
+voter := object.union(input.user, {"groups": array.concat(input.user.groups, input.user.stands_for)})
+
+# The groups whose votes the request's own rule asks for, sooner or later: when it
+# is whose turn is counted with the votes.
 wanted_groups contains group if {
 	some rule in requested_rules
 	some need in rule.approvals
-	some group in need.groups
+	some group in array.concat(need.groups, object.get(need, "escalate_to", []))
 }
 
 requested_rules := [rule |

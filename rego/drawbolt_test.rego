@@ -6,7 +6,7 @@ import data.drawbolt
 
 alice := {
 	"id": "u-alice", "name": "alice", "groups": ["dbas"], "bot": false, "locked": false,
-	"mfa_age_seconds": 60, "attributes": {},
+	"mfa_age_seconds": 60, "attributes": {}, "stands_for": [],
 }
 
 lead := object.union(alice, {"id": "u-lead", "name": "lena", "groups": ["db-leads"]})
@@ -36,7 +36,7 @@ now := {
 }
 
 no_request := {
-	"id": "", "requester": "", "role": "", "rule": "", "reason": "", "duration_seconds": 0,
+	"id": "", "requester": "", "owner": "", "role": "", "rule": "", "reason": "", "duration_seconds": 0,
 	"break_glass": false, "created_at": "", "approvals": [], "state": "",
 }
 
@@ -46,9 +46,9 @@ ask := {
 	"request": object.union(no_request, {"requester": "u-alice", "reason": "INC-1", "duration_seconds": 3600}),
 }
 
-by_lead := {"user_id": "u-lead", "groups": ["db-leads"]}
+by_lead := {"user_id": "u-lead", "groups": ["db-leads"], "step": 0, "waited_seconds": 0}
 
-by_officer := {"user_id": "u-sec", "groups": ["security"]}
+by_officer := {"user_id": "u-sec", "groups": ["security"], "step": 0, "waited_seconds": 0}
 
 # The same, let in and approved by the lead.
 use := with_request(object.union(ask, {"action": "connect"}), {
@@ -333,24 +333,24 @@ test_rule_of_another_role if refused(with_request(with_user(use, {"groups": ["db
 test_not_approved if refused(with_request(use, {"approvals": []}), "request.approvals")
 
 test_approver_left if refused(
-	with_request(use, {"approvals": [{"user_id": "u-lead", "groups": ["everybody"]}]}),
+	with_request(use, {"approvals": [{"user_id": "u-lead", "groups": ["everybody"], "step": 0, "waited_seconds": 0}]}),
 	"request.approvals",
 )
 
 test_own_approval_does_not_count if refused(
-	with_request(use, {"approvals": [{"user_id": " U-Alice ", "groups": ["db-leads"]}]}),
+	with_request(use, {"approvals": [{"user_id": " U-Alice ", "groups": ["db-leads"], "step": 0, "waited_seconds": 0}]}),
 	"request.approvals",
 )
 
 test_nobodys_approval_does_not_count if refused(
-	with_request(use, {"approvals": [{"user_id": "", "groups": ["db-leads"]}]}),
+	with_request(use, {"approvals": [{"user_id": "", "groups": ["db-leads"], "step": 0, "waited_seconds": 0}]}),
 	"request.approvals",
 )
 
 two := with_request(object.union(use, {"target": target("vault-db", "prod")}), {"rule": "vault-db"})
 
 test_three_persons if allowed(with_request(two, {"approvals": [
-	by_lead, by_officer, {"user_id": "u-sec2", "groups": ["security"]},
+	by_lead, by_officer, {"user_id": "u-sec2", "groups": ["security"], "step": 0, "waited_seconds": 0},
 ]}))
 
 # Two persons make each need look met, but one of them would count twice.
@@ -363,9 +363,96 @@ test_one_person_votes_twice if refused(
 
 test_needs_the_right_groups if refused(
 	with_request(two, {"approvals": [
-		by_lead, {"user_id": "u-lead2", "groups": ["db-leads"]}, {"user_id": "u-lead3", "groups": ["db-leads"]},
+		by_lead, {"user_id": "u-lead2", "groups": ["db-leads"], "step": 0, "waited_seconds": 0}, {"user_id": "u-lead3", "groups": ["db-leads"], "step": 0, "waited_seconds": 0},
 	]}),
 	"request.approvals",
+)
+
+# ---- Steps, escalation, needs for some ----
+
+ledger := with_request(object.union(use, {"target": target("ledger", "prod")}), {"rule": "ledger"})
+
+ledger_ask := object.union(ask, {"target": target("ledger", "prod")})
+
+cast(user, group, step, waited) := {"user_id": user, "groups": [group], "step": step, "waited_seconds": waited}
+
+in_order := [cast("u-lead", "db-leads", 0, 0), cast("u-sec", "security", 1, 0)]
+
+test_steps if allowed(with_request(ledger, {"approvals": in_order}))
+
+test_vote_in_another_step if refused(
+	with_request(ledger, {"approvals": [cast("u-lead", "db-leads", 0, 0), cast("u-sec", "security", 0, 0)]}),
+	"request.approvals",
+)
+
+test_escalated if allowed(with_request(ledger, {"approvals": [cast("u-lead", "db-leads", 0, 0), cast("u-m", "managers", 1, 600)]}))
+
+test_escalated_too_early if refused(
+	with_request(ledger, {"approvals": [cast("u-lead", "db-leads", 0, 0), cast("u-m", "managers", 1, 599)]}),
+	"request.approvals",
+)
+
+test_terms_of_a_short_one if {
+	d := drawbolt.decision with input as ledger_ask
+	d.allow == true
+	d.deny_threshold == 2
+	d.approvals == [
+		{"count": 1, "groups": ["db-leads"]},
+		{"count": 1, "groups": ["security"], "step": 1, "escalate_after_seconds": 600, "escalate_to": ["managers"]},
+	]
+}
+
+test_longer_needs_more if {
+	d := drawbolt.decision with input as with_request(ledger_ask, {"duration_seconds": 3601})
+	count(d.approvals) == 3
+	d.approvals[2] == {"count": 1, "groups": ["custodians"], "step": 2}
+}
+
+test_longer_on_another_tier_does_not if {
+	q := with_request(ledger_ask, {"duration_seconds": 3601})
+	d := drawbolt.decision with input as object.union(q, {"target": {"labels": {"tier": "2"}}})
+	count(d.approvals) == 2
+}
+
+test_longer_with_all if allowed(with_request(ledger, {
+	"duration_seconds": 3601,
+	"approvals": array.concat(in_order, [cast("u-kim", "custodians", 2, 0)]),
+}))
+
+test_longer_without_the_last if refused(
+	with_request(ledger, {"duration_seconds": 3601, "approvals": in_order}),
+	"request.approvals",
+)
+
+# ---- Votes in the place of others, and on what bots ask for ----
+
+deputy := object.union(alice, {"id": "u-dep", "name": "dora", "groups": ["everybody"], "stands_for": ["db-leads"]})
+
+test_vote_in_the_place_of_another if allowed(object.union(vote, {"user": deputy}))
+
+test_nobody_handed_their_votes_over if refused(object.union(vote, {"user": object.union(deputy, {"stands_for": []})}), "vote.group")
+
+# What was handed over are votes, and not what a group may do besides.
+test_votes_are_no_rights if refused(
+	with_request(with_user(ask, {"id": "u-dep", "groups": ["everybody"], "stands_for": ["dbas"]}), {"requester": "u-dep"}),
+	"request.role",
+)
+
+test_owner_approves_the_bots if refused(with_request(vote, {"requester": "u-bot", "owner": "u-lead"}), "vote.own")
+
+test_owner_spelt_otherwise if refused(with_request(vote, {"requester": "u-bot", "owner": " U-Lead"}), "vote.own")
+
+test_another_approves_the_bots if allowed(with_request(vote, {"requester": "u-bot", "owner": "u-alice"}))
+
+test_owners_approval_does_not_count if refused(with_request(use, {"owner": "u-lead"}), "request.approvals")
+
+test_hand_over if allowed(object.union(general("vote.delegate", stranger), {"request": object.union(no_request, {"requester": "u-none"})}))
+
+test_hand_over_anothers if refused(object.union(general("vote.delegate", stranger), {"request": object.union(no_request, {"requester": "u-lead"})}), "vote.delegate.role")
+
+test_hand_over_locked if refused(
+	object.union(general("vote.delegate", object.union(stranger, {"locked": true})), {"request": object.union(no_request, {"requester": "u-none"})}),
+	"user.locked",
 )
 
 # ---- Votes ----
@@ -397,6 +484,8 @@ test_own_vote_after_others if refused(
 	with_request(with_user(vote, {"groups": ["dbas", "db-leads"]}), {"requester": "u-lead", "approvals": [by_officer, {
 		"user_id": "u-lead2",
 		"groups": ["db-leads"],
+		"step": 0,
+		"waited_seconds": 0,
 	}]}),
 	"vote.own",
 )

@@ -3,7 +3,7 @@
 package drawbolt
 
 reasons := [{"rule": concat(".", [input.action, "own"]), "text": "it is your own"}] if {
-	input.action in {"cancel", "release", "request.read", "session.list", "key.write"}
+	input.action in {"cancel", "release", "request.read", "session.list", "key.write", "vote.delegate"}
 	free
 	mine
 } else := [{"rule": "request.read.voter", "text": "you are asked to decide on it"}] if {
@@ -80,6 +80,11 @@ refusals contains [30, {"rule": "vote.bot", "text": "a bot cannot vote; ask a pe
 refusals contains [31, {"rule": "vote.own", "text": "nobody votes on their own request; ask somebody else"}] if {
 	input.action in {"approve", "deny"}
 	mine
+}
+
+refusals contains [31, {"rule": "vote.own", "text": "nobody votes on what their own bot asks for; ask somebody else"}] if {
+	input.action in {"approve", "deny"}
+	person(input.user.id) == person(input.request.owner)
 }
 
 refusals contains [31, {"rule": "vote.nobody", "text": "this request has no requester"}] if {

@@ -2,7 +2,6 @@ package web
 
 import (
 	"reflect"
-	"slices"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -49,19 +48,17 @@ func page[A, B any](list []A, limit int, fn func(A) B, id func(A) string) api.Li
 	return out
 }
 
-func apiNeeds(list []access.Need) []api.Need {
-	return each(list, func(n access.Need) api.Need { return api.Need{Count: n.Count, Groups: n.Groups} })
+func apiNeeds(list []access.Need) []api.Need { return each(list, apiNeed) }
+
+func apiNeed(n access.Need) api.Need {
+	return api.Need{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfterSeconds: seconds(n.EscalateAfter), EscalateTo: n.EscalateTo}
 }
 
-// have counts the people whose votes count for a need.
-func have(r *access.Request, n access.Need) int {
-	digest, people := r.Digest(), map[string]bool{}
-	for _, a := range r.Approvals {
-		if a.Digest == digest && a.UserID != r.RequesterID && slices.ContainsFunc(a.Groups, func(g string) bool { return slices.Contains(n.Groups, g) }) {
-			people[a.UserID] = true
-		}
+func apiApproval(a access.Approval) api.Approval {
+	return api.Approval{
+		User: a.UserName, Comment: a.Comment, DurationSeconds: seconds(a.Duration), At: a.At.UTC(),
+		Without: a.Narrowing.Without, FourEyes: a.Narrowing.FourEyes, InPlace: a.StandsFor != "",
 	}
-	return min(len(people), n.Count)
 }
 
 func apiGrant(g *access.Grant, now time.Time) *api.Grant {
@@ -104,7 +101,7 @@ func apiKey(k access.PublicKey) api.Key {
 
 func apiUser(u access.User) api.User {
 	return api.User{
-		ID: u.ID, Name: u.Name, Display: u.Display, Groups: each(u.Groups, same), Attributes: u.Attributes, Bot: u.Bot,
+		ID: u.ID, Name: u.Name, Display: u.Display, Groups: each(u.Groups, same), Attributes: u.Attributes, Bot: u.Bot, OwnerID: u.OwnerID,
 		Locked: u.Locked, LockReason: u.LockReason, CreatedAt: u.CreatedAt.UTC(), Version: u.Version,
 	}
 }

@@ -317,7 +317,7 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 			err = access.Invalid("choose for how long")
 			break
 		}
-		_, err = b.Approve(ctx, by, id, digest, broker.Answer{Duration: duration(secondsGiven), Comment: note})
+		_, err = b.Approve(ctx, by, id, digest, broker.Answer{Duration: duration(secondsGiven), Narrowing: narrowing(r), Comment: note})
 	case "deny":
 		_, err = b.Deny(ctx, by, id, digest, note)
 	case "cancel":
@@ -341,8 +341,13 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 		return
 	}
 	view := s.viewRequest(by, c)
-	view.Typed = ui.Decision{Seconds: secondsGiven, Note: note}
+	view.Typed = ui.Decision{Seconds: secondsGiven, Note: note, Without: r.PostForm["without"], FourEyes: r.PostFormValue("four_eyes") != ""}
 	s.showRequest(w, r, by, view, err)
+}
+
+// narrowing is what the form takes away.
+func narrowing(r *http.Request) access.Narrowing {
+	return access.Narrowing{Without: r.PostForm["without"], FourEyes: r.PostFormValue("four_eyes") != ""}
 }
 
 func (s *Server) askPage(w http.ResponseWriter, r *http.Request, by access.Caller) {

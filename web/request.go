@@ -17,12 +17,13 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 		Role: r.Role, Batch: r.Batch, Reason: r.Reason, Ticket: r.Ticket, DurationSeconds: seconds(r.Duration), BreakGlass: r.BreakGlass,
 		Start: when(r.Start), CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), DecidedAt: when(r.DecidedAt),
 		DecidedBy: r.DecidedBy, Note: r.Note,
-		Approvals: each(r.Approvals, func(a access.Approval) api.Approval {
-			return api.Approval{User: a.UserName, Comment: a.Comment, DurationSeconds: seconds(a.Duration), At: a.At.UTC()}
-		}),
+		EditedAt: when(r.EditedAt), Approvals: each(r.Approvals, apiApproval), Objections: each(r.Objections, apiApproval), DenyThreshold: max(1, r.DenyThreshold),
 		Needed: needed(r.Needs), Needs: each(r.Needs, func(n access.Need) api.Need {
-			return api.Need{Count: n.Count, Groups: n.Groups, Have: have(r, n)}
+			need := apiNeed(n)
+			need.Have = r.Have(&n)
+			return need
 		}),
+		InPlaceOf: c.InPlaceOf, EscalatesAt: when(c.Escalates), EscalateTo: c.EscalateTo, Session: api.SessionRules(r.Rules),
 		Waiting: each(c.Waiting, same), MayDecide: c.MayDecide, Digest: r.Digest(), Version: c.Version(),
 		Policy: api.Policy{
 			Rule: r.Policy.Rule, Text: r.Policy.Text, Decision: r.Policy.Decision, InputHash: r.Policy.InputHash, Digest: r.Policy.Digest,
@@ -98,7 +99,20 @@ func (s *Server) approve(ctx context.Context, by access.Caller, in *struct {
 	ByID
 	Body api.ApproveInput
 }) (api.Request, error) {
-	return s.answerCase(s.c.Broker.Approve(ctx, by, in.ID, in.Body.Digest, broker.Answer{Duration: duration(in.Body.DurationSeconds), Comment: in.Body.Comment}))
+	return s.answerCase(s.c.Broker.Approve(ctx, by, in.ID, in.Body.Digest, broker.Answer{
+		Duration: duration(in.Body.DurationSeconds), Narrowing: access.Narrowing{Without: in.Body.Without, FourEyes: in.Body.FourEyes}, Comment: in.Body.Comment,
+	}))
+}
+
+func (s *Server) editRequest(ctx context.Context, by access.Caller, in *struct {
+	ByID
+	Body api.EditInput
+}) (api.Request, error) {
+	edit := access.Edit{Duration: duration(in.Body.DurationSeconds), Reason: in.Body.Reason}
+	if in.Body.Start != nil {
+		edit.Start = in.Body.Start.UTC()
+	}
+	return s.answerCase(s.c.Broker.Edit(ctx, by, in.ID, edit))
 }
 
 func (s *Server) deny(ctx context.Context, by access.Caller, in *struct {

@@ -16,9 +16,9 @@ func apiRole(r access.Role) api.Role {
 			return api.Rule{
 				ID: x.ID, Actions: x.Actions, Targets: api.Selector(x.Targets), Accounts: x.Accounts,
 				MaxDurationSeconds: seconds(x.MaxDuration), MFAWithinSeconds: seconds(x.MFAWithin),
-				Approvals: each(x.Approvals, func(n access.Need) api.ApproverNeed { return api.ApproverNeed(n) }),
-				Session:   api.SessionRules(x.Session),
-				Weekdays:  x.Weekdays, Hours: strings.Join(x.Hours, ","), Sources: x.Sources,
+				Approvals: each(x.Approvals, approverNeed), DenyThreshold: x.DenyThreshold,
+				Session:  api.SessionRules(x.Session),
+				Weekdays: x.Weekdays, Hours: strings.Join(x.Hours, ","), Sources: x.Sources,
 				RequireTicket: x.RequireTicket, RequireMaintenanceWindow: x.RequireWindow,
 			}
 		}),
@@ -32,9 +32,9 @@ func accessRole(r api.Role) access.Role {
 			out := access.Rule{
 				ID: x.ID, Actions: x.Actions, Targets: access.Selector(x.Targets), Accounts: x.Accounts,
 				MaxDuration: duration(x.MaxDurationSeconds), MFAWithin: duration(x.MFAWithinSeconds),
-				Approvals: each(x.Approvals, func(n api.ApproverNeed) access.Need { return access.Need(n) }),
-				Session:   access.SessionRules(x.Session),
-				Weekdays:  x.Weekdays, Sources: x.Sources, RequireTicket: x.RequireTicket, RequireWindow: x.RequireMaintenanceWindow,
+				Approvals: each(x.Approvals, accessNeed), DenyThreshold: x.DenyThreshold,
+				Session:  access.SessionRules(x.Session),
+				Weekdays: x.Weekdays, Sources: x.Sources, RequireTicket: x.RequireTicket, RequireWindow: x.RequireMaintenanceWindow,
 			}
 			if x.Hours != "" {
 				out.Hours = strings.Split(x.Hours, ",")
@@ -42,6 +42,22 @@ func accessRole(r api.Role) access.Role {
 			return out
 		}),
 	}
+}
+
+func approverNeed(n access.Need) api.ApproverNeed {
+	out := api.ApproverNeed{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfterSeconds: seconds(n.EscalateAfter), EscalateTo: n.EscalateTo}
+	if !n.When.IsZero() {
+		out.When = &api.Occasion{LongerThanSeconds: seconds(n.When.LongerThan), Labels: n.When.Labels}
+	}
+	return out
+}
+
+func accessNeed(n api.ApproverNeed) access.Need {
+	out := access.Need{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfter: duration(n.EscalateAfterSeconds), EscalateTo: n.EscalateTo}
+	if n.When != nil {
+		out.When = access.Occasion{LongerThan: duration(n.When.LongerThanSeconds), Labels: n.When.Labels}
+	}
+	return out
 }
 
 func (s *Server) roles(ctx context.Context, by access.Caller, _ *struct{}) (api.List[api.Role], error) {
@@ -83,7 +99,7 @@ func (s *Server) explain(ctx context.Context, by access.Caller, in *struct{ Body
 		MFAWithinSeconds: seconds(d.MFAWithin), BreakGlass: d.BreakGlass, InputHash: d.InputHash, PolicyDigest: d.PolicyDigest, DataDigest: d.DataDigest,
 	}
 	for _, n := range d.Approvals {
-		out.Approvals = append(out.Approvals, api.ApproverNeed{Count: n.Count, Groups: n.Groups})
+		out.Approvals = append(out.Approvals, api.ApproverNeed{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfterSeconds: n.EscalateSeconds, EscalateTo: n.EscalateTo})
 	}
 	for _, r := range d.Reasons {
 		out.Reasons = append(out.Reasons, api.RuleReason{Rule: r.Rule, Text: r.Text})

@@ -11,7 +11,7 @@ import (
 )
 
 func accessUser(in api.UserInput) access.User {
-	return access.User{Name: in.Name, Display: in.Display, Groups: in.Groups, Attributes: in.Attributes, Bot: in.Bot, Version: in.Version}
+	return access.User{Name: in.Name, Display: in.Display, Groups: in.Groups, Attributes: in.Attributes, Bot: in.Bot, OwnerID: in.Owner, Version: in.Version}
 }
 
 func (s *Server) users(ctx context.Context, by access.Caller, _ *struct{}) (api.List[api.User], error) {

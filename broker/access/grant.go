@@ -65,7 +65,7 @@ type Grant struct {
 func NewGrant(r *Request, t time.Time, window time.Duration) *Grant {
 	g := &Grant{
 		ID: NewID(GrantPrefix), RequestID: r.ID, UserID: r.RequesterID, UserName: r.RequesterName,
-		TargetID: r.TargetID, TargetName: r.TargetName, Account: r.Account, Role: r.Role, Rules: r.Rules,
+		TargetID: r.TargetID, TargetName: r.TargetName, Account: r.Account, Role: r.Role, Rules: r.Permitted(),
 		Duration: r.Granted(), BreakGlass: r.BreakGlass, Digest: r.Digest(), Policy: r.Policy,
 		OpenedAt: t, NotBefore: t, Version: 1,
 	}

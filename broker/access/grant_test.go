@@ -183,10 +183,10 @@ func TestLifeInvariants(t *testing.T) {
 		for _, u := range people {
 			groups[u.ID] = []string{"approvers"}
 		}
-		now2groups := func(id string) []string { return groups[id] }
+		now2groups := func(a *Approval) []string { return groups[a.UserID] }
 		r := Request{
 			ID: "REQ-1", RequesterID: "u0", RequesterName: "alice", State: Pending, CreatedAt: now, ExpiresAt: now.Add(15 * time.Minute), Duration: time.Hour,
-			Needs: []Need{{rapid.IntRange(1, 2).Draw(t, "needed"), []string{"approvers"}}},
+			Needs: []Need{{Count: rapid.IntRange(1, 2).Draw(t, "needed"), Groups: []string{"approvers"}}},
 		}
 		if rapid.Bool().Draw(t, "scheduled") {
 			r.Start = now.Add(time.Duration(rapid.IntRange(1, 120).Draw(t, "start")) * time.Minute)
@@ -207,7 +207,7 @@ func TestLifeInvariants(t *testing.T) {
 			},
 			"approve": func(t *rapid.T) {
 				u := who.Draw(t, "who")
-				a := Approval{UserID: u.ID, UserName: u.Name, Digest: r.Digest(), At: now, Duration: time.Duration(rapid.IntRange(0, 90).Draw(t, "minutes")) * time.Minute}
+				a := Approval{UserID: u.ID, UserName: u.Name, Groups: groups[u.ID], Digest: r.Digest(), At: now, Duration: time.Duration(rapid.IntRange(0, 90).Draw(t, "minutes")) * time.Minute}
 				done, err := r.Approve(a, u.Bot, now2groups)
 				if err == nil && (u.Bot || u.ID == "u0" || a.Duration > r.Duration) {
 					t.Fatalf("the vote %+v was taken", a)
@@ -226,7 +226,10 @@ func TestLifeInvariants(t *testing.T) {
 				u := who.Draw(t, "who")
 				groups[u.ID] = map[bool][]string{true: {"approvers"}, false: nil}[rapid.Bool().Draw(t, "in")]
 			},
-			"deny":   func(t *rapid.T) { _ = r.Deny(who.Draw(t, "who"), "no", now) },
+			"deny": func(t *rapid.T) {
+				u := who.Draw(t, "who")
+				_, _ = r.Deny(Approval{UserID: u.ID, UserName: u.Name, Comment: "no", At: now}, u.Bot)
+			},
 			"cancel": func(t *rapid.T) { _ = r.Cancel(who.Draw(t, "who"), now) },
 			"use": func(*rapid.T) {
 				if g != nil && g.Activate(now) == nil && firstUse.IsZero() {

@@ -91,10 +91,14 @@ func TestSessionMoves(t *testing.T) {
 
 func TestDecisions(t *testing.T) {
 	alice, bob, bot := User{ID: "a", Name: "alice"}, User{ID: "b", Name: "bob"}, User{ID: "x", Name: "ci"}
-	base := Request{ID: "REQ-1", RequesterID: alice.ID, State: Pending, ExpiresAt: noon.Add(time.Minute), Duration: time.Hour, Needs: []Need{{1, []string{"approvers"}}}}
-	approver := func(string) []string { return []string{"approvers"} }
+	base := Request{ID: "REQ-1", RequesterID: alice.ID, State: Pending, ExpiresAt: noon.Add(time.Minute), Duration: time.Hour, Needs: []Need{{Count: 1, Groups: []string{"approvers"}}}}
+	approver := func(*Approval) []string { return []string{"approvers"} }
 	vote := func(r *Request, by User) Approval {
-		return Approval{UserID: by.ID, UserName: by.Name, Digest: r.Digest(), At: noon}
+		return Approval{UserID: by.ID, UserName: by.Name, Groups: []string{"approvers"}, Digest: r.Digest(), At: noon}
+	}
+	deny := func(r *Request, by User, why string) error {
+		_, err := r.Deny(Approval{UserID: by.ID, UserName: by.Name, Comment: why, At: noon}, false)
+		return err
 	}
 	for _, tt := range []struct {
 		name string
@@ -106,9 +110,11 @@ func TestDecisions(t *testing.T) {
 		{"approve one's own", func(r *Request) error { _, err := r.Approve(vote(r, alice), false, approver); return err }, ErrDenied, Pending},
 		{"approve as a bot", func(r *Request) error { _, err := r.Approve(vote(r, bot), true, approver); return err }, ErrDenied, Pending},
 		{"approve without the group", func(r *Request) error {
-			_, err := r.Approve(vote(r, bob), false, func(string) []string { return nil })
+			a := vote(r, bob)
+			a.Groups = []string{"others"}
+			_, err := r.Approve(a, false, approver)
 			return err
-		}, nil, Pending},
+		}, ErrConflict, Pending},
 		{"approve something else", func(r *Request) error {
 			a := vote(r, bob)
 			r.TargetAddress = "elsewhere:22"
@@ -148,9 +154,9 @@ func TestDecisions(t *testing.T) {
 		{"admit what needs approval", func(r *Request) error { return r.Admit(noon) }, ErrDenied, Pending},
 		{"admit what needs none", func(r *Request) error { r.Needs = nil; return r.Admit(noon) }, nil, Approved},
 		{"admit in an emergency", func(r *Request) error { r.BreakGlass = true; return r.Admit(noon) }, nil, Approved},
-		{"deny", func(r *Request) error { return r.Deny(bob, "not today", noon) }, nil, Denied},
-		{"deny without a word", func(r *Request) error { return r.Deny(bob, "", noon) }, ErrInvalid, Pending},
-		{"deny one's own", func(r *Request) error { return r.Deny(alice, "changed my mind", noon) }, ErrDenied, Pending},
+		{"deny", func(r *Request) error { return deny(r, bob, "not today") }, nil, Denied},
+		{"deny without a word", func(r *Request) error { return deny(r, bob, "") }, ErrInvalid, Pending},
+		{"deny one's own", func(r *Request) error { return deny(r, alice, "changed my mind") }, ErrDenied, Pending},
 		{"cancel", func(r *Request) error { return r.Cancel(alice, noon) }, nil, Cancelled},
 		{"cancel another's", func(r *Request) error { return r.Cancel(bob, noon) }, ErrDenied, Pending},
 	} {
@@ -174,7 +180,7 @@ func TestDecisions(t *testing.T) {
 
 	t.Run("one person counts once", func(t *testing.T) {
 		r := base
-		r.Needs = []Need{{2, []string{"approvers"}}}
+		r.Needs = []Need{{Count: 2, Groups: []string{"approvers"}}}
 		if done, err := r.Approve(vote(&r, bob), false, approver); done || err != nil {
 			t.Fatal(done, err)
 		}
@@ -189,7 +195,7 @@ func TestDecisions(t *testing.T) {
 	})
 	t.Run("the shortest answer counts", func(t *testing.T) {
 		r := base
-		r.Needs = []Need{{2, []string{"approvers"}}}
+		r.Needs = []Need{{Count: 2, Groups: []string{"approvers"}}}
 		for i, d := range []time.Duration{20 * time.Minute, 40 * time.Minute} {
 			a := vote(&r, User{ID: string(rune('p' + i))})
 			a.Duration = d

@@ -91,7 +91,7 @@ func TestTargetValidate(t *testing.T) {
 func TestRoleValidate(t *testing.T) {
 	good := func() Role {
 		return Role{Name: "engineers", Inherits: []string{"base"}, Groups: []string{"engineers"}, Users: []string{NewID(UserPrefix)}, Rules: []Rule{{
-			ID: "root", Actions: []string{"request"}, Accounts: []string{"root", "*"}, MaxDuration: time.Hour, Approvals: []Need{{1, []string{"approvers"}}}, Sources: []string{"10.0.0.0/8"},
+			ID: "root", Actions: []string{"request"}, Accounts: []string{"root", "*"}, MaxDuration: time.Hour, Approvals: []Need{{Count: 1, Groups: []string{"approvers"}}}, Sources: []string{"10.0.0.0/8"},
 		}}}
 	}
 	for _, tt := range []struct {

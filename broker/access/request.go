@@ -33,6 +33,7 @@ type Request struct {
 	ID            string
 	RequesterID   string
 	RequesterName string
+	OwnerID       string // of a bot that asks: whose it is
 	TargetID      string
 	TargetName    string
 	TargetAddress string
@@ -51,19 +52,23 @@ type Request struct {
 
 	State     RequestState
 	CreatedAt time.Time
+	EditedAt  time.Time // zero: it is as it was made
+	Edits     int64
 	ExpiresAt time.Time // a decision must be taken before
 	DecidedAt time.Time
 	DecidedBy string // name of who denied or cancelled
 	Note      string // what the decider wrote
 
 	// What the policy said when the request was made.
-	Role   string
-	Needs  []Need
-	Rules  SessionRules
-	Policy Ruling
+	Role          string
+	Needs         []Need
+	DenyThreshold int // people whose no ends it; 0: one
+	Rules         SessionRules
+	Policy        Ruling
 
-	Approvals []Approval
-	Version   int64
+	Approvals  []Approval // every yes
+	Objections []Approval // every no
+	Version    int64
 }
 
 // A Ruling is the trace of one policy decision: enough to find it again and to
@@ -74,18 +79,6 @@ type Ruling struct {
 	Text      string // its sentence
 	InputHash string // SHA-256 of the canonical input, hex
 	Digest    string // SHA-256 of the policy (bundle and data), hex
-}
-
-// An Approval is one person's yes, bound to what that person was shown.
-type Approval struct {
-	UserID   string
-	UserName string
-	Groups   []string // the approver's groups at the vote
-	Comment  string
-	Duration time.Duration // what the approver allows; never longer than asked
-	Digest   string        // Request.Digest at the time of the vote
-	Via      string
-	At       time.Time
 }
 
 // StateAt returns the state at t, in which an overdue request is expired.
@@ -153,11 +146,13 @@ func (r *Request) Shown() []byte {
 		Start                                                      int64
 		BreakGlass                                                 bool
 		Needs                                                      []Need
+		DenyThreshold                                              int    `json:",omitempty"`
+		Owner                                                      string `json:",omitempty"`
 		Rules                                                      SessionRules
 		PolicyRule, PolicyDigest, PolicyDecision, RequesterSources string
 	}{
 		"drawbolt request 1", r.ID, r.RequesterID, r.TargetID, r.TargetAddress, r.Account, r.Role,
-		r.TargetKeys, r.TargetVia, r.Made, r.Reason, int64(r.Duration / time.Second), micros(r.Start), r.BreakGlass, r.Needs, r.Rules,
+		r.TargetKeys, r.TargetVia, r.Made, r.Reason, int64(r.Duration / time.Second), micros(r.Start), r.BreakGlass, r.Needs, r.DenyThreshold, r.OwnerID, r.Rules,
 		r.Policy.Rule, r.Policy.Digest, r.Policy.Decision, r.Source,
 	})
 	if err != nil {
@@ -173,105 +168,6 @@ func micros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// Approve records a vote. It refuses a vote of the requester, of a bot, a
-// second vote of one person, a vote on something else than what the request
-// says now, and one that widens. It reports whether the request has all the
-// approvals it needs and has become approved.
-//
-// Whether the approver may vote on this request at all is for the policy,
-// which the caller asks first; the votes that were given before are counted by
-// the groups their givers have now, which still gives for each voter's id
-// (nil: no longer a voter).
-func (r *Request) Approve(a Approval, bot bool, groups func(userID string) []string) (bool, error) {
-	if r.StateAt(a.At) != Pending {
-		return false, r.decided(a.At)
-	}
-	if a.UserID == r.RequesterID {
-		return false, &Error{Kind: ErrDenied, Code: "DB-2002", Text: "nobody approves a request of their own", Rule: "approve.self", Next: "ask one of the approvers: drawbolt status " + r.ID}
-	}
-	if bot {
-		return false, &Error{Kind: ErrDenied, Code: "DB-2003", Text: "a bot cannot approve", Rule: "approve.bot"}
-	}
-	if slices.ContainsFunc(r.Approvals, func(b Approval) bool { return b.UserID == a.UserID }) {
-		return false, &Error{Kind: ErrConflict, Code: "DB-3003", Text: "you have approved " + r.ID + " already; one person counts once"}
-	}
-	if a.Digest != r.Digest() {
-		return false, &Error{Kind: ErrConflict, Code: "DB-3004", Text: r.ID + " is not what you were shown; look at it again", Next: "drawbolt status " + r.ID}
-	}
-	if a.Duration == 0 {
-		a.Duration = r.Duration
-	}
-	if err := CheckDuration(a.Duration); err != nil {
-		return false, err
-	}
-	if a.Duration > r.Duration {
-		return false, Invalid("an approval may shorten the time, not lengthen it: %s was asked for", FormatDuration(r.Duration))
-	}
-	if err := CheckText("the note", a.Comment, MaxComment); err != nil {
-		return false, err
-	}
-	r.Approvals = append(r.Approvals, a)
-	if !r.Satisfied(groups) {
-		return false, nil
-	}
-	return true, r.move(Approved, a.At)
-}
-
-// Satisfied reports whether the votes meet every need, where groups gives the
-// groups that a voter has now (nil when the voter may not vote any more). One
-// person counts once in all needs together; votes for another digest and votes
-// of the requester count for none.
-func (r *Request) Satisfied(groups func(userID string) []string) bool {
-	digest := r.Digest()
-	voters := map[string][]string{}
-	for _, a := range r.Approvals {
-		if a.Digest == digest && a.UserID != r.RequesterID {
-			voters[a.UserID] = groups(a.UserID)
-		}
-	}
-	// By Hall's theorem the needs can be met by distinct persons if and only if
-	// every set of needs has enough persons who may meet one of them.
-	if len(r.Needs) > maxNeeds {
-		return false
-	}
-	for set := 1; set < 1<<len(r.Needs); set++ {
-		wanted, persons := 0, 0
-		for _, voter := range voters {
-			if slices.ContainsFunc(voter, func(g string) bool { return r.wants(set, g) }) {
-				persons++
-			}
-		}
-		for i, need := range r.Needs {
-			if set&(1<<i) != 0 {
-				wanted += need.Count
-			}
-		}
-		if persons < wanted {
-			return false
-		}
-	}
-	return true
-}
-
-// wants reports whether a need in the set accepts members of the group.
-func (r *Request) wants(set int, group string) bool {
-	for i, need := range r.Needs {
-		if set&(1<<i) != 0 && slices.Contains(need.Groups, group) {
-			return true
-		}
-	}
-	return false
-}
-
-// Granted is the time that the approvers allow: the shortest of their answers.
-func (r *Request) Granted() time.Duration {
-	d := r.Duration
-	for _, a := range r.Approvals {
-		d = min(d, a.Duration)
-	}
-	return d
-}
-
 // Admit moves a request that needs nobody's approval to approved.
 func (r *Request) Admit(t time.Time) error {
 	if len(r.Needs) > 0 && !r.BreakGlass {
@@ -280,18 +176,52 @@ func (r *Request) Admit(t time.Time) error {
 	return r.move(Approved, t)
 }
 
-// Deny ends the request with a no and its reason.
-func (r *Request) Deny(by User, note string, t time.Time) error {
-	if by.ID == r.RequesterID {
-		return &Error{Kind: ErrDenied, Code: "DB-2002", Text: "a request of your own is cancelled, not denied", Rule: "approve.self", Next: "drawbolt cancel " + r.ID}
+// maxEdits is how often a request is edited before its requester has to make
+// another: approvers are told of each.
+const maxEdits = 20
+
+// An Edit is what a requester asks for instead. What is zero stays.
+type Edit struct {
+	Duration time.Duration
+	Reason   string
+	Start    time.Time
+}
+
+// Edit changes what a pending request asks for, which voids all votes: they were
+// for something else. Only its requester may. What the policy says of it now is
+// for the caller to set. The time to decide begins anew and is as long as before.
+func (r *Request) Edit(by User, e Edit, t time.Time) error {
+	if by.ID != r.RequesterID {
+		return &Error{Kind: ErrDenied, Code: "DB-6137", Text: "only the requester edits a request", Rule: "edit.own"}
 	}
-	if err := CheckReason(note); err != nil {
-		return err
+	if r.StateAt(t) != Pending {
+		return r.decided(t)
 	}
-	if err := r.move(Denied, t); err != nil {
-		return err
+	if r.Edits >= maxEdits {
+		return &Error{Kind: ErrConflict, Code: "DB-6138", Text: fmt.Sprintf("%s was edited %d times already", r.ID, r.Edits), Next: "drawbolt cancel " + r.ID + ", then ask again"}
 	}
-	r.DecidedBy, r.Note = by.Name, note
+	was := *r
+	if e.Duration != 0 {
+		if err := CheckDuration(e.Duration); err != nil {
+			return err
+		}
+		r.Duration = e.Duration
+	}
+	if e.Reason != "" {
+		if err := CheckReason(e.Reason); err != nil {
+			return err
+		}
+		r.Reason, r.Ticket = e.Reason, Ticket(e.Reason)
+	}
+	if !e.Start.IsZero() {
+		r.Start = e.Start
+	}
+	if r.Duration == was.Duration && r.Reason == was.Reason && r.Start.Equal(was.Start) {
+		return Invalid("that is what %s asks for already", r.ID)
+	}
+	r.ExpiresAt = t.Add(r.ExpiresAt.Sub(r.began(0)))
+	r.EditedAt, r.Edits = t, r.Edits+1
+	r.Approvals, r.Objections = nil, nil
 	return nil
 }
 

@@ -25,8 +25,10 @@ type Rule struct {
 	Accounts    []string // names, or "*"
 	MaxDuration time.Duration
 	Approvals   []Need
-	MFAWithin   time.Duration // how fresh the second factor must be; 0: none needed
-	Session     SessionRules
+	// DenyThreshold is how many people's no ends a request; 0: one.
+	DenyThreshold int
+	MFAWithin     time.Duration // how fresh the second factor must be; 0: none needed
+	Session       SessionRules
 	// Conditions; empty ones do not limit.
 	Weekdays      []string // "Monday", ...
 	Hours         []string // "08:00-18:00", UTC
@@ -39,15 +41,6 @@ type Rule struct {
 type Selector struct {
 	Names  []string            // exact, or a prefix and *
 	Labels map[string][]string // label -> one of these values
-}
-
-// maxNeeds bounds the sets of approvers of one rule.
-const maxNeeds = 8
-
-// A Need is k distinct persons out of these groups, never the requester.
-type Need struct {
-	Count  int
-	Groups []string
 }
 
 // Validate checks the form of the role. Whether names it refers to exist, and
@@ -110,15 +103,13 @@ func (r *Rule) validate() error {
 	if len(r.Approvals) > maxNeeds {
 		return Invalid("rule %s names more than %d sets of approvers", r.ID, maxNeeds)
 	}
-	for _, n := range r.Approvals {
-		if n.Count < 1 || n.Count > 16 || len(n.Groups) == 0 || len(n.Groups) > MaxItems {
-			return Invalid("rule %s: approvals are 1 to 16 people out of named groups", r.ID)
+	for i := range r.Approvals {
+		if err := r.Approvals[i].validate(r.ID); err != nil {
+			return err
 		}
-		for _, g := range n.Groups {
-			if err := CheckGroupName(g); err != nil {
-				return err
-			}
-		}
+	}
+	if r.DenyThreshold < 0 || r.DenyThreshold > maxCount {
+		return Invalid("rule %s: a request is ended by the no of 1 to %d people", r.ID, maxCount)
 	}
 	for _, s := range r.Sources {
 		if _, err := netip.ParsePrefix(s); err != nil {

@@ -41,7 +41,7 @@ func TestSatisfiedIsMatching(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		groups := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "d"}), 0, 3, rapid.ID)
 		r := Request{ID: "REQ-1", RequesterID: "p0", Needs: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Need {
-			return Need{rapid.IntRange(1, 2).Draw(t, "count"), rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "d"}), 1, 2, rapid.ID).Draw(t, "groups")}
+			return Need{Count: rapid.IntRange(1, 2).Draw(t, "count"), Groups: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "d"}), 1, 2, rapid.ID).Draw(t, "groups")}
 		}), 1, 4).Draw(t, "needs")}
 		voters, all := map[string][]string{}, map[string][]string{}
 		for i := range rapid.IntRange(0, 7).Draw(t, "voters") {
@@ -57,7 +57,7 @@ func TestSatisfiedIsMatching(t *testing.T) {
 			}
 		}
 		want := canMeet(r.Needs, voters)
-		if got := r.Satisfied(func(id string) []string { return all[id] }); got != want {
+		if got := r.Satisfied(func(a *Approval) []string { return all[a.UserID] }); got != want {
 			t.Fatalf("satisfied = %t, want %t: needs %v, voters %v", got, want, r.Needs, voters)
 		}
 		if want {
@@ -79,20 +79,20 @@ func TestSatisfied(t *testing.T) {
 		want   bool
 	}{
 		{"nothing needed", nil, nil, true},
-		{"nobody", []Need{{1, []string{"a"}}}, nil, false},
-		{"one for two needs", []Need{{1, []string{"a"}}, {1, []string{"b"}}}, map[string][]string{"p": {"a", "b"}}, false},
-		{"two for two needs", []Need{{1, []string{"a"}}, {1, []string{"b"}}}, map[string][]string{"p": {"a", "b"}, "q": {"a"}}, true},
-		{"two for two needs, both the same side", []Need{{1, []string{"a"}}, {1, []string{"b"}}}, map[string][]string{"p": {"a"}, "q": {"a"}}, false},
-		{"no longer a voter", []Need{{1, []string{"a"}}}, map[string][]string{"p": nil}, false},
-		{"the requester", []Need{{1, []string{"a"}}}, map[string][]string{"me": {"a"}}, false},
-		{"more needs than are counted", slices.Repeat([]Need{{1, []string{"a"}}}, maxNeeds+1), map[string][]string{"p1": {"a"}, "p2": {"a"}, "p3": {"a"}, "p4": {"a"}, "p5": {"a"}, "p6": {"a"}, "p7": {"a"}, "p8": {"a"}, "p9": {"a"}}, false},
+		{"nobody", []Need{{Count: 1, Groups: []string{"a"}}}, nil, false},
+		{"one for two needs", []Need{{Count: 1, Groups: []string{"a"}}, {Count: 1, Groups: []string{"b"}}}, map[string][]string{"p": {"a", "b"}}, false},
+		{"two for two needs", []Need{{Count: 1, Groups: []string{"a"}}, {Count: 1, Groups: []string{"b"}}}, map[string][]string{"p": {"a", "b"}, "q": {"a"}}, true},
+		{"two for two needs, both the same side", []Need{{Count: 1, Groups: []string{"a"}}, {Count: 1, Groups: []string{"b"}}}, map[string][]string{"p": {"a"}, "q": {"a"}}, false},
+		{"no longer a voter", []Need{{Count: 1, Groups: []string{"a"}}}, map[string][]string{"p": nil}, false},
+		{"the requester", []Need{{Count: 1, Groups: []string{"a"}}}, map[string][]string{"me": {"a"}}, false},
+		{"more needs than are counted", slices.Repeat([]Need{{Count: 1, Groups: []string{"a"}}}, maxNeeds+1), map[string][]string{"p1": {"a"}, "p2": {"a"}, "p3": {"a"}, "p4": {"a"}, "p5": {"a"}, "p6": {"a"}, "p7": {"a"}, "p8": {"a"}, "p9": {"a"}}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := Request{ID: "REQ-1", RequesterID: "me", Needs: tt.needs}
 			for id := range tt.voters {
 				r.Approvals = append(r.Approvals, Approval{UserID: id, Digest: r.Digest()})
 			}
-			if got := r.Satisfied(func(id string) []string { return tt.voters[id] }); got != tt.want {
+			if got := r.Satisfied(func(a *Approval) []string { return tt.voters[a.UserID] }); got != tt.want {
 				t.Errorf("satisfied = %t", got)
 			}
 		})

@@ -3,6 +3,7 @@ package access
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -15,7 +16,8 @@ type User struct {
 	Groups     []string // sorted
 	Attributes map[string]string
 	Bot        bool
-	Locked     bool // denied now, and every session is cut
+	OwnerID    string // of a bot: the person whose it is; "" for people
+	Locked     bool   // denied now, and every session is cut
 	LockReason string
 	CreatedAt  time.Time
 	Version    int64
@@ -36,6 +38,12 @@ func (u *User) Validate() error {
 		if err := CheckGroupName(g); err != nil {
 			return err
 		}
+		if OnCall(g) {
+			return Invalid("the group %s is of a schedule: nobody is put into it by hand", g)
+		}
+	}
+	if u.OwnerID != "" && !u.Bot {
+		return Invalid("bots have an owner, and people have none")
 	}
 	for k, v := range u.Attributes {
 		if err := CheckGroupName(k); err != nil {
@@ -50,6 +58,13 @@ func (u *User) Validate() error {
 	return CheckText("the lock reason", u.LockReason, MaxComment)
 }
 
+// OnCallPrefix begins the names of the groups that a schedule gives: who is in
+// one is decided by the clock, and by nobody here.
+const OnCallPrefix = "oncall-"
+
+// OnCall reports whether the group is one that a schedule gives.
+func OnCall(group string) bool { return strings.HasPrefix(group, OnCallPrefix) }
+
 // In reports whether the user is a member of the group.
 func (u *User) In(group string) bool { return slices.Contains(u.Groups, group) }
 
@@ -61,7 +76,10 @@ type Caller struct {
 	Source netip.Addr // the peer's address; invalid inside the process
 	Via    string     // "cli", "web", "ssh", "system"
 	Login  string     // the login session's id, where there is one
-	MFAAt  time.Time  // zero: no second factor in this login
+	// StandsFor are the people in whose place the caller votes at the moment. Verbs
+	// find out themselves and take nothing from outside.
+	StandsFor []User
+	MFAAt     time.Time // zero: no second factor in this login
 	// Key and Serial say what was proven in ssh: the fingerprint of a registered
 	// key, or the serial of an identity certificate.
 	Key    string

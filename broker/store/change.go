@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 )
@@ -123,15 +125,42 @@ func (tx *Tx) SaveRequest(ctx context.Context, r *access.Request) error {
 	return tx.addVotes(ctx, r)
 }
 
-// addVotes writes the approvals that are not there yet. A vote is never changed.
+// addVotes writes the votes that are not there yet. A vote is never changed.
 func (tx *Tx) addVotes(ctx context.Context, r *access.Request) error {
-	for _, a := range r.Approvals {
-		v := vote{r.ID, a}
+	for i, a := range slices.Concat(r.Approvals, r.Objections) {
+		v := vote{r.ID, i >= len(r.Approvals), a}
 		if _, err := tx.exec(ctx, approvals.insert+" ON CONFLICT (request_id, user_id) DO NOTHING", values(approvals.columns(&v))...); err != nil {
 			return fmt.Errorf("add to approvals: %w", err)
 		}
 	}
 	return nil
+}
+
+// RemoveVotes removes those of the user of that id on a request, or all when it
+// is empty: they are void. That they were given stays in the audit log.
+func (tx *Tx) RemoveVotes(ctx context.Context, requestID, userID string) error {
+	query, args := "DELETE FROM approvals WHERE request_id = ?", []any{requestID}
+	if userID != "" {
+		query, args = query+" AND user_id = ?", append(args, userID)
+	}
+	if _, err := tx.exec(ctx, query, args...); err != nil {
+		return fmt.Errorf("remove votes: %w", err)
+	}
+	return nil
+}
+
+// SetDelegation adds a delegation, or puts it in the place of the one that its
+// user has.
+func (tx *Tx) SetDelegation(ctx context.Context, d *access.Delegation) error {
+	if err := tx.RemoveDelegation(ctx, d.UserID); err != nil && !errors.Is(err, access.ErrNotFound) {
+		return err
+	}
+	return delegations.add(ctx, tx, d)
+}
+
+// RemoveDelegation removes that of the user of that id.
+func (tx *Tx) RemoveDelegation(ctx context.Context, userID string) error {
+	return tx.remove(ctx, "DELETE FROM delegations WHERE user_id = ?", userID)
 }
 
 // AddGrant adds a grant. A request has at most one.

@@ -79,7 +79,7 @@ func TestOnePersonOneVote(t *testing.T) {
 			ok(t, tx.AddUser(ctx, &anna))
 			return tx.AddRequest(ctx, &r)
 		})
-		groups := func(string) []string { return []string{"dba"} }
+		groups := func(*access.Approval) []string { return []string{"dba"} }
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		var won int
@@ -92,7 +92,7 @@ func TestOnePersonOneVote(t *testing.T) {
 							return audit.Event{}, err
 						}
 						e := event("request.approve", r.ID)
-						if _, err := r.Approve(access.Approval{UserID: "USR-b", UserName: "bob", Digest: r.Digest(), At: tx.Now()}, false, groups); err != nil {
+						if _, err := r.Approve(access.Approval{UserID: "USR-b", UserName: "bob", Groups: []string{"dba"}, Digest: r.Digest(), At: tx.Now()}, false, groups); err != nil {
 							return e, err
 						}
 						return e, tx.SaveRequest(ctx, &r)

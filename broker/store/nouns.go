@@ -13,7 +13,7 @@ var users = newTable("users", "id", func(u *access.User) []column {
 	return []column{
 		{"id", &u.ID}, {"name", &u.Name}, {"display", &u.Display},
 		{"groups", encoded{&u.Groups}}, {"attributes", encoded{&u.Attributes}},
-		{"bot", &u.Bot}, {"locked", &u.Locked}, {"lock_reason", &u.LockReason},
+		{"bot", &u.Bot}, {"owner_id", &u.OwnerID}, {"locked", &u.Locked}, {"lock_reason", &u.LockReason},
 		{"created_at", micros{&u.CreatedAt}}, {"version", &u.Version},
 	}
 })
@@ -58,30 +58,38 @@ var roles = newTable("roles", "name", func(r *access.Role) []column {
 
 var requests = newTable("requests", "id", func(r *access.Request) []column {
 	return []column{
-		{"id", &r.ID}, {"requester_id", &r.RequesterID}, {"requester_name", &r.RequesterName},
+		{"id", &r.ID}, {"requester_id", &r.RequesterID}, {"requester_name", &r.RequesterName}, {"owner_id", &r.OwnerID},
 		{"target_id", &r.TargetID}, {"target_name", &r.TargetName}, {"target_address", &r.TargetAddress},
 		{"target_keys", encoded{&r.TargetKeys}}, {"target_via", encoded{&r.TargetVia}}, {"account", &r.Account}, {"made", encoded{&r.Made}},
 		{"batch", &r.Batch}, {"reason", &r.Reason}, {"ticket", &r.Ticket}, {"duration", seconds{&r.Duration}},
 		{"start_at", micros{&r.Start}}, {"break_glass", &r.BreakGlass},
 		{"source", &r.Source}, {"via", &r.Via}, {"state", text[access.RequestState]{&r.State}},
-		{"created_at", micros{&r.CreatedAt}}, {"expires_at", micros{&r.ExpiresAt}},
+		{"created_at", micros{&r.CreatedAt}}, {"edited_at", micros{&r.EditedAt}}, {"edits", &r.Edits}, {"expires_at", micros{&r.ExpiresAt}},
 		{"decided_at", micros{&r.DecidedAt}}, {"decided_by", &r.DecidedBy}, {"note", &r.Note},
-		{"role", &r.Role}, {"needs", encoded{&r.Needs}}, {"rules", encoded{&r.Rules}},
+		{"role", &r.Role}, {"needs", encoded{&r.Needs}}, {"deny_threshold", count{&r.DenyThreshold}}, {"rules", encoded{&r.Rules}},
 		{"policy", encoded{&r.Policy}}, {"version", &r.Version},
 	}
 })
 
-// A vote is an approval and the request it is for.
+// A vote is an approval or an objection, and the request it is for.
 type vote struct {
 	requestID string
+	against   bool
 	access.Approval
 }
 
 var approvals = newTable("approvals", "", func(v *vote) []column {
 	return []column{
-		{"request_id", &v.requestID}, {"user_id", &v.UserID}, {"user_name", &v.UserName},
-		{"groups", encoded{&v.Groups}}, {"comment", &v.Comment}, {"duration", seconds{&v.Duration}},
-		{"digest", &v.Digest}, {"via", &v.Via}, {"at", micros{&v.At}},
+		{"request_id", &v.requestID}, {"user_id", &v.UserID}, {"user_name", &v.UserName}, {"stands_for", &v.StandsFor}, {"against", &v.against},
+		{"groups", encoded{&v.Groups}}, {"comment", &v.Comment}, {"duration", seconds{&v.Duration}}, {"narrowing", encoded{&v.Narrowing}},
+		{"digest", &v.Digest}, {"step", count{&v.Step}}, {"via", &v.Via}, {"at", micros{&v.At}}, {"statement", &v.Statement},
+	}
+})
+
+var delegations = newTable("delegations", "user_id", func(d *access.Delegation) []column {
+	return []column{
+		{"user_id", &d.UserID}, {"user_name", &d.UserName}, {"delegate_id", &d.DelegateID}, {"delegate_name", &d.DelegateName},
+		{"from_at", micros{&d.From}}, {"until_at", micros{&d.Until}}, {"reason", &d.Reason}, {"version", &d.Version},
 	}
 })
 
@@ -135,10 +143,32 @@ func (q queryer) Actor(ctx context.Context, id string) (access.User, error) {
 	return users.one(ctx, q, "WHERE id = ?"+q.share(), id)
 }
 
-// Voters returns the users who have voted for the request of that id, by name. In
-// a change they stay as they are until it is done.
+// Voters returns the users who have voted on the request of that id, and those
+// in whose place somebody has, by name. In a change they stay as they are until it
+// is done.
 func (q queryer) Voters(ctx context.Context, id string) ([]access.User, error) {
-	return users.all(ctx, q, "WHERE id IN (SELECT user_id FROM approvals WHERE request_id = ?) ORDER BY name"+q.share(), id)
+	return users.all(ctx, q, "WHERE id IN (SELECT user_id FROM approvals WHERE request_id = ?) OR id IN (SELECT stands_for FROM approvals WHERE request_id = ?) ORDER BY name"+q.share(), id, id)
+}
+
+// Delegation returns that of the user of that id.
+func (q queryer) Delegation(ctx context.Context, userID string) (access.Delegation, error) {
+	return delegations.one(ctx, q, "WHERE user_id = ?"+q.lock(), userID)
+}
+
+// Delegations returns those that are not over at t: of and to the user of that
+// id, or of all users when it is empty, and of these at most 1000.
+func (q queryer) Delegations(ctx context.Context, userID string, t time.Time) ([]access.Delegation, error) {
+	if userID == "" {
+		return delegations.all(ctx, q, "WHERE until_at > ? ORDER BY until_at, user_id LIMIT 1000", toMicros(t))
+	}
+	return delegations.all(ctx, q, "WHERE until_at > ? AND (user_id = ? OR delegate_id = ?) ORDER BY until_at, user_id LIMIT 1000", toMicros(t), userID, userID)
+}
+
+// StandsFor returns the users in whose place the user of that id votes at t, by
+// name: who may not vote is not among them. In a change they stay as they are until
+// it is done.
+func (q queryer) StandsFor(ctx context.Context, userID string, t time.Time) ([]access.User, error) {
+	return users.all(ctx, q, "WHERE NOT bot AND NOT locked AND id IN (SELECT user_id FROM delegations WHERE delegate_id = ? AND from_at <= ? AND until_at > ?) ORDER BY name LIMIT 100"+q.share(), userID, toMicros(t), toMicros(t))
 }
 
 // Target returns the target of that id or name.

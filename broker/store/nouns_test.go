@@ -95,7 +95,7 @@ func TestFieldsRoundTrip(t *testing.T) {
 		var rq *access.Request
 		var g *access.Grant
 		var s *access.Session
-		votes := []access.Approval{}
+		votes, against := []access.Approval{}, []access.Approval{}
 		// Twice: what is added, and what is saved over it.
 		for round := range 2 {
 			name := fmt.Sprint("round ", round)
@@ -103,6 +103,8 @@ func TestFieldsRoundTrip(t *testing.T) {
 			f.n++ // the other states
 			votes = append(votes, rq2.Approvals...)
 			rq2.Approvals = append([]access.Approval{}, votes...)
+			against = append(against, rq2.Objections...)
+			rq2.Objections = append([]access.Approval{}, against...)
 			if round == 0 {
 				u2.ID, tg2.ID = access.NewID(access.UserPrefix), access.NewID(access.TargetPrefix)
 				rq2.ID, g2.ID, s2.ID = access.NewID(access.RequestPrefix), access.NewID(access.GrantPrefix), access.NewID(access.SessionPrefix)
@@ -362,6 +364,85 @@ func TestCertificates(t *testing.T) {
 			if got, err := db.Revoked(ctx, serial); err != nil || got != want {
 				t.Errorf("serial %d: revoked %v, %v, want %v", serial, got, err, want)
 			}
+		}
+	})
+}
+
+// One hands their votes over to one person at a time; that one finds them while
+// it is time, and as long as they may vote.
+func TestDelegations(t *testing.T) {
+	onEach(t, func(t *testing.T, db *store.DB, _ string) {
+		ctx, now := t.Context(), time.Now().UTC().Truncate(time.Microsecond)
+		anna, bert, carl := newUser("anna"), newUser("bert"), newUser("carl")
+		d := access.Delegation{UserID: anna.ID, UserName: "anna", DelegateID: bert.ID, DelegateName: "bert", From: now, Until: now.Add(time.Hour), Reason: "away", Version: 1}
+		other := d
+		other.DelegateID, other.DelegateName = carl.ID, "carl"
+		change(t, db, func(tx *store.Tx) error {
+			for _, u := range []*access.User{&anna, &bert, &carl} {
+				ok(t, tx.AddUser(ctx, u))
+			}
+			want(t, tx.RemoveDelegation(ctx, anna.ID), access.ErrNotFound)
+			ok(t, tx.SetDelegation(ctx, &other))
+			return tx.SetDelegation(ctx, &d)
+		})
+		if got, err := db.Delegation(ctx, anna.ID); err != nil || got != d {
+			t.Errorf("%+v, %v", got, err)
+		}
+		names := func(id string, at time.Time) (list []string) {
+			users, err := db.StandsFor(ctx, id, at)
+			ok(t, err)
+			for _, u := range users {
+				list = append(list, u.Name)
+			}
+			return list
+		}
+		for _, tt := range []struct {
+			id   string
+			at   time.Time
+			want []string
+		}{
+			{bert.ID, now, []string{"anna"}}, {bert.ID, now.Add(-time.Microsecond), nil}, {bert.ID, now.Add(time.Hour), nil}, {carl.ID, now, nil}, {anna.ID, now, nil},
+		} {
+			if got := names(tt.id, tt.at); !slices.Equal(got, tt.want) {
+				t.Errorf("%s stands for %v, want %v", tt.id, got, tt.want)
+			}
+		}
+		for id, n := range map[string]int{"": 1, anna.ID: 1, bert.ID: 1, carl.ID: 0} {
+			if list, err := db.Delegations(ctx, id, now); err != nil || len(list) != n {
+				t.Errorf("delegations of %q: %v, %v", id, list, err)
+			}
+		}
+		change(t, db, func(tx *store.Tx) error {
+			u, err := tx.User(ctx, anna.ID)
+			ok(t, err)
+			u.Locked = true
+			return tx.SaveUser(ctx, &u)
+		})
+		if got := names(bert.ID, now); got != nil {
+			t.Errorf("stands for %v, who is locked", got)
+		}
+	})
+}
+
+func TestMembers(t *testing.T) {
+	onEach(t, func(t *testing.T, db *store.DB, _ string) {
+		ctx := t.Context()
+		change(t, db, func(tx *store.Tx) error {
+			for name, groups := range map[string][]string{"a": {"db_leads"}, "b": {"dbxleads"}, "c": {"leads", "db_leads"}, "d": {"db_leads"}, "e": {"db_leads"}, "f": nil} {
+				u := newUser("user-" + name)
+				u.Groups, u.Bot, u.Locked = groups, name == "d", name == "e"
+				ok(t, tx.AddUser(ctx, &u))
+			}
+			return nil
+		})
+		for limit, n := range map[int]int{10: 2, 1: 1} {
+			got, err := db.Members(ctx, []string{"db_leads", "nobody"}, limit)
+			if err != nil || len(got) != n {
+				t.Errorf("of %d: %v, %v", limit, got, err)
+			}
+		}
+		if got, err := db.Members(ctx, nil, 10); err != nil || len(got) != 0 {
+			t.Errorf("of no group: %v, %v", got, err)
 		}
 	})
 }

@@ -23,7 +23,7 @@ func (q queryer) Request(ctx context.Context, id string) (access.Request, error)
 	}
 	votes, err := approvals.all(ctx, q, "WHERE request_id = ? ORDER BY at, user_id", r.ID)
 	for _, v := range votes {
-		r.Approvals = append(r.Approvals, v.Approval)
+		v.on(&r)
 	}
 	return r, err
 }
@@ -223,7 +223,7 @@ func (q queryer) requestsByID(ctx context.Context, ids []string) ([]access.Reque
 	}
 	for _, v := range votes {
 		if r := byID[v.requestID]; r != nil {
-			r.Approvals = append(r.Approvals, v.Approval)
+			v.on(r)
 		}
 	}
 	list := make([]access.Request, 0, len(rows))
@@ -235,17 +235,21 @@ func (q queryer) requestsByID(ctx context.Context, ids []string) ([]access.Reque
 	return list, nil
 }
 
+// on adds the vote to its request.
+func (v *vote) on(r *access.Request) {
+	if v.against {
+		r.Objections = append(r.Objections, v.Approval)
+	} else {
+		r.Approvals = append(r.Approvals, v.Approval)
+	}
+}
+
 // ask notes which groups a request wants votes of, for the lists of these.
 func (tx *Tx) ask(ctx context.Context, r *access.Request) error {
 	if _, err := tx.exec(ctx, "DELETE FROM asked WHERE request_id = ?", r.ID); err != nil {
 		return err
 	}
-	var groups []string
-	for _, n := range r.Needs {
-		groups = append(groups, n.Groups...)
-	}
-	slices.Sort(groups)
-	for _, group := range slices.Compact(groups) {
+	for _, group := range r.Voters() {
 		if _, err := tx.exec(ctx, "INSERT INTO asked (request_id, group_name, state, created_at, expires_at) VALUES (?, ?, ?, ?, ?)",
 			r.ID, group, string(r.State), toMicros(r.CreatedAt), toMicros(r.ExpiresAt)); err != nil {
 			return err

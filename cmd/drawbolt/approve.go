@@ -2,13 +2,18 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/drawbolt/drawbolt/web/api"
 )
 
-type approveOptions struct{ id, length, note, digest string }
+type approveOptions struct {
+	id, length, note, digest string
+	without                  []string
+	fourEyes                 bool
+}
 
 func (c *cli) approveCmd() *cobra.Command {
 	var o approveOptions
@@ -28,8 +33,11 @@ of a batch is in the inbox.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.length, "for", "", "allow only this `duration`")
+	f.StringSliceVar(&o.without, "without", nil, "take these `rights` away: shell, exec, files, forwards, agent, x11")
+	f.BoolVar(&o.fourEyes, "four-eyes", false, "allow it only while somebody else watches")
 	f.StringVar(&o.note, "note", "", "what the requester will read")
 	f.StringVar(&o.digest, "digest", "", "`digest` of the request as you saw it")
+	cmd.RegisterFlagCompletionFunc("without", cobra.FixedCompletions([]string{"shell", "exec", "files", "forwards", "agent", "x11"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -54,7 +62,10 @@ func (c *cli) runApprove(ctx context.Context, o approveOptions) error {
 	}
 	c.say("%s  %s asks for %s@%s  %s  %s", r.ID, r.Requester, r.Account, r.Target, formatSeconds(r.DurationSeconds), r.Reason)
 	id := r.ID
-	r, err = cl.Approve(ctx, id, api.ApproveInput{Digest: first(o.digest, r.Digest), DurationSeconds: n, Comment: o.note})
+	if r.InPlaceOf != "" {
+		c.say("  you vote in the place of %s", r.InPlaceOf)
+	}
+	r, err = cl.Approve(ctx, id, o.input(&r, n))
 	if pr := api.AsProblem(err); pr != nil && pr.Code == "DB-3001" {
 		// Somebody was faster. That is no failure when they said the same.
 		if now, ferr := cl.FindRequest(ctx, id); ferr == nil && now.State == api.Approved {
@@ -78,6 +89,23 @@ func (c *cli) runApprove(ctx context.Context, o approveOptions) error {
 	c.done("%s is approved for %s", r.ID, formatSeconds(granted))
 	c.say("  take it back: drawbolt revoke %s --reason TEXT", r.ID)
 	return nil
+}
+
+// input is the yes to a request.
+func (o *approveOptions) input(r *api.Request, length int64) api.ApproveInput {
+	return api.ApproveInput{Digest: first(o.digest, r.Digest), DurationSeconds: length, Comment: o.note, Without: o.without, FourEyes: o.fourEyes}
+}
+
+// narrowed says what an approval has taken away.
+func narrowed(a *api.Approval) string {
+	text := ""
+	if len(a.Without) > 0 {
+		text += " without " + strings.Join(a.Without, " and ")
+	}
+	if a.FourEyes {
+		text += " with four eyes"
+	}
+	return text
 }
 
 func (c *cli) alreadyApproved(r *api.Request) error {

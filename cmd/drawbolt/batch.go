@@ -61,7 +61,9 @@ func (c *cli) approveBatch(ctx context.Context, cl *api.Client, o approveOptions
 		return &failure{code: exitError, cat: "DB-3004", text: o.id + " is not what you were shown; look at it again", next: "drawbolt inbox"}
 	}
 	return c.decideBatch(list, "approved", func(r api.Request) (api.Request, error) {
-		return cl.Approve(ctx, r.ID, api.ApproveInput{Digest: r.Digest, DurationSeconds: length, Comment: o.note})
+		each := o
+		each.digest = "" // that of the batch was compared above
+		return cl.Approve(ctx, r.ID, each.input(&r, length))
 	})
 }
 

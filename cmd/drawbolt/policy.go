@@ -80,7 +80,7 @@ func (c *cli) showDecision(d *api.Decision) {
 	if d.Allow {
 		var needs []api.Need
 		for _, n := range d.Approvals {
-			needs = append(needs, api.Need{Count: n.Count, Groups: n.Groups})
+			needs = append(needs, api.Need{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfterSeconds: n.EscalateAfterSeconds, EscalateTo: n.EscalateTo})
 		}
 		row("approvals", need(needs))
 		if d.MaxDurationSeconds > 0 {

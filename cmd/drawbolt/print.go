@@ -282,9 +282,19 @@ func need(needs []api.Need) string {
 	if len(needs) == 0 {
 		return "no approval"
 	}
-	var parts []string
-	for _, n := range needs {
-		parts = append(parts, fmt.Sprintf("%d from @%s", n.Count, strings.Join(n.Groups, ", @")))
+	text := ""
+	for i, n := range needs {
+		switch {
+		case i == 0:
+		case n.Step != needs[i-1].Step:
+			text += ", then "
+		default:
+			text += " and "
+		}
+		text += fmt.Sprintf("%d from @%s", n.Count, strings.Join(n.Groups, ", @"))
+		if len(n.EscalateTo) > 0 {
+			text += fmt.Sprintf(" (or @%s after %s)", strings.Join(n.EscalateTo, ", @"), formatSeconds(n.EscalateAfterSeconds))
+		}
 	}
-	return strings.Join(parts, " and ")
+	return text
 }

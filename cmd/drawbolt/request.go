@@ -52,6 +52,7 @@ Exit codes: 0 approved, 3 denied, 5 nobody decided in time, 8 still pending
 	f.BoolVar(&o.breakGlass, "break-glass", false, "emergency: take it without approval; everybody is told and it is reviewed")
 	f.BoolVar(&o.noWait, "no-wait", false, "do not wait; exit 8 while it is pending")
 	cmd.RegisterFlagCompletionFunc("as", c.completeAccounts)
+	cmd.AddCommand(c.requestEditCmd())
 	return cmd
 }
 
@@ -152,6 +153,14 @@ func (c *cli) showAsked(r *api.Request) {
 	if r.State != api.Pending {
 		return
 	}
+	c.showPolicy(r)
+	if r.URL != "" {
+		c.say("  link     %s", r.URL)
+	}
+}
+
+// showPolicy says whose approval is needed, who is asked now, and who will be.
+func (c *cli) showPolicy(r *api.Request) {
 	if r.Policy.Rule != "" {
 		c.say("  policy   %s: %s", r.Policy.Rule, need(r.Needs))
 	}
@@ -160,8 +169,8 @@ func (c *cli) showAsked(r *api.Request) {
 	} else {
 		c.say("  asked    nobody who may approve it is known")
 	}
-	if r.URL != "" {
-		c.say("  link     %s", r.URL)
+	if r.EscalatesAt != nil {
+		c.say("  then     @%s from %s, if nobody has decided", strings.Join(r.EscalateTo, ", @"), c.when(*r.EscalatesAt))
 	}
 }
 
@@ -222,7 +231,7 @@ func (c *cli) verdict(r *api.Request) (text, next string) {
 		return fmt.Sprintf("%s is %s", r.ID, r.State), "drawbolt status " + r.ID
 	}
 	for _, a := range r.Approvals {
-		c.say("  approved by %s%s", a.User, quoted(a.Comment))
+		c.say("  approved by %s%s%s", a.User, narrowed(&a), quoted(a.Comment))
 	}
 	g := r.Grant
 	if g == nil {

@@ -94,8 +94,17 @@ func (c *cli) describe(r *api.Request) {
 	if len(r.Needs) > 0 {
 		row("needs", "%s", need(r.Needs))
 	}
+	if r.EditedAt != nil {
+		row("edited", "%s; what was voted before is void", c.when(*r.EditedAt))
+	}
+	for _, a := range r.Objections {
+		row("no", "%s%s", a.User, quoted(a.Comment))
+	}
 	if len(r.Waiting) > 0 && r.State == api.Pending {
 		row("asked", "%s", strings.Join(r.Waiting, ", "))
+	}
+	if r.EscalatesAt != nil {
+		row("then", "@%s from %s", strings.Join(r.EscalateTo, ", @"), c.when(*r.EscalatesAt))
 	}
 	row("asked at", "%s", c.when(r.CreatedAt))
 	if r.URL != "" {

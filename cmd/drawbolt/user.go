@@ -90,6 +90,7 @@ type userOptions struct {
 	groups      []string
 	add, remove []string
 	bot         bool
+	owner       string
 }
 
 func (c *cli) userAddCmd() *cobra.Command {
@@ -103,7 +104,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			u, err := cl.AddUser(cmd.Context(), api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Bot: o.bot})
+			u, err := cl.AddUser(cmd.Context(), api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Bot: o.bot, Owner: o.owner})
 			if err != nil {
 				return err
 			}
@@ -115,6 +116,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 	f.StringVar(&o.display, "display", "", "`name` as people write it")
 	f.StringSliceVar(&o.groups, "group", nil, "`group`; may be repeated")
 	f.BoolVar(&o.bot, "bot", false, "a program, which may never approve")
+	f.StringVar(&o.owner, "owner", "", "`user` whose bot it is, and who never approves what it asks for; you, if you name nobody")
 	return cmd
 }
 

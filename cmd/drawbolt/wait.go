@@ -52,7 +52,7 @@ func (c *cli) wait(ctx context.Context, cl *api.Client, r api.Request, limit tim
 		if len(now.Approvals) > len(r.Approvals) && now.State == api.Pending {
 			stop()
 			for _, a := range now.Approvals[len(r.Approvals):] {
-				c.say("  approved by %s%s; %s still needed", a.User, quoted(a.Comment), need(missing(now.Needs)))
+				c.say("  approved by %s%s%s; %s still needed", a.User, narrowed(&a), quoted(a.Comment), need(missing(now.Needs)))
 			}
 			stop = c.ticker(ctx, began)
 		}

@@ -94,8 +94,11 @@ var routes = []struct {
 		return discard(c.AwaitRequest(ctx, "REQ-1", 4, time.Hour))
 	}, `GET /v1/requests/REQ-1?version=4&wait_seconds=60`},
 	{"Approve", func(ctx context.Context, c *Client) error {
-		return discard(c.Approve(ctx, "REQ-1", ApproveInput{"d", 60, "c"}))
-	}, `POST /v1/requests/REQ-1/approve {"digest":"d","duration_seconds":60,"comment":"c"}`},
+		return discard(c.Approve(ctx, "REQ-1", ApproveInput{Digest: "d", DurationSeconds: 60, Comment: "c", Without: []string{"agent"}, FourEyes: true}))
+	}, `POST /v1/requests/REQ-1/approve {"digest":"d","duration_seconds":60,"comment":"c","without":["agent"],"four_eyes":true}`},
+	{"EditRequest", func(ctx context.Context, c *Client) error {
+		return discard(c.EditRequest(ctx, "REQ-1", EditInput{DurationSeconds: 60, Reason: "r"}))
+	}, `POST /v1/requests/REQ-1/edit {"duration_seconds":60,"reason":"r"}`},
 	{"Deny", func(ctx context.Context, c *Client) error {
 		return discard(c.Deny(ctx, "REQ-1", DenyInput{Reason: "no"}))
 	}, `POST /v1/requests/REQ-1/deny {"reason":"no"}`},
@@ -103,6 +106,11 @@ var routes = []struct {
 	{"End", func(ctx context.Context, c *Client) error { return discard(c.End(ctx, "REQ-1")) }, `POST /v1/requests/REQ-1/end {}`},
 	{"Extend", func(ctx context.Context, c *Client) error { return discard(c.Extend(ctx, "REQ-1", ExtendInput{60})) }, `POST /v1/requests/REQ-1/extend {"duration_seconds":60}`},
 	{"Revoke", func(ctx context.Context, c *Client) error { return discard(c.Revoke(ctx, "REQ-1", "no")) }, `POST /v1/requests/REQ-1/revoke {"reason":"no"}`},
+	{"Delegations", func(ctx context.Context, c *Client) error { return discard(c.Delegations(ctx, true)) }, `GET /v1/delegations?all=true`},
+	{"Delegate", func(ctx context.Context, c *Client) error {
+		return discard(c.Delegate(ctx, "bob", DelegationInput{Delegate: "carol", Until: at("2026-03-14T08:00:00Z"), Reason: "away"}))
+	}, `PUT /v1/users/bob/delegation {"delegate":"carol","until":"2026-03-14T08:00:00Z","reason":"away"}`},
+	{"EndDelegation", func(ctx context.Context, c *Client) error { return c.EndDelegation(ctx, "bob") }, `DELETE /v1/users/bob/delegation`},
 	{"Sessions", func(ctx context.Context, c *Client) error {
 		return discard(c.Sessions(ctx, SessionFilter{Live: true, Target: "t", User: "u", Limit: 1, Before: "SES-1"}))
 	}, `GET /v1/sessions?before=SES-1&limit=1&live=true&target=t&user=u`},

@@ -56,41 +56,51 @@ const (
 
 // A Request is an access request as the caller may see it.
 type Request struct {
-	ID              string     `json:"id"`
-	State           string     `json:"state"`
-	Requester       string     `json:"requester"`
-	Target          string     `json:"target"`
-	Account         string     `json:"account"`
-	Made            string     `json:"made,omitempty"` // how the account is made for the grant, and what it may
-	Role            string     `json:"role"`
-	Batch           string     `json:"batch,omitempty"` // what else was asked for at once has the same
-	Reason          string     `json:"reason"`
-	Ticket          string     `json:"ticket,omitempty"`
-	DurationSeconds int64      `json:"duration_seconds"`
-	BreakGlass      bool       `json:"break_glass"`
-	Start           *time.Time `json:"start,omitempty"`
-	CreatedAt       time.Time  `json:"created_at"`
-	ExpiresAt       time.Time  `json:"expires_at"` // a decision must be taken before
-	DecidedAt       *time.Time `json:"decided_at,omitempty"`
-	DecidedBy       string     `json:"decided_by,omitempty"`
-	Note            string     `json:"note,omitempty"` // what the decider wrote
-	Approvals       []Approval `json:"approvals"`
-	Needed          int        `json:"needed"`     // how many people must approve, in all
-	Needs           []Need     `json:"needs"`      // out of which groups
-	Waiting         []string   `json:"waiting"`    // names of those who may still decide
-	MayDecide       bool       `json:"may_decide"` // the caller is one of them
-	Digest          string     `json:"digest"`     // of what an approver is shown; a vote names it
-	Version         int64      `json:"version"`    // grows with every change of the request and its grant
-	Policy          Policy     `json:"policy"`
-	URL             string     `json:"url,omitempty"`
-	Grant           *Grant     `json:"grant,omitempty"`
+	ID              string       `json:"id"`
+	State           string       `json:"state"`
+	Requester       string       `json:"requester"`
+	Target          string       `json:"target"`
+	Account         string       `json:"account"`
+	Made            string       `json:"made,omitempty"` // how the account is made for the grant, and what it may
+	Role            string       `json:"role"`
+	Batch           string       `json:"batch,omitempty"` // what else was asked for at once has the same
+	Reason          string       `json:"reason"`
+	Ticket          string       `json:"ticket,omitempty"`
+	DurationSeconds int64        `json:"duration_seconds"`
+	BreakGlass      bool         `json:"break_glass"`
+	Start           *time.Time   `json:"start,omitempty"`
+	CreatedAt       time.Time    `json:"created_at"`
+	ExpiresAt       time.Time    `json:"expires_at"` // a decision must be taken before
+	DecidedAt       *time.Time   `json:"decided_at,omitempty"`
+	DecidedBy       string       `json:"decided_by,omitempty"`
+	Note            string       `json:"note,omitempty"`      // what the decider wrote
+	EditedAt        *time.Time   `json:"edited_at,omitempty"` // votes of before are void
+	Approvals       []Approval   `json:"approvals"`
+	Objections      []Approval   `json:"objections,omitempty"` // every no so far
+	DenyThreshold   int          `json:"deny_threshold"`       // how many no end it
+	Needed          int          `json:"needed"`               // how many people must approve, in all
+	Needs           []Need       `json:"needs"`                // out of which groups
+	Waiting         []string     `json:"waiting"`              // names of those who are asked now; "carol (for bob)" votes in his place
+	MayDecide       bool         `json:"may_decide"`           // the caller is one of them
+	InPlaceOf       string       `json:"in_place_of,omitempty"`
+	EscalatesAt     *time.Time   `json:"escalates_at,omitempty"` // when more are asked
+	EscalateTo      []string     `json:"escalate_to,omitempty"`  // groups
+	Session         SessionRules `json:"session"`                // what a session may do
+	Digest          string       `json:"digest"`                 // of what an approver is shown; a vote names it
+	Version         int64        `json:"version"`                // grows with every change of the request and its grant
+	Policy          Policy       `json:"policy"`
+	URL             string       `json:"url,omitempty"`
+	Grant           *Grant       `json:"grant,omitempty"`
 }
 
-// An Approval is one person's yes.
+// An Approval is one person's vote.
 type Approval struct {
 	User            string    `json:"user"`
 	Comment         string    `json:"comment,omitempty"`
 	DurationSeconds int64     `json:"duration_seconds"`
+	Without         []string  `json:"without,omitempty"`   // rights that are taken away
+	FourEyes        bool      `json:"four_eyes,omitempty"` // nothing is to be done while nobody else watches
+	InPlace         bool      `json:"in_place,omitempty"`  // given in the place of somebody who is away
 	At              time.Time `json:"at"`
 }
 
@@ -98,7 +108,11 @@ type Approval struct {
 type Need struct {
 	Count  int      `json:"count"`
 	Groups []string `json:"groups"`
-	Have   int      `json:"have"` // of a request: votes given that count
+	Have   int      `json:"have"`           // of a request: votes given that count
+	Step   int      `json:"step,omitempty"` // asked when those of the steps before are met
+	// EscalateTo may meet it as well once it has been asked for so long.
+	EscalateAfterSeconds int64    `json:"escalate_after_seconds,omitempty"`
+	EscalateTo           []string `json:"escalate_to,omitempty"`
 }
 
 // Policy is the trace of the decision that let a request in.
@@ -177,11 +191,26 @@ type ApproveInput struct {
 	Digest          string `json:"digest"`
 	DurationSeconds int64  `json:"duration_seconds,omitempty"` // 0: as asked for; never longer
 	Comment         string `json:"comment,omitempty"`
+	// Without are rights that are taken away: shell, exec, files, forwards, agent, x11.
+	Without  []string `json:"without,omitempty"`
+	FourEyes bool     `json:"four_eyes,omitempty"` // nothing is to be done while nobody else watches
 }
 
 // Approve votes for a request.
 func (c *Client) Approve(ctx context.Context, id string, in ApproveInput) (Request, error) {
 	return call[Request](ctx, c, http.MethodPost, requestPath(id, "approve"), nil, in)
+}
+
+// EditInput is what is asked for instead. What is zero stays.
+type EditInput struct {
+	DurationSeconds int64      `json:"duration_seconds,omitempty"`
+	Reason          string     `json:"reason,omitempty"`
+	Start           *time.Time `json:"start,omitempty"`
+}
+
+// EditRequest changes the caller's pending request; all votes are void.
+func (c *Client) EditRequest(ctx context.Context, id string, in EditInput) (Request, error) {
+	return call[Request](ctx, c, http.MethodPost, requestPath(id, "edit"), nil, in)
 }
 
 // DenyInput is a no.

@@ -23,6 +23,7 @@ type Rule struct {
 	Accounts           []string       `json:"accounts,omitempty"` // names, or "*"
 	MaxDurationSeconds int64          `json:"max_duration_seconds,omitempty"`
 	Approvals          []ApproverNeed `json:"approvals,omitempty"`
+	DenyThreshold      int            `json:"deny_threshold,omitempty"` // how many no end a request; 0: one
 	MFAWithinSeconds   int64          `json:"mfa_within_seconds,omitempty"`
 	Session            SessionRules   `json:"session"`
 
@@ -43,6 +44,17 @@ type Selector struct {
 type ApproverNeed struct {
 	Count  int      `json:"count"`
 	Groups []string `json:"groups"`
+	Step   int      `json:"step,omitempty"` // asked when those of the steps before are met
+	// EscalateTo may meet it as well once it has been asked for so long.
+	EscalateAfterSeconds int64     `json:"escalate_after_seconds,omitempty"`
+	EscalateTo           []string  `json:"escalate_to,omitempty"`
+	When                 *Occasion `json:"when,omitempty"` // nil: always
+}
+
+// An Occasion picks requests. What it does not say does not limit.
+type Occasion struct {
+	LongerThanSeconds int64               `json:"longer_than_seconds,omitempty"`
+	Labels            map[string][]string `json:"labels,omitempty"` // of the target: label -> one of these values
 }
 
 // SessionRules say what a session may do.

@@ -14,6 +14,7 @@ type UserInput struct {
 	Groups     []string          `json:"groups,omitempty"`
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Bot        bool              `json:"bot,omitempty"`
+	Owner      string            `json:"owner,omitempty"`   // name of the person whose bot it is; "": as it is, or the caller's
 	Version    int64             `json:"version,omitempty"` // of the user that is changed
 }
 
@@ -25,6 +26,7 @@ type User struct {
 	Groups     []string          `json:"groups"`
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Bot        bool              `json:"bot"`
+	OwnerID    string            `json:"owner_id,omitempty"` // of a bot: whose it is
 	Locked     bool              `json:"locked"`
 	LockReason string            `json:"lock_reason,omitempty"`
 	CreatedAt  time.Time         `json:"created_at"`

@@ -53,8 +53,27 @@ type Request struct {
 
 // A Decision is what an approver typed.
 type Decision struct {
-	Seconds int64
-	Note    string
+	Seconds  int64
+	Note     string
+	Without  []string
+	FourEyes bool
+}
+
+// Rights are those of the role that an approver may take away.
+func (r Request) Rights() []string {
+	var list []string
+	for _, right := range []struct {
+		name string
+		has  bool
+	}{
+		{"shell", r.Session.Shell}, {"exec", r.Session.Exec}, {"files", len(r.Session.Files) > 0}, {"forwards", len(r.Session.Forwards) > 0},
+		{"agent", r.Session.Agent}, {"x11", r.Session.X11},
+	} {
+		if right.has {
+			list = append(list, right.name)
+		}
+	}
+	return list
 }
 
 // Choices are the durations an approver may choose from: the one asked for,
@@ -88,11 +107,21 @@ func NeedsText(needs []api.Need) string {
 	if len(needs) == 0 {
 		return "no approval"
 	}
-	var parts []string
-	for _, n := range needs {
-		parts = append(parts, fmt.Sprintf("%d of @%s", n.Count, strings.Join(n.Groups, ", @")))
+	text := ""
+	for i, n := range needs {
+		switch {
+		case i == 0:
+		case n.Step != needs[i-1].Step:
+			text += ", then "
+		default:
+			text += " and "
+		}
+		text += fmt.Sprintf("%d of @%s", n.Count, strings.Join(n.Groups, ", @"))
+		if len(n.EscalateTo) > 0 {
+			text += fmt.Sprintf(" (or @%s after %s)", strings.Join(n.EscalateTo, ", @"), Span(n.EscalateAfterSeconds))
+		}
 	}
-	return strings.Join(parts, " and ")
+	return text
 }
 
 // Span writes a number of seconds for people: 1 h 30 min.
@@ -273,7 +302,10 @@ func wants(r Request) string {
 }
 
 func eligible(r Request) string {
-	if r.MayDecide {
+	switch {
+	case r.InPlaceOf != "":
+		return " · you may, for " + r.InPlaceOf
+	case r.MayDecide:
 		return " · you may"
 	}
 	return ""
@@ -287,17 +319,31 @@ func quoted(s string) string {
 }
 
 func approval(r Request, a api.Approval) string {
+	text := ""
 	if a.DurationSeconds < r.DurationSeconds {
-		return ", for " + Span(a.DurationSeconds) + quoted(a.Comment)
+		text += ", for " + Span(a.DurationSeconds)
 	}
-	return quoted(a.Comment)
+	if len(a.Without) > 0 {
+		text += ", without " + strings.Join(a.Without, " and ")
+	}
+	if a.FourEyes {
+		text += ", with four eyes"
+	}
+	if a.InPlace {
+		text += ", in the place of somebody who is away"
+	}
+	return text + quoted(a.Comment)
 }
 
 func waiting(r Request) string {
-	if len(r.Waiting) == 0 {
-		return ""
+	text := ""
+	if len(r.Waiting) > 0 {
+		text = ": " + names(r.Waiting)
 	}
-	return ": " + names(r.Waiting)
+	if r.EscalatesAt != nil {
+		text += "; @" + strings.Join(r.EscalateTo, ", @") + " from " + r.EscalatesAt.UTC().Format("15:04 UTC")
+	}
+	return text
 }
 
 func ending(g *api.Grant) string {
