@@ -230,24 +230,12 @@ func lists(c *crowd) []list {
 		sessions("live sessions", everybody, broker.SessionFilter{Live: true}),
 		sessions("sessions of a user", administrator, broker.SessionFilter{User: fmt.Sprintf("user%d", c.users-39)}),
 		sessions("sessions on a target", administrator, broker.SessionFilter{Target: "host7"}),
-		{"targets", everybody, func(ctx context.Context, by access.Caller) (int, error) {
-			l, err := c.Targets(ctx, by, broker.TargetFilter{})
-			return len(l), err
-		}},
-		{"targets, searched", everybody, func(ctx context.Context, by access.Caller) (int, error) {
-			l, err := c.Targets(ctx, by, broker.TargetFilter{Search: "host99"})
+		{"targets", everybody[1:], func(ctx context.Context, by access.Caller) (int, error) {
+			l, err := c.Targets(ctx, by)
 			return len(l), err
 		}},
 		{"users", administrator, func(ctx context.Context, by access.Caller) (int, error) {
-			l, err := c.Users(ctx, by, broker.UserFilter{})
-			return len(l), err
-		}},
-		{"users, searched", administrator, func(ctx context.Context, by access.Caller) (int, error) {
-			l, err := c.Users(ctx, by, broker.UserFilter{Search: "ser99"})
-			return len(l), err
-		}},
-		{"events of a request", administrator, func(ctx context.Context, by access.Caller) (int, error) {
-			l, err := c.Events(ctx, by, broker.EventFilter{Object: c.id(c.requests / 3)})
+			l, err := c.Users(ctx, by)
 			return len(l), err
 		}},
 		{"one request", []string{"administrator"}, func(ctx context.Context, by access.Caller) (int, error) {
