@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -200,9 +201,106 @@ func (v voting) ballot(by access.Caller, t time.Time) access.Approval {
 	return a
 }
 
-// asked reports whether the user's yes is asked for, in their own place. It is a
+// wants reports whether the user's yes is asked for, in their own place. It is a
 // sieve for showing who is asked; the policy decides at the vote.
-func (v voting) asked(u access.User, stage *access.Stage) bool {
+func (v voting) wants(u access.User, stage *access.Stage) bool {
 	r := v.request
 	return stage != nil && mayVoteAtAll(u) && u.ID != r.RequesterID && u.ID != r.OwnerID && !v.voted(u.ID) && stage.Wants(u.Groups)
+}
+
+// An askedPerson may decide on a request now, in their own place or in that of
+// the person of the name InPlaceOf.
+type askedPerson struct {
+	User      access.User
+	InPlaceOf string
+}
+
+// asked returns how the votes on a pending request count now, and who is asked:
+// at most maxDeciders of those who are in the groups, each before who votes in
+// their place.
+func (b *Broker) asked(ctx context.Context, r *access.Request) (voting, []askedPerson, error) {
+	return b.askedAmong(ctx, b.people(), r)
+}
+
+// people reads who is asked on many requests, each of them once. It is used for
+// one look at them and then thrown away; it is not safe for concurrent use.
+type people struct {
+	user   reader[access.User]
+	circle reader[circle] // by the names of groups, one a line
+}
+
+// A circle is who is in some groups now, by name, and the delegations of these.
+type circle struct {
+	members []access.User
+	away    []access.Delegation
+}
+
+func (b *Broker) people() people {
+	return people{once(b.c.Store.User), once(b.circle)}
+}
+
+func (b *Broker) circle(ctx context.Context, lines string) (circle, error) {
+	groups := strings.Split(lines, "\n")
+	members, err := b.c.Store.Members(ctx, groups, maxDeciders)
+	if err != nil {
+		return circle{}, err
+	}
+	onCall, err := b.onCall(ctx, b.c.Store, groups)
+	if err != nil {
+		return circle{}, err
+	}
+	byID := map[string]access.User{}
+	for _, u := range append(members, onCall...) {
+		byID[u.ID] = b.present(u)
+	}
+	away, err := b.c.Store.DelegationsOf(ctx, slices.Collect(maps.Keys(byID)), b.now())
+	return circle{slices.SortedFunc(maps.Values(byID), func(a, b access.User) int { return strings.Compare(a.Name, b.Name) }), away}, err
+}
+
+func (b *Broker) askedAmong(ctx context.Context, known people, r *access.Request) (voting, []askedPerson, error) {
+	var voters []access.User
+	for _, v := range slices.Concat(r.Approvals, r.Objections) {
+		for _, id := range []string{v.UserID, v.StandsFor} {
+			if id == "" {
+				continue
+			}
+			u, err := known.user(ctx, id)
+			if err != nil && !errors.Is(err, access.ErrNotFound) {
+				return voting{}, nil, err
+			}
+			voters = append(voters, u)
+		}
+	}
+	votes := b.votingOf(r, voters)
+	stage := votes.stage(b.now())
+	if stage == nil {
+		return votes, nil, nil
+	}
+	of, err := known.circle(ctx, strings.Join(stage.Groups(), "\n"))
+	if err != nil {
+		return votes, nil, err
+	}
+	wanted := func(id string) bool {
+		return slices.ContainsFunc(of.members, func(u access.User) bool { return u.ID == id && votes.wants(u, stage) })
+	}
+	var list []askedPerson
+	for _, u := range of.members {
+		if !votes.wants(u, stage) {
+			continue
+		}
+		list = append(list, askedPerson{User: u})
+		for _, d := range of.away {
+			if d.UserID != u.ID || wanted(d.DelegateID) || d.DelegateID == r.RequesterID || d.DelegateID == r.OwnerID || votes.voted(d.DelegateID) {
+				continue
+			}
+			delegate, err := known.user(ctx, d.DelegateID)
+			if err != nil {
+				return votes, nil, err
+			}
+			if mayVoteAtAll(delegate) {
+				list = append(list, askedPerson{b.present(delegate), u.Name})
+			}
+		}
+	}
+	return votes, list, nil
 }

@@ -198,6 +198,9 @@ func (b *Broker) input(q question) policy.Input {
 	switch {
 	case q.seat == nil:
 		for _, u := range q.by.StandsFor {
+			if q.request != nil && (u.ID == q.request.RequesterID || u.ID == q.request.OwnerID) {
+				continue // nobody votes in the place of who asks
+			}
 			in.User.StandsFor = append(in.User.StandsFor, u.Groups...)
 		}
 	case q.seat.ID != q.by.User.ID:

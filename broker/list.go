@@ -3,9 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -26,13 +24,9 @@ type Filter struct {
 	Limit  int                 // default 50, at most 200
 }
 
-const (
-	// maxSieved is about how many rows a list looks at for one page. Who may see
-	// little of much gets a short page.
-	maxSieved = 500
-	// maxWaiting is how many names a Case has of those who may still decide.
-	maxWaiting = 50
-)
+// maxSieved is about how many rows a list looks at for one page. Who may see little
+// of much gets a short page.
+const maxSieved = 500
 
 // Requests lists what the caller may see: what they asked for, what they are asked
 // to decide on, and, when one of their roles lets them read requests of others,
@@ -207,122 +201,47 @@ func (b *Broker) look(ctx context.Context, by access.Caller, c Case) (Case, erro
 // lookAt is look for many cases, by a caller of whom it is known in whose place
 // they vote. It reads the targets when they are nil.
 func (b *Broker) lookAt(ctx context.Context, by access.Caller, cases []Case, targets map[string]access.Target) error {
-	now := b.now()
-	var pending []*Case
-	var targetIDs, people []string
+	now, known := b.now(), b.people()
+	by.User = b.present(by.User)
+	if targets == nil {
+		var ids []string
+		for _, c := range cases {
+			ids = append(ids, c.Request.TargetID)
+		}
+		var err error
+		if targets, err = b.c.Store.TargetsByID(ctx, ids); err != nil {
+			return err
+		}
+	}
 	for i := range cases {
 		c := &cases[i]
 		c.MayDecide, c.InPlaceOf, c.Waiting, c.Escalates, c.EscalateTo = false, "", nil, time.Time{}, nil
 		if c.Request.StateAt(now) != access.Pending {
 			continue
 		}
-		pending, targetIDs = append(pending, c), append(targetIDs, c.Request.TargetID)
-		for _, a := range slices.Concat(c.Request.Approvals, c.Request.Objections) {
-			people = append(people, a.UserID, a.StandsFor)
-		}
-	}
-	if len(pending) == 0 {
-		return nil
-	}
-	var err error
-	if targets == nil {
-		if targets, err = b.c.Store.TargetsByID(ctx, distinct(targetIDs)); err != nil {
+		votes, asked, err := b.askedAmong(ctx, known, &c.Request)
+		if err != nil {
 			return err
 		}
-	}
-	away, err := b.c.Store.Delegations(ctx, "", now)
-	if err != nil {
-		return err
-	}
-	delegates := map[string][]string{} // of those who are away, by id
-	for _, d := range away {
-		if d.ActiveAt(now) {
-			delegates[d.UserID] = append(delegates[d.UserID], d.DelegateID)
-			people = append(people, d.DelegateID)
+		for _, a := range asked {
+			if a.InPlaceOf != "" {
+				a.User.Name += " (for " + a.InPlaceOf + ")"
+			}
+			c.Waiting = append(c.Waiting, a.User.Name)
 		}
-	}
-	known, err := b.c.Store.UsersByID(ctx, distinct(people))
-	if err != nil {
-		return err
-	}
-	members := map[string][]access.User{} // by the groups that are asked
-	for _, c := range pending {
-		votes := b.votingOf(&c.Request, slices.Collect(maps.Values(known)))
-		votes.join(by)
 		stage := votes.stage(now)
 		if stage != nil {
 			c.Escalates, c.EscalateTo = stage.Escalation(now)
-			asked := stage.Groups()
-			key := strings.Join(asked, "\n")
-			if _, done := members[key]; !done {
-				if members[key], err = b.membersOf(ctx, asked); err != nil {
-					return err
-				}
-			}
-			c.Waiting = waiting(votes, stage, members[key], delegates)
 		}
-		me := by
-		me.User = b.present(by.User)
-		seat := votes.seat(me, stage)
-		if !votes.voted(me.User.ID) && votes.asked(seat, stage) {
+		seat := votes.seat(by, stage)
+		if !votes.voted(by.User.ID) && votes.wants(seat, stage) {
 			t := targetIn(targets, c.Request.TargetID, c.Request.TargetName)
-			_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: me, seat: &seat, target: &t, account: c.Request.Account, request: &c.Request, votes: votes})
+			_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: by, seat: &seat, target: &t, account: c.Request.Account, request: &c.Request, votes: votes})
 			c.MayDecide = err == nil
-			if c.MayDecide && seat.ID != me.User.ID {
+			if c.MayDecide && seat.ID != by.User.ID {
 				c.InPlaceOf = seat.Name
 			}
 		}
 	}
 	return nil
-}
-
-// membersOf are people of these groups, as they are now: enough for maxWaiting
-// names when some of them have voted.
-func (b *Broker) membersOf(ctx context.Context, groups []string) ([]access.User, error) {
-	list, err := b.c.Store.Members(ctx, groups, 2*maxWaiting)
-	if err != nil || b.c.OnCall == nil {
-		return list, err
-	}
-	for _, g := range groups {
-		if !access.OnCall(g) {
-			continue
-		}
-		for _, name := range b.c.OnCall.People(g, b.now()) {
-			u, err := b.c.Store.User(ctx, name)
-			if err != nil && !errors.Is(err, access.ErrNotFound) {
-				return nil, err
-			}
-			if err == nil && !slices.ContainsFunc(list, func(o access.User) bool { return o.ID == u.ID }) {
-				list = append(list, u)
-			}
-		}
-	}
-	for i := range list {
-		list[i] = b.present(list[i])
-	}
-	slices.SortFunc(list, func(a, b access.User) int { return strings.Compare(a.Name, b.Name) })
-	return list, nil
-}
-
-// waiting names those of the members who are asked in the stage, and those who
-// vote in the place of one of them.
-func waiting(votes voting, stage *access.Stage, members []access.User, delegates map[string][]string) []string {
-	r := votes.request
-	var names []string
-	for _, u := range members {
-		if !votes.asked(u, stage) {
-			continue
-		}
-		names = append(names, u.Name)
-		for _, id := range delegates[u.ID] {
-			d := votes.people[id]
-			if mayVoteAtAll(d) && d.ID != r.RequesterID && d.ID != r.OwnerID && !votes.voted(d.ID) && !votes.asked(d, stage) {
-				names = append(names, d.Name+" (for "+u.Name+")")
-			}
-		}
-		if len(names) >= maxWaiting {
-			break
-		}
-	}
-	return names
 }

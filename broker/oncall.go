@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
-	"github.com/drawbolt/drawbolt/broker/store"
 )
 
 // OnCall says who is on call. Its groups begin with access.OnCallPrefix. It
@@ -43,8 +42,13 @@ func (b *Broker) present(u access.User) access.User {
 	return u
 }
 
+// A userReader is a transaction, or the store.
+type userReader interface {
+	User(ctx context.Context, idOrName string) (access.User, error)
+}
+
 // onCall are the users whom schedules put into one of these groups now.
-func (b *Broker) onCall(ctx context.Context, tx *store.Tx, groups []string) ([]access.User, error) {
+func (b *Broker) onCall(ctx context.Context, from userReader, groups []string) ([]access.User, error) {
 	var list []access.User
 	if b.c.OnCall == nil {
 		return nil, nil
@@ -54,7 +58,7 @@ func (b *Broker) onCall(ctx context.Context, tx *store.Tx, groups []string) ([]a
 			continue
 		}
 		for _, name := range b.c.OnCall.People(g, b.now()) {
-			u, err := tx.User(ctx, name)
+			u, err := from.User(ctx, name)
 			if errors.Is(err, access.ErrNotFound) {
 				continue // the schedule names somebody who is not known here
 			}

@@ -50,6 +50,8 @@ const (
 	ActionSecretRotate     Action = "secret.rotate"
 	ActionLockRead         Action = "lock.read"
 	ActionLockWrite        Action = "lock.write"
+	ActionIntegrationRead  Action = "integration.read"  // how the channels stand over which people are told
+	ActionIntegrationWrite Action = "integration.write" // have them send a test, and what they have set aside
 	ActionSystemRead       Action = "system.read"
 	ActionSystemWrite      Action = "system.write"
 )
@@ -64,7 +66,7 @@ func Actions() []Action {
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
-		ActionSystemRead, ActionSystemWrite,
+		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
 	}
 }
 
@@ -78,7 +80,7 @@ func (a Action) Known() bool {
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
-		ActionSystemRead, ActionSystemWrite:
+		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite:
 		return true
 	default:
 		return false

@@ -140,6 +140,14 @@ free if {
 	mine
 }
 
+# What one's own bot asks for is seen, and not decided.
+free if {
+	input.action == "request.read"
+	input.user.locked == false
+	person(input.request.owner) != ""
+	person(input.user.id) == person(input.request.owner)
+}
+
 # Who may vote on a request may read it.
 free if {
 	input.action == "request.read"

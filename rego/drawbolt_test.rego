@@ -442,6 +442,12 @@ test_owner_approves_the_bots if refused(with_request(vote, {"requester": "u-bot"
 
 test_owner_spelt_otherwise if refused(with_request(vote, {"requester": "u-bot", "owner": " U-Lead"}), "vote.own")
 
+bots := with_request(object.union(vote, {"action": "request.read", "user": stranger}), {"requester": "u-bot"})
+
+test_owner_reads_the_bots if allowed(with_request(bots, {"owner": "u-none"}))
+
+test_another_does_not_read_the_bots if refused(with_request(bots, {"owner": "u-alice"}), "request.read.role")
+
 test_another_approves_the_bots if allowed(with_request(vote, {"requester": "u-bot", "owner": "u-alice"}))
 
 test_owners_approval_does_not_count if refused(with_request(use, {"owner": "u-lead"}), "request.approvals")

@@ -6,6 +6,10 @@ reasons := [{"rule": concat(".", [input.action, "own"]), "text": "it is your own
 	input.action in {"cancel", "release", "request.read", "session.list", "key.write", "vote.delegate"}
 	free
 	mine
+} else := [{"rule": "request.read.owner", "text": "your bot asks for it"}] if {
+	input.action == "request.read"
+	free
+	person(input.user.id) == person(input.request.owner)
 } else := [{"rule": "request.read.voter", "text": "you are asked to decide on it"}] if {
 	input.action == "request.read"
 	free

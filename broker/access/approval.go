@@ -298,6 +298,22 @@ func (s *Stage) Groups() []string {
 	return slices.Compact(groups)
 }
 
+// Escalated returns the groups that were the last to be asked besides the first.
+func (s *Stage) Escalated() []string {
+	var last time.Duration
+	var to []string
+	for _, n := range s.Needs {
+		if n.EscalateAfter == 0 || n.EscalateAfter > s.at.Sub(s.Since) || n.EscalateAfter < last {
+			continue
+		}
+		if n.EscalateAfter > last {
+			last, to = n.EscalateAfter, nil
+		}
+		to = append(to, n.EscalateTo...)
+	}
+	return to
+}
+
 // Missing returns how many people, besides the requester, are missing among these
 // for all needs to be met, if each said yes as late as may be.
 func (r *Request) Missing(people []User) int {
@@ -326,6 +342,17 @@ func (s *Stage) Escalation(t time.Time) (time.Time, []string) {
 		at, to = due, append(to, n.EscalateTo...)
 	}
 	return at, to
+}
+
+// Escalates returns the next moment after t at which more groups are asked, if
+// the votes count as when they were given; the zero time: never.
+func (r *Request) Escalates(t time.Time) time.Time {
+	if r.State != Pending {
+		return time.Time{}
+	}
+	stage, _ := r.Stage(t, func(a *Approval) []string { return a.Groups })
+	at, _ := stage.Escalation(t)
+	return at
 }
 
 // Have is how many distinct persons' votes could meet the need as it stands.

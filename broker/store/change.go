@@ -111,6 +111,12 @@ func (tx *Tx) AddRequest(ctx context.Context, r *access.Request) error {
 	if err := tx.ask(ctx, r); err != nil {
 		return err
 	}
+	if err := tx.setExpiry(ctx, r); err != nil {
+		return err
+	}
+	if err := tx.setEscalation(ctx, r); err != nil {
+		return err
+	}
 	return tx.addVotes(ctx, r)
 }
 
@@ -120,6 +126,12 @@ func (tx *Tx) SaveRequest(ctx context.Context, r *access.Request) error {
 		return err
 	}
 	if err := tx.ask(ctx, r); err != nil {
+		return err
+	}
+	if err := tx.setExpiry(ctx, r); err != nil {
+		return err
+	}
+	if err := tx.setEscalation(ctx, r); err != nil {
 		return err
 	}
 	return tx.addVotes(ctx, r)
@@ -164,11 +176,19 @@ func (tx *Tx) RemoveDelegation(ctx context.Context, userID string) error {
 }
 
 // AddGrant adds a grant. A request has at most one.
-func (tx *Tx) AddGrant(ctx context.Context, g *access.Grant) error { return grants.add(ctx, tx, g) }
+func (tx *Tx) AddGrant(ctx context.Context, g *access.Grant) error {
+	if err := grants.add(ctx, tx, g); err != nil {
+		return err
+	}
+	return tx.setEnd(ctx, g)
+}
 
 // SaveGrant saves a grant.
 func (tx *Tx) SaveGrant(ctx context.Context, g *access.Grant) error {
-	return grants.save(ctx, tx, g, &g.Version)
+	if err := grants.save(ctx, tx, g, &g.Version); err != nil {
+		return err
+	}
+	return tx.setEnd(ctx, g)
 }
 
 // AddSession adds a session.

@@ -164,6 +164,16 @@ func (q queryer) Delegations(ctx context.Context, userID string, t time.Time) ([
 	return delegations.all(ctx, q, "WHERE until_at > ? AND (user_id = ? OR delegate_id = ?) ORDER BY until_at, user_id LIMIT 1000", toMicros(t), userID, userID)
 }
 
+// DelegationsOf returns those of the users of these ids in which somebody votes
+// for them at t.
+func (q queryer) DelegationsOf(ctx context.Context, userIDs []string, t time.Time) ([]access.Delegation, error) {
+	if len(userIDs) == 0 {
+		return nil, nil
+	}
+	marks, ids := list(userIDs)
+	return delegations.all(ctx, q, "WHERE from_at <= ? AND until_at > ? AND user_id IN "+marks+" ORDER BY user_id", append([]any{toMicros(t), toMicros(t)}, ids...)...)
+}
+
 // StandsFor returns the users in whose place the user of that id votes at t, by
 // name: who may not vote is not among them. In a change they stay as they are until
 // it is done.

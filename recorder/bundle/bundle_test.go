@@ -121,6 +121,8 @@ func newWorld(log, recorder note.Signer, logKey, recorderKey string) *world {
 	w.keep(w.add(ask))
 	yes := event(alice, "request.approve", "REQ-1", "digest", digest)
 	yes.Actor, yes.ActorName, yes.Reason = "USR-bob", "bob", "go ahead"
+	vote := audit.Vote{At: noon, Digest: digest, Person: "USR-bob", Request: "REQ-1", Seconds: 3600, Via: "cli", Yes: true}
+	yes.Details["statement"], yes.Details["signature"] = audit.SplitVote(must(vote.Sign(w.log)))
 	w.keep(w.add(yes))
 	granted := event(alice, "grant.open", "GRA-1", "digest", digest)
 	granted.Actor, granted.ActorName, granted.Grant = "USR-bob", "bob", "GRA-1"
@@ -669,3 +671,55 @@ func FuzzVerify(f *testing.F) {
 }
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
+
+// A vote bears its own statement, and none of another vote or another's key.
+func TestStatementOfAnotherVote(t *testing.T) {
+	other, _ := newKey("gw.example.com/elsewhere")
+	for name, tt := range map[string]struct {
+		change func(*audit.Vote)
+		signer note.Signer
+		says   string
+	}{
+		"as it is":            {func(*audit.Vote) {}, nil, ""},
+		"a no":                {func(v *audit.Vote) { v.Yes = false }, nil, "is of another vote"},
+		"of somebody else":    {func(v *audit.Vote) { v.Person = "USR-dave" }, nil, "is of another vote"},
+		"of another request":  {func(v *audit.Vote) { v.Request = "REQ-2" }, nil, "is of another vote"},
+		"of what it was once": {func(v *audit.Vote) { v.Digest = strings.Repeat("0", 64) }, nil, "is of another vote"},
+		"with another key":    {func(*audit.Vote) {}, other, "open a vote"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newServer()
+			i := slices.IndexFunc(w.leaves, func(leaf []byte) bool { return bytes.Contains(leaf, []byte(`"request.approve"`)) })
+			e := must(audit.Parse(w.leaves[i]))
+			vote := must(audit.OpenVote(audit.JoinVote(e.Details["statement"], e.Details["signature"], origin), must(note.NewVerifier(w.logKey))))
+			tt.change(&vote)
+			signer := tt.signer
+			if signer == nil {
+				signer = w.log
+			}
+			e.Details["statement"], e.Details["signature"] = audit.SplitVote(must(vote.Sign(signer)))
+			v := verifier{log: must(note.NewVerifier(w.logKey))}
+			err := v.checkStatement(e)
+			if tt.says == "" && err != nil || tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// What was edited is judged by what it was edited to.
+func TestEditedRequest(t *testing.T) {
+	var v verifier
+	event := func(action, actor, digest string) {
+		v.keep(audit.Event{Action: action, Actor: actor, Object: "REQ-1", Request: "REQ-1", Outcome: audit.Done, Details: map[string]string{"digest": digest}}, "SES-1")
+	}
+	event("request.create", "alice", "d1")
+	event("request.approve", "bob", "d1")
+	event("request.edit", "alice", "d2")
+	event("request.approve", "dave", "d2")
+	event("request.approve", "erin", "d2")
+	event("request.object", "erin", "d2")
+	if v.create.Details["digest"] != "d1" || v.asked.Details["digest"] != "d2" || len(v.votes) != 2 || v.votes[1].Actor != "dave" {
+		t.Errorf("%+v", v.votes)
+	}
+}

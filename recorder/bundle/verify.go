@@ -121,10 +121,10 @@ type verifier struct {
 	earlier  audit.Checkpoint
 
 	// Of the events that are proven.
-	create, grant, open, close *audit.Event
-	sealed                     *audit.Event // the one that names the recording
-	votes                      []audit.Event
-	shown                      shown // what the approvers were shown
+	create, asked, grant, open, close *audit.Event
+	sealed                            *audit.Event // the one that names the recording
+	votes                             []audit.Event
+	shown                             shown // what the approvers were shown
 }
 
 // maxKept bounds how many votes and certificates are told of.
@@ -485,9 +485,13 @@ func (v *verifier) keep(e audit.Event, session string) {
 	own := e.Session == session && e.Object == session
 	switch {
 	case e.Action == "request.create" && e.Object == e.Request:
-		v.create = &e
+		v.create, v.asked = &e, &e
+	case e.Action == "request.edit" && e.Object == e.Request: // something else is asked for
+		v.asked = &e
 	case e.Action == "request.approve" && len(v.votes) < maxKept:
 		v.votes = append(v.votes, e)
+	case e.Action == "request.object": // a yes that became a no
+		v.votes = slices.DeleteFunc(v.votes, func(vote audit.Event) bool { return vote.Actor == e.Actor })
 	case e.Action == "grant.open":
 		v.grant = &e
 	case e.Action == "session.open" && own:
@@ -523,7 +527,7 @@ func (v *verifier) checkRequest() (string, error) {
 	if v.create == nil || v.grant == nil {
 		return "", shape("no proven event tells that the access was asked for and granted")
 	}
-	for _, e := range []*audit.Event{v.create, v.grant} {
+	for _, e := range []*audit.Event{v.asked, v.grant} {
 		if e.Details["digest"] != digest {
 			return "", shape("%s is not the request that event %d (%s) names: its SHA-256 is %s", fileRequest, e.Seq, e.Action, digest)
 		}
@@ -533,7 +537,7 @@ func (v *verifier) checkRequest() (string, error) {
 	}
 	f := &v.report.Facts
 	f.Request, f.Reason, f.Requested, f.BreakGlass = v.shown.ID, v.shown.Reason, v.create.Time, v.shown.BreakGlass
-	f.Rule, f.PolicyDigest, f.Decision = v.create.Rule, v.create.Details["policy"], v.create.Details["decision"]
+	f.Rule, f.PolicyDigest, f.Decision = v.asked.Rule, v.asked.Details["policy"], v.asked.Details["decision"]
 	return fmt.Sprintf("%s is what was asked for and shown to the approvers, by its digest", v.shown.ID), nil
 }
 
@@ -553,6 +557,9 @@ func (v *verifier) checkApprovals() (string, error) {
 			continue
 		}
 		people[e.Actor] = true
+		if err := v.checkStatement(e); err != nil {
+			return "", err
+		}
 		f.Approvals = append(f.Approvals, Approval{Name: e.ActorName, At: e.Time, Comment: e.Reason, Seq: e.Seq})
 	}
 	switch {
@@ -564,6 +571,22 @@ func (v *verifier) checkApprovals() (string, error) {
 		return "the policy asked for nobody's approval", nil
 	}
 	return fmt.Sprintf("approved by %d of %d people who had to, before the access was opened", len(people), f.Needs), nil
+}
+
+// checkStatement checks that a vote which bears a statement bears its own.
+func (v *verifier) checkStatement(e audit.Event) error {
+	line, signature := e.Details["statement"], e.Details["signature"]
+	if line == "" && signature == "" {
+		return nil // from before there were any
+	}
+	s, err := audit.OpenVote(audit.JoinVote(line, signature, v.log.Name()), v.log)
+	if err != nil {
+		return shape("the statement of event %d (%s): %v", e.Seq, e.Action, err)
+	}
+	if !s.Yes || s.Person != e.Actor || s.Request != e.Object || s.Digest != e.Details["digest"] {
+		return shape("the statement of event %d (%s) is of another vote", e.Seq, e.Action)
+	}
+	return nil
 }
 
 func (v *verifier) checkSession() (string, error) {

@@ -433,8 +433,10 @@
 
     keep(e, id) {
       const own = e.session === id && e.object === id;
-      if (e.action === "request.create" && e.object === e.request) this.create = e;
+      if (e.action === "request.create" && e.object === e.request) this.create = this.asked = e;
+      else if (e.action === "request.edit" && e.object === e.request) this.asked = e;
       else if (e.action === "request.approve") this.votes.push(e);
+      else if (e.action === "request.object") this.votes = this.votes.filter((v) => v.actor !== e.actor); // a yes that became a no
       else if (e.action === "grant.open") this.grant = e;
       else if (e.action === "session.open" && own) this.open = e;
       else if (e.action === "session.close" && own) {
@@ -447,26 +449,36 @@
     async request() {
       const b = await this.read("request.json"), digest = hex(await sha256(b));
       if (!this.create || !this.grant) wrong("no proven event tells that the access was asked for and granted");
-      for (const e of [this.create, this.grant]) {
+      for (const e of [this.asked, this.grant]) {
         if (e.details?.digest !== digest) wrong(`request.json is not the request that event ${e.seq} (${e.action}) names: its SHA-256 is ${digest}`);
       }
       const r = parse(text(b), "request.json");
       if (r.ID !== this.create.object || this.grant.request !== r.ID || r.Requester !== this.create.actor) wrong("request.json is not the request of the events");
       this.shown = r;
-      Object.assign(this.facts, { request: r.ID, reason: r.Reason, requested: this.create.time, rule: this.create.rule, policy: this.create.details.policy, decision: this.create.details.decision });
+      Object.assign(this.facts, { request: r.ID, reason: r.Reason, requested: this.create.time, rule: this.asked.rule, policy: this.asked.details.policy, decision: this.asked.details.decision });
       return `${r.ID} is what was asked for and shown to the approvers, by its digest`;
     }
 
-    approvals() {
+    async approvals() {
       const r = this.shown || wrong("the approvals cannot be counted without the request");
       const need = (r.Needs || []).reduce((n, x) => n + x.Count, 0), people = new Map();
       for (const e of this.votes) {
         if (e.object === r.ID && e.details?.digest === this.grant.details.digest && e.actor !== r.Requester && e.time <= this.grant.time && !people.has(e.actor)) people.set(e.actor, e);
       }
+      for (const e of people.values()) await this.statement(e);
       this.facts.approvals = [...people.values()];
       if (r.BreakGlass) return "break-glass: it was opened without waiting for approval";
       if (people.size < need) wrong(`${need} people had to approve, and there are proven approvals of ${people.size}`);
       return need ? `approved by ${people.size} of ${need} people who had to, before the access was opened` : "the policy asked for nobody’s approval";
+    }
+
+    // statement checks that a vote which bears a statement bears its own.
+    async statement(e) {
+      const d = e.details || {}, what = `the statement of event ${e.seq} (${e.action})`;
+      if (!d.statement && !d.signature) return; // from before there were any
+      const { body } = await openNote(`${d.statement}\n\n\u2014 ${this.log.name} ${d.signature}\n`, [this.log], what);
+      const s = parse(body, what);
+      if (s._format !== "drawbolt vote 1" || s.vote !== "yes" || s.person !== e.actor || s.request !== e.object || s.digest !== d.digest) wrong(`${what} is of another vote`);
     }
 
     session() {
