@@ -13,6 +13,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/brokertest"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/vault/sshca"
@@ -210,7 +211,7 @@ func TestRecognize(t *testing.T) {
 		stranger(t, unknown) // the key alone is nobody's
 
 		// The same certificate of another authority, or of our own for targets.
-		foreign := newConfig(t)
+		foreign := brokertest.Config(t, "node1", "")
 		for name, ca := range map[string]*sshca.Authority{"foreign": foreign.IdentityCA} {
 			c, err := ca.Sign(ctx, someSerial(cert.Serial), sshca.Certificate{
 				Kind: sshca.Identity, Key: unknown, Principal: "alice", KeyID: "drawbolt " + by.User.ID, ValidAfter: h.clock.now(), ValidBefore: h.clock.now().Add(time.Hour),

@@ -96,7 +96,7 @@ func TestStepsAndEscalation(t *testing.T) {
 		goesOn(t, l)
 		// The session ends when the vote of an earlier step counts no more.
 		h.setGroups("bob", "others")
-		ends(t, l, 5*time.Second, broker.ErrRefused)
+		ends(t, l, broker.ErrRefused)
 		stop()
 		if n := len(slices.DeleteFunc(h.told(n), func(s string) bool { return s != "request.escalate done" })); n != 1 {
 			t.Errorf("the escalation is on record %d times", n)
@@ -154,7 +154,7 @@ func TestDelegate(t *testing.T) {
 		_, err = h.look("alice", c), l.Check()
 		ok(t, err)
 		h.setGroups("bob", "others")
-		ends(t, l, 5*time.Second, broker.ErrRefused)
+		ends(t, l, broker.ErrRefused)
 	})
 }
 

@@ -219,39 +219,81 @@ type askedPerson struct {
 // at most maxDeciders of those who are in the groups, each before who votes in
 // their place.
 func (b *Broker) asked(ctx context.Context, r *access.Request) (voting, []askedPerson, error) {
-	voters, err := b.c.Store.Voters(ctx, r.ID)
-	votes := b.votingOf(r, voters)
-	stage := votes.stage(b.now())
-	if err != nil || stage == nil {
-		return votes, nil, err
-	}
-	members, err := b.c.Store.Members(ctx, stage.Groups(), maxDeciders)
+	return b.askedAmong(ctx, b.people(), r)
+}
+
+// people reads who is asked on many requests, each of them once. It is used for
+// one look at them and then thrown away; it is not safe for concurrent use.
+type people struct {
+	user   reader[access.User]
+	circle reader[circle] // by the names of groups, one a line
+}
+
+// A circle is who is in some groups now, by name, and the delegations of these.
+type circle struct {
+	members []access.User
+	away    []access.Delegation
+}
+
+func (b *Broker) people() people {
+	return people{once(b.c.Store.User), once(b.circle)}
+}
+
+func (b *Broker) circle(ctx context.Context, lines string) (circle, error) {
+	groups := strings.Split(lines, "\n")
+	members, err := b.c.Store.Members(ctx, groups, maxDeciders)
 	if err != nil {
-		return votes, nil, err
+		return circle{}, err
 	}
-	onCall, err := b.onCall(ctx, b.c.Store, stage.Groups())
+	onCall, err := b.onCall(ctx, b.c.Store, groups)
 	if err != nil {
-		return votes, nil, err
+		return circle{}, err
 	}
-	people := map[string]access.User{}
+	byID := map[string]access.User{}
 	for _, u := range append(members, onCall...) {
-		if u = b.present(u); votes.wants(u, stage) {
-			people[u.ID] = u
-		}
+		byID[u.ID] = b.present(u)
 	}
-	away, err := b.c.Store.DelegationsOf(ctx, slices.Collect(maps.Keys(people)), b.now())
-	if err != nil {
-		return votes, nil, err
-	}
-	var list []askedPerson
-	for _, u := range slices.SortedFunc(maps.Values(people), func(a, b access.User) int { return strings.Compare(a.Name, b.Name) }) {
-		list = append(list, askedPerson{User: u})
-		for _, d := range away {
-			_, already := people[d.DelegateID]
-			if d.UserID != u.ID || already || d.DelegateID == r.RequesterID || d.DelegateID == r.OwnerID || votes.voted(d.DelegateID) {
+	away, err := b.c.Store.DelegationsOf(ctx, slices.Collect(maps.Keys(byID)), b.now())
+	return circle{slices.SortedFunc(maps.Values(byID), func(a, b access.User) int { return strings.Compare(a.Name, b.Name) }), away}, err
+}
+
+func (b *Broker) askedAmong(ctx context.Context, known people, r *access.Request) (voting, []askedPerson, error) {
+	var voters []access.User
+	for _, v := range slices.Concat(r.Approvals, r.Objections) {
+		for _, id := range []string{v.UserID, v.StandsFor} {
+			if id == "" {
 				continue
 			}
-			delegate, err := b.c.Store.User(ctx, d.DelegateID)
+			u, err := known.user(ctx, id)
+			if err != nil && !errors.Is(err, access.ErrNotFound) {
+				return voting{}, nil, err
+			}
+			voters = append(voters, u)
+		}
+	}
+	votes := b.votingOf(r, voters)
+	stage := votes.stage(b.now())
+	if stage == nil {
+		return votes, nil, nil
+	}
+	of, err := known.circle(ctx, strings.Join(stage.Groups(), "\n"))
+	if err != nil {
+		return votes, nil, err
+	}
+	wanted := func(id string) bool {
+		return slices.ContainsFunc(of.members, func(u access.User) bool { return u.ID == id && votes.wants(u, stage) })
+	}
+	var list []askedPerson
+	for _, u := range of.members {
+		if !votes.wants(u, stage) {
+			continue
+		}
+		list = append(list, askedPerson{User: u})
+		for _, d := range of.away {
+			if d.UserID != u.ID || wanted(d.DelegateID) || d.DelegateID == r.RequesterID || d.DelegateID == r.OwnerID || votes.voted(d.DelegateID) {
+				continue
+			}
+			delegate, err := known.user(ctx, d.DelegateID)
 			if err != nil {
 				return votes, nil, err
 			}

@@ -62,6 +62,38 @@ func readPolicyData(ctx context.Context, db *store.DB) (policy.Data, error) {
 	return policyData(roles, networks), err
 }
 
+// changeAsDecided is change for what the roles decide: they are those of the moment
+// when it is made. It is made anew when they have been changed since they were
+// loaded, and nobody changes them meanwhile.
+func (b *Broker) changeAsDecided(ctx context.Context, fn func(tx *store.Tx) (audit.Event, error)) error {
+	for attempt := 1; ; attempt++ {
+		err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+			generation, err := tx.Generation(ctx)
+			if err != nil {
+				return audit.Event{}, err
+			}
+			b.mu.Lock()
+			loaded := b.generation
+			b.mu.Unlock()
+			if generation != loaded {
+				return audit.Event{}, errRolesChanged
+			}
+			return fn(tx)
+		})
+		if !errors.Is(err, errRolesChanged) || attempt == maxRoleChanges {
+			return err
+		}
+		if err := b.refresh(ctx); err != nil {
+			return policyDown(err)
+		}
+	}
+}
+
+// maxRoleChanges is how often a change is begun anew because of them.
+const maxRoleChanges = 8
+
+var errRolesChanged = &access.Error{Kind: access.ErrUnavailable, Code: "DB-6280", Text: "the roles are being changed at this moment, so nothing is decided; try again"}
+
 func policyData(roles []access.Role, networks []access.Network) policy.Data {
 	d := policy.Data{Networks: map[string][]string{}}
 	for _, n := range networks {

@@ -27,10 +27,10 @@ func (b *Broker) Edit(ctx context.Context, by access.Caller, id string, edit acc
 		return Case{}, b.refused(ctx, event(by, "request.edit", id), err)
 	}
 	var c Case
-	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+	err = b.changeAsDecided(ctx, func(tx *store.Tx) (audit.Event, error) {
 		c = Case{}
 		e := event(by, "request.edit", id)
-		by, err := b.current(ctx, tx, by)
+		by, err := b.acting(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}

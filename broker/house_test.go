@@ -7,11 +7,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,18 +18,14 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/brokertest"
 	"github.com/drawbolt/drawbolt/broker/store"
-	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/rego"
-	"github.com/drawbolt/drawbolt/test/servers"
-	"github.com/drawbolt/drawbolt/vault"
-	"github.com/drawbolt/drawbolt/vault/keeper"
-	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -59,23 +52,26 @@ var engines = []struct {
 	url  func(testing.TB) string
 }{
 	{"sqlite", sqliteURL},
-	{"postgres", servers.Postgres},
+	{"postgres", storetest.Postgres},
 }
 
-func sqliteURL(t testing.TB) string { return "sqlite://" + filepath.Join(t.TempDir(), "drawbolt.db") }
+func sqliteURL(t testing.TB) string { return storetest.SQLite(t) }
 
-// onEach runs the test in a new house on each engine.
+// onEach runs the test in a new house on each engine, on all of them at once.
 func onEach(t *testing.T, test func(t *testing.T, h *house)) {
 	for _, e := range engines {
-		t.Run(e.name, func(t *testing.T) { test(t, newHouse(t, e.url(t))) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newHouse(t, e.url(t)))
+		})
 	}
 }
 
 func newHouse(t testing.TB, url string, options ...func(*broker.Config)) *house {
 	t.Helper()
 	h := &house{t: t, url: url, clock: &clock{}, bundle: rego.Bundle}
-	h.config = newConfig(t)
-	h.config.Now = h.clock.now
+	h.config = brokertest.Config(t, "node1", "")
+	h.config.Search, h.config.Now = true, h.clock.now
 	for _, o := range options {
 		o(&h.config)
 	}
@@ -109,42 +105,10 @@ func (h *house) open() {
 // broker makes a broker with a policy engine of its own, as every server has.
 func (h *house) broker() *broker.Broker {
 	h.t.Helper()
-	h.config.Policy = engine(h.t, h.bundle)
+	h.config.Policy = brokertest.Policy(h.t, h.bundle)
 	b, err := broker.New(h.t.Context(), h.config)
 	ok(h.t, err)
 	return b
-}
-
-func engine(t testing.TB, bundle fs.FS) *policy.Engine {
-	t.Helper()
-	// A busy machine must not turn a test's answer into "unavailable".
-	e, err := policy.New(policy.Config{Bundle: bundle, Timeout: 10 * time.Second})
-	ok(t, err)
-	return e
-}
-
-func newConfig(t testing.TB) broker.Config {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "root.key")
-	ok(t, keeper.CreateFile(path))
-	k, err := keeper.File(path)
-	ok(t, err)
-	vc := vault.Config{Backend: vault.NewMemory(), Keeper: k}
-	ok(t, vault.Init(t.Context(), vc))
-	v, err := vault.Open(t.Context(), vc)
-	ok(t, err)
-	c := broker.Config{Vault: v, Node: "node1", Search: true, CheckpointEvery: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-	for kind, to := range map[sshca.Kind]**sshca.Authority{sshca.User: &c.UserCA, sshca.Host: &c.HostCA, sshca.Identity: &c.IdentityCA} {
-		*to, err = sshca.Create(t.Context(), v, kind)
-		ok(t, err)
-	}
-	secret, public, err := audit.NewKey("drawbolt.example/log")
-	ok(t, err)
-	c.Signer, err = note.NewSigner(secret)
-	ok(t, err)
-	c.Verifier, err = note.NewVerifier(public)
-	ok(t, err)
-	return c
 }
 
 // start runs the broker until the test ends, or until the returned func.
@@ -406,15 +370,20 @@ func want(t testing.TB, err, kind error) {
 	}
 }
 
+// soon is longer than anything takes on a machine that does much else, and shorter
+// than what would end by itself. How fast things are is told in docs/performance.md,
+// and held by TestManyRevoked.
+const soon = 40 * time.Second
+
 // ends waits for the end of a session and checks that it is over everywhere,
 // for this reason.
-func ends(t testing.TB, l *broker.Live, within time.Duration, why error) {
+func ends(t testing.TB, l *broker.Live, why error) {
 	t.Helper()
 	start := time.Now()
 	select {
 	case <-l.Context().Done():
-	case <-time.After(within):
-		t.Fatalf("the session still runs after %s", within)
+	case <-time.After(soon):
+		t.Fatalf("the session still runs after %s", soon)
 	}
 	t.Logf("ended after %s", time.Since(start).Round(time.Millisecond))
 	want(t, context.Cause(l.Context()), why)

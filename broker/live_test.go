@@ -15,12 +15,8 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/brokertest"
 	"github.com/drawbolt/drawbolt/recorder/audit"
-)
-
-const (
-	here  = 250 * time.Millisecond // within which a session ends on the server where the right to it ended
-	there = time.Second            // and on any other
 )
 
 // Every way in which the right to a session ends, done on the server where the
@@ -91,7 +87,7 @@ func TestSessionEnds(t *testing.T) {
 				if w.why == broker.ErrExpired {
 					want(t, l.Check(), w.why) // the clock alone: no timer knows that it was moved
 				}
-				ends(t, l, here, w.why)
+				ends(t, l, w.why)
 				if w.why == broker.ErrTerminated || w.why == broker.ErrRevoked {
 					time.Sleep(10 * time.Millisecond)
 					goesOn(t, other) // nobody else's end
@@ -117,7 +113,7 @@ func TestSessionEnds(t *testing.T) {
 					t.Errorf("it runs on %s", l.Session.Node)
 				}
 				ok(t, w.do(t.Context(), a, c, l))
-				ends(t, l, there, w.why)
+				ends(t, l, w.why)
 			})
 		})
 	}
@@ -259,13 +255,13 @@ func TestAwait(t *testing.T) {
 		}()
 		return got
 	}
-	arrives := func(t *testing.T, got chan answer, within time.Duration) broker.Case {
+	arrives := func(t *testing.T, got chan answer) broker.Case {
 		t.Helper()
 		select {
 		case a := <-got:
 			ok(t, a.err)
 			return a.c
-		case <-time.After(within):
+		case <-time.After(soon):
 			t.Fatal("nobody woke")
 			return broker.Case{}
 		}
@@ -296,7 +292,7 @@ func TestAwait(t *testing.T) {
 				got := await(t.Context(), h, c)
 				waiting(t, got)
 				ok(t, decide(t, h, c))
-				if a := arrives(t, got, there); a.Request.State == access.Pending {
+				if a := arrives(t, got); a.Request.State == access.Pending {
 					t.Errorf("woke for %s", a.Request.State)
 				}
 			})
@@ -309,7 +305,7 @@ func TestAwait(t *testing.T) {
 			got := await(t.Context(), h, c)
 			waiting(t, got)
 			h.approve("bob", c)
-			if a := arrives(t, got, there); a.Request.State != access.Pending || len(a.Request.Approvals) != 1 {
+			if a := arrives(t, got); a.Request.State != access.Pending || len(a.Request.Approvals) != 1 {
 				t.Errorf("woke for %+v", a.Request)
 			}
 		})
@@ -323,7 +319,7 @@ func TestAwait(t *testing.T) {
 		got := await(t.Context(), b, c)
 		waiting(t, got)
 		a.approve("bob", c)
-		if c := arrives(t, got, there); c.Grant == nil {
+		if c := arrives(t, got); c.Grant == nil {
 			t.Errorf("woke for %+v", c)
 		}
 	})
@@ -331,7 +327,7 @@ func TestAwait(t *testing.T) {
 		h := newHouse(t, sqliteURL(t)) // which does not even run
 		c := h.ask("alice", "root@db01")
 		h.approve("bob", c)
-		if c := arrives(t, await(t.Context(), h, c), there); c.Grant == nil {
+		if c := arrives(t, await(t.Context(), h, c)); c.Grant == nil {
 			t.Errorf("woke for %+v", c)
 		}
 	})
@@ -356,7 +352,7 @@ func TestAwait(t *testing.T) {
 		got := await(ctx, h, c)
 		waiting(t, got)
 		cancel()
-		if a := arrives(t, got, there); a.Request.ID != c.Request.ID || a.Version() != c.Version() {
+		if a := arrives(t, got); a.Request.ID != c.Request.ID || a.Version() != c.Version() {
 			t.Errorf("the case became %+v", a)
 		}
 		_, err := h.Await(t.Context(), h.as("mallory"), c.Request.ID, 0)
@@ -402,7 +398,7 @@ func TestDatabaseGone(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		ends(t, l, 2*time.Second, broker.ErrDoubt)
+		ends(t, l, broker.ErrDoubt)
 		if took := time.Since(start); took < 300*time.Millisecond {
 			t.Logf("after %s", took)
 		}
@@ -491,7 +487,7 @@ decision := {
 		c := h.granted()
 		with := func(bundle fs.FS) error {
 			config := h.config
-			config.Policy = engine(t, bundle)
+			config.Policy = brokertest.Policy(t, bundle)
 			b, err := broker.New(t.Context(), config)
 			ok(t, err)
 			l, err := b.Open(t.Context(), h.as("alice"), c.Grant.ID, broker.Opening{Kind: "shell"})
@@ -575,7 +571,7 @@ func TestLostKey(t *testing.T) {
 				ok(t, err)
 				goesOn(t, session)
 				ok(t, l.do(h))
-				ends(t, session, here, broker.ErrRefused)
+				ends(t, session, broker.ErrRefused)
 				_, err = open(by)
 				h.refusedBy(err, "session.key")
 				goesOn(t, besides)
@@ -594,7 +590,7 @@ func TestLostKey(t *testing.T) {
 				ok(t, err)
 				t.Cleanup(func() { _ = b.Close(t.Context(), session, broker.Closing{Reason: "exited"}) })
 				ok(t, l.do(a))
-				ends(t, session, there, broker.ErrRefused)
+				ends(t, session, broker.ErrRefused)
 			})
 		})
 	}

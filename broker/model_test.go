@@ -217,7 +217,7 @@ func TestRandomLives(t *testing.T) {
 					select {
 					case <-s.l.Context().Done():
 						reached["ended"]++
-					case <-time.After(2 * time.Second):
+					case <-time.After(soon):
 						rt.Fatalf("the session of %s on %s runs although %s", s.who, s.what, why)
 					}
 				}

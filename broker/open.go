@@ -61,7 +61,7 @@ func (b *Broker) Reach(ctx context.Context, by access.Caller, target, account st
 			later = g.Usable(now)
 		}
 	}
-	pending, err := b.c.Store.Requests(ctx, store.RequestFilter{State: access.Pending, Requester: by.User.ID, TargetID: t.ID, Account: account, Limit: 10})
+	pending, err := b.c.Store.Requests(ctx, store.RequestFilter{Waiting: now, Requester: by.User.ID, TargetID: t.ID, Account: account, Limit: 10})
 	if err != nil {
 		return r, err
 	}

@@ -137,7 +137,7 @@ func TestTemplateIsApproved(t *testing.T) {
 	h.makes(func(t *access.Target) { t.Accounts[0].Made.Sudo = []string{"ALL=(ALL) ALL"} })
 	select {
 	case <-l.Context().Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(soon):
 		t.Error("the session goes on")
 	}
 	_, err := h.Open(t.Context(), h.as("alice"), c.Grant.ID, broker.Opening{Kind: "shell"})

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -225,7 +226,7 @@ func TestOpenAgainstRevoke(t *testing.T) {
 				continue
 			}
 			opened++
-			ends(t, l, here, broker.ErrRevoked)
+			ends(t, l, broker.ErrRevoked)
 			ok(t, h.Close(t.Context(), l, broker.Closing{Reason: "revoked"}))
 		}
 		if n := h.liveSessions(); n != 0 {
@@ -236,30 +237,38 @@ func TestOpenAgainstRevoke(t *testing.T) {
 }
 
 // Verbs of two people on one grant, one by the grant's id and one by the
-// request's, do not wait for each other in a circle, which a database finds out
-// only after a second.
+// request's, do not wait for each other in a circle.
 func TestGrantByEitherID(t *testing.T) {
-	onEach(t, func(t *testing.T, h *house) {
-		alice, bob := h.as("alice"), h.as("bob")
-		slowest := time.Duration(0)
-		for range 15 {
-			c := h.granted()
-			start := time.Now()
-			errs := together(
-				func() error { _, err := h.Extend(t.Context(), alice, c.Grant.ID, time.Minute); return err },
-				func() error { _, err := h.Revoke(t.Context(), bob, c.Request.ID, "INC-1"); return err },
-			)
-			slowest = max(slowest, time.Since(start))
-			ok(t, errs[1])
-			if errs[0] != nil {
-				want(t, errs[0], access.ErrDenied)
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) {
+			url := e.url(t)
+			if e.name == "postgres" {
+				url += "?deadlock_timeout=5min" // it does not find out before the test does
 			}
+			testGrantByEitherID(t, newHouse(t, url))
+		})
+	}
+}
+
+func testGrantByEitherID(t *testing.T, h *house) {
+	alice, bob := h.as("alice"), h.as("bob")
+	slowest := time.Duration(0)
+	for range 15 {
+		c := h.granted()
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), soon)
+		errs := together(
+			func() error { _, err := h.Extend(ctx, alice, c.Grant.ID, time.Minute); return err },
+			func() error { _, err := h.Revoke(ctx, bob, c.Request.ID, "INC-1"); return err },
+		)
+		cancel()
+		slowest = max(slowest, time.Since(start))
+		ok(t, errs[1])
+		if errs[0] != nil {
+			want(t, errs[0], access.ErrDenied)
 		}
-		if slowest > 900*time.Millisecond {
-			t.Errorf("one pair took %s", slowest)
-		}
-		t.Logf("the slowest pair took %s", slowest)
-	})
+	}
+	t.Logf("the slowest pair took %s", slowest)
 }
 
 // Two administrators lock each other at once: one stays.

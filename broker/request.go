@@ -105,7 +105,7 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 		return Case{}, b.refused(ctx, e, err)
 	}
 	var c Case
-	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+	err = b.changeAsDecided(ctx, func(tx *store.Tx) (audit.Event, error) {
 		c = Case{}
 		e := e
 		e.Object = ask.Target
@@ -181,6 +181,16 @@ func requestDetails(e *audit.Event, r *access.Request) {
 // those in whose place they vote count as they are at this moment.
 func (b *Broker) current(ctx context.Context, tx *store.Tx, by access.Caller) (access.Caller, error) {
 	u, err := tx.User(ctx, by.User.ID)
+	return b.asNow(ctx, tx, by, u, err)
+}
+
+// acting is current for a change that others by the same caller need not wait for.
+func (b *Broker) acting(ctx context.Context, tx *store.Tx, by access.Caller) (access.Caller, error) {
+	u, err := tx.Actor(ctx, by.User.ID)
+	return b.asNow(ctx, tx, by, u, err)
+}
+
+func (b *Broker) asNow(ctx context.Context, tx *store.Tx, by access.Caller, u access.User, err error) (access.Caller, error) {
 	if errors.Is(err, access.ErrNotFound) {
 		return by, &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-4001", Text: "you are not known here any more"}
 	}
@@ -223,7 +233,7 @@ func (b *Broker) openCase(ctx context.Context, tx *store.Tx, by access.Caller, t
 		}
 		return &Case{Request: r, Grant: &g}, nil
 	}
-	pending, err := tx.Requests(ctx, store.RequestFilter{State: access.Pending, Requester: by.User.ID, Limit: 1000})
+	pending, err := tx.Requests(ctx, store.RequestFilter{Waiting: tx.Now(), Requester: by.User.ID, Limit: 1000})
 	if err != nil {
 		return nil, err
 	}
@@ -430,137 +440,6 @@ func targetOrRemoved(ctx context.Context, from interface {
 	return t, err
 }
 
-// look adds what the caller sees of a case besides its facts.
-func (b *Broker) look(ctx context.Context, by access.Caller, c Case) (Case, error) {
-	c.MayDecide, c.InPlaceOf, c.Waiting, c.Escalates, c.EscalateTo = false, "", nil, time.Time{}, nil
-	now := b.now()
-	if c.Request.StateAt(now) != access.Pending {
-		return c, nil
-	}
-	by, err := b.standing(ctx, b.c.Store, by)
-	if err != nil {
-		return c, err
-	}
-	target, err := targetOrRemoved(ctx, b.c.Store, c.Request.TargetID, c.Request.TargetName)
-	if err != nil {
-		return c, err
-	}
-	votes, asked, err := b.asked(ctx, &c.Request)
-	if err != nil {
-		return c, err
-	}
-	for _, a := range asked {
-		if a.InPlaceOf != "" {
-			a.User.Name += " (for " + a.InPlaceOf + ")"
-		}
-		c.Waiting = append(c.Waiting, a.User.Name)
-	}
-	stage := votes.stage(now)
-	if stage != nil {
-		c.Escalates, c.EscalateTo = stage.Escalation(now)
-	}
-	by.User = b.present(by.User)
-	seat := votes.seat(by, stage)
-	if !votes.voted(by.User.ID) && votes.wants(seat, stage) {
-		_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: by, seat: &seat, target: &target, account: c.Request.Account, request: &c.Request, votes: votes})
-		c.MayDecide = err == nil
-		if c.MayDecide && seat.ID != by.User.ID {
-			c.InPlaceOf = seat.Name
-		}
-	}
-	return c, nil
-}
-
-// A Filter picks requests, newest first.
-type Filter struct {
-	State  access.RequestState // "": any; Expired is understood
-	Mine   bool                // the caller's own
-	Inbox  bool                // pending ones that the caller may decide
-	Active bool                // those whose grant is open
-	Batch  string              // those that were asked for together
-	Before string              // the id of the last request of the page before
-	Limit  int                 // default 50, at most 200
-}
-
-// Requests lists what the caller may see.
-func (b *Broker) Requests(ctx context.Context, by access.Caller, f Filter) ([]Case, error) {
-	e := event(by, "request.list", "")
-	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, e); err != nil {
-		return nil, err
-	}
-	if f.Limit <= 0 {
-		f.Limit = 50
-	}
-	f.Limit = min(f.Limit, 200)
-	sf := store.RequestFilter{State: f.State, Batch: f.Batch, Before: f.Before, Limit: f.Limit}
-	if f.Inbox || f.State == access.Expired {
-		sf.State = access.Pending
-	}
-	if f.Active {
-		sf.State = access.Approved
-	}
-	if f.Mine {
-		sf.Requester = by.User.ID
-	}
-	now := b.now()
-	by, err := b.standing(ctx, b.c.Store, by)
-	if err != nil {
-		return nil, err
-	}
-	if f.Inbox {
-		groups := b.present(by.User).Groups
-		for _, u := range by.StandsFor {
-			groups = append(groups, u.Groups...)
-		}
-		if len(groups) == 0 {
-			return nil, nil // is never asked
-		}
-		// What others are asked for must not crowd out what this one is.
-		sf.Waiting, sf.Asked = now, groups
-	}
-	var list []Case
-	// Pages of the store are sieved until the caller's page is full; the
-	// number of rounds is bounded, so a caller who may see little of much gets
-	// a short page and asks for the next.
-	for round := 0; round < 10 && len(list) < f.Limit; round++ {
-		page, err := b.c.Store.Requests(ctx, sf)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range page {
-			if f.State != "" && r.StateAt(now) != f.State || f.Inbox && r.StateAt(now) != access.Pending {
-				continue
-			}
-			if err := b.mayRead(ctx, by, &r); errors.Is(err, access.ErrDenied) {
-				continue
-			} else if err != nil {
-				return nil, err
-			}
-			c, err := b.withGrant(ctx, Case{Request: r})
-			if err != nil {
-				return nil, err
-			}
-			if f.Active && !c.Grant.ActiveAt(now) && c.Grant.StateAt(now) != access.Scheduled {
-				continue
-			}
-			if c, err = b.look(ctx, by, c); err != nil {
-				return nil, err
-			}
-			if f.Inbox && !c.MayDecide {
-				continue
-			}
-			if list = append(list, c); len(list) == f.Limit {
-				break
-			}
-		}
-		if len(page) < f.Limit {
-			break
-		}
-		sf.Before = page[len(page)-1].ID
-	}
-	return list, nil
-}
-
 // Await returns the case as soon as its version is another than the given one,
 // when a pending request expires, or when ctx ends; then the case is as it was.
 func (b *Broker) Await(ctx context.Context, by access.Caller, id string, version int64) (Case, error) {
@@ -613,10 +492,10 @@ func (b *Broker) decideRequest(ctx context.Context, by access.Caller, id string,
 		return Case{}, b.refused(ctx, event(by, name, id), policyDown(err))
 	}
 	var c Case
-	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+	err := b.changeAsDecided(ctx, func(tx *store.Tx) (audit.Event, error) {
 		c = Case{}
 		e := event(by, name, id)
-		by, err := b.current(ctx, tx, by)
+		by, err := b.acting(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}

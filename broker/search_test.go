@@ -13,9 +13,9 @@ import (
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/recorder/view"
-	"github.com/drawbolt/drawbolt/test/servers"
 )
 
 func shownText(texts ...string) iter.Seq[view.Text] {
@@ -212,7 +212,7 @@ func TestSearchNamesAllShown(t *testing.T) {
 
 // TestSearchInTurn: two searches run at once, and another is told to come again.
 func TestSearchInTurn(t *testing.T) {
-	h := newHouse(t, servers.Postgres(t))
+	h := newHouse(t, storetest.Postgres(t))
 	ok(t, h.db.PrepareText(t.Context()))
 	h.indexed("guest@db01", "a needle")
 	db, err := sql.Open("pgx", h.url)

@@ -36,7 +36,8 @@ type AccountView struct {
 	Why         string // when it may not be asked for
 }
 
-// Targets lists the targets that the caller may know.
+// Targets lists the targets that the caller may know: of those that one of their
+// roles mentions, or for which they have a grant, what the policy lets them see.
 func (b *Broker) Targets(ctx context.Context, by access.Caller) ([]TargetView, error) {
 	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, event(by, "target.list", "")); err != nil {
 		return nil, err
@@ -49,8 +50,12 @@ func (b *Broker) Targets(ctx context.Context, by access.Caller) ([]TargetView, e
 	if err != nil {
 		return nil, err
 	}
+	mentioned := b.mentioned(by, grants)
 	var list []TargetView
 	for _, t := range all {
+		if !mentioned(&t) {
+			continue
+		}
 		if v := b.view(ctx, by, t, grants); v.Admin || len(v.Accounts) > 0 {
 			list = append(list, v)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/brokertest"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
@@ -539,7 +540,7 @@ func TestEveryVerbAsks(t *testing.T) {
 	onEach(t, func(t *testing.T, h *house) {
 		s := newScene(h)
 		config := h.config
-		config.Policy = engine(t, refuseAll)
+		config.Policy = brokertest.Policy(t, refuseAll)
 		b, err := broker.New(t.Context(), config)
 		ok(t, err)
 		for _, v := range verbs {

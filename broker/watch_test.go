@@ -29,7 +29,7 @@ func marks(l *broker.Live) (marks, shown string) {
 
 func held(t *testing.T, l *broker.Live, want bool) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(soon); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if (l.Held() != nil) == want {
 			return
 		}
@@ -166,7 +166,7 @@ func TestWatcherLosesRight(t *testing.T) {
 				ok(t, do(h))
 				select {
 				case <-w.Context().Done():
-				case <-time.After(5 * time.Second):
+				case <-time.After(soon):
 					t.Fatal("carol still watches")
 				}
 				want(t, context.Cause(w.Context()), access.ErrDenied)

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -25,15 +24,12 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/brokertest"
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/broker/store"
-	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder/cast"
-	"github.com/drawbolt/drawbolt/rego"
-	"github.com/drawbolt/drawbolt/vault"
-	"github.com/drawbolt/drawbolt/vault/keeper"
-	"github.com/drawbolt/drawbolt/vault/sshca"
 	"github.com/drawbolt/drawbolt/web/api"
 )
 
@@ -98,7 +94,7 @@ func must[T any](v T, err error) T {
 
 func newHouse(t *testing.T, change ...func(*Config)) *house {
 	t.Helper()
-	ctx, dir := t.Context(), t.TempDir()
+	ctx := t.Context()
 	h := &house{t: t, people: map[string]access.User{}, log: &lockedBuffer{}, casts: map[string][]byte{}, views: map[string][]byte{}}
 	log := slog.New(slog.NewTextHandler(h.log, nil))
 	t.Cleanup(func() {
@@ -106,28 +102,15 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 			t.Logf("log:\n%s", h.log)
 		}
 	})
-	db := must(store.Open(ctx, store.Config{URL: "sqlite://" + filepath.Join(dir, "db")}))
-	t.Cleanup(func() { db.Close() })
-	h.db = db
-	root := filepath.Join(dir, "root.key")
-	if err := keeper.CreateFile(root); err != nil {
-		t.Fatal(err)
-	}
-	vc := vault.Config{Backend: vault.NewMemory(), Keeper: must(keeper.File(root))}
-	if err := vault.Init(ctx, vc); err != nil {
-		t.Fatal(err)
-	}
-	v := must(vault.Open(ctx, vc))
+	bc := brokertest.Config(t, "gw-1", storetest.SQLite(t))
 	skey, vkey, err := note.GenerateKey(rand.Reader, "drawbolt/gw.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.signer = must(note.NewSigner(skey))
-	h.broker = must(broker.New(ctx, broker.Config{
-		Store: db, Policy: must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 5 * time.Second})), Node: "gw-1", Log: log, Search: true,
-		UserCA: must(sshca.Create(ctx, v, sshca.User)), HostCA: must(sshca.Create(ctx, v, sshca.Host)), IdentityCA: must(sshca.Create(ctx, v, sshca.Identity)),
-		Signer: h.signer, Verifier: must(note.NewVerifier(vkey)),
-	}))
+	bc.Log, bc.Search, bc.Signer, bc.Verifier = log, true, must(note.NewSigner(skey)), must(note.NewVerifier(vkey))
+	db := bc.Store
+	h.db, h.signer = db, bc.Signer
+	h.broker = must(broker.New(ctx, bc))
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)

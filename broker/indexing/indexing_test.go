@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,11 +22,11 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/recorder/cast"
 	"github.com/drawbolt/drawbolt/recorder/view"
-	"github.com/drawbolt/drawbolt/test/servers"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -189,8 +188,8 @@ func (s *shelf) read(x *Indexer, of access.Session) (lines []string, end view.En
 
 func TestIndexing(t *testing.T) {
 	for name, url := range map[string]func(testing.TB) string{
-		"sqlite":   func(t testing.TB) string { return "sqlite://" + filepath.Join(t.TempDir(), "db") },
-		"postgres": servers.Postgres,
+		"sqlite":   storetest.SQLite,
+		"postgres": storetest.Postgres,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newShelf(t, url(t))
@@ -228,7 +227,7 @@ func TestIndexing(t *testing.T) {
 // TestPoisoned: a recording that cannot be made a view of is tried three times and
 // left, and holds up no other.
 func TestPoisoned(t *testing.T) {
-	s := newShelf(t, "sqlite://"+filepath.Join(t.TempDir(), "db"))
+	s := newShelf(t, storetest.SQLite(t))
 	good := s.add("good")
 	gone, panics, fails := s.add("gone"), s.add("panics"), s.add("fails")
 	s.mu.Lock()
@@ -274,7 +273,7 @@ func TestPoisoned(t *testing.T) {
 // TestAgain: what one server did not end, or could not index, is made again, and
 // takes the place of what was there.
 func TestAgain(t *testing.T) {
-	s := newShelf(t, "sqlite://"+filepath.Join(t.TempDir(), "db"))
+	s := newShelf(t, storetest.SQLite(t))
 	s.full = errors.New("the index is away")
 	a := s.add("text")
 	x, stop := s.run(func(c *Config) { c.Pauses = []time.Duration{0, time.Hour} })
@@ -315,7 +314,7 @@ func TestAgain(t *testing.T) {
 // TestRemovedMeanwhile: of a recording that is removed while its view is made,
 // nothing stays.
 func TestRemovedMeanwhile(t *testing.T) {
-	s := newShelf(t, "sqlite://"+filepath.Join(t.TempDir(), "db"))
+	s := newShelf(t, storetest.SQLite(t))
 	a := s.add("gone")
 	making, removed := make(chan struct{}), make(chan struct{})
 	x, stop := s.run(func(c *Config) {

@@ -7,8 +7,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
-	"io"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,19 +16,17 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy"
+	"github.com/drawbolt/drawbolt/broker/brokertest"
 	"github.com/drawbolt/drawbolt/broker/provision"
 	"github.com/drawbolt/drawbolt/broker/store"
-	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/test/servers"
-	"github.com/drawbolt/drawbolt/vault"
-	"github.com/drawbolt/drawbolt/vault/keeper"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
@@ -98,29 +94,8 @@ func newHouseBy(t *testing.T, by way, change func(*access.Target)) *house {
 	t.Helper()
 	ctx := t.Context()
 	h := &house{t: t, users: map[string]access.User{}}
-	h.config = broker.Config{Node: "one", CheckpointEvery: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-	path := filepath.Join(t.TempDir(), "root.key")
-	ok(t, keeper.CreateFile(path))
-	k, err := keeper.File(path)
-	ok(t, err)
-	vc := vault.Config{Backend: vault.NewMemory(), Keeper: k}
-	ok(t, vault.Init(ctx, vc))
-	v, err := vault.Open(ctx, vc)
-	ok(t, err)
-	for kind, to := range map[sshca.Kind]**sshca.Authority{sshca.User: &h.config.UserCA, sshca.Host: &h.config.HostCA, sshca.Identity: &h.config.IdentityCA} {
-		*to, err = sshca.Create(ctx, v, kind)
-		ok(t, err)
-	}
-	secret, public, err := audit.NewKey("drawbolt.example/log")
-	ok(t, err)
-	h.config.Signer, err = note.NewSigner(secret)
-	ok(t, err)
-	h.config.Verifier, err = note.NewVerifier(public)
-	ok(t, err)
-	h.db, err = store.Open(ctx, store.Config{URL: "sqlite://" + filepath.Join(t.TempDir(), "db")})
-	ok(t, err)
-	t.Cleanup(func() { h.db.Close() })
-	h.config.Store = h.db
+	h.config = brokertest.Config(t, "one", storetest.SQLite(t))
+	h.db = h.config.Store
 	h.machine = servers.NewMachine(t, "12m", []ssh.PublicKey{h.config.UserCA.PublicKey()}, "root@db01")
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -160,9 +135,7 @@ func (h *house) server(node string) (*broker.Broker, *provision.Provisioner) {
 	h.t.Helper()
 	c := h.config
 	c.Node = node
-	var err error
-	c.Policy, err = policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 10 * time.Second})
-	ok(h.t, err)
+	c.Policy = brokertest.Policy(h.t, rego.Bundle)
 	b, err := broker.New(h.t.Context(), c)
 	ok(h.t, err)
 	p, err := provision.New(provision.Config{Broker: b, Run: sshproxy.Machines{Broker: b}.Run, Every: 50 * time.Millisecond, Log: c.Log})

@@ -8,9 +8,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,19 +16,15 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy"
+	"github.com/drawbolt/drawbolt/broker/brokertest"
 	"github.com/drawbolt/drawbolt/broker/store"
-	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder/audit"
-	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/test/servers"
-	"github.com/drawbolt/drawbolt/vault"
-	"github.com/drawbolt/drawbolt/vault/keeper"
-	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -54,31 +47,8 @@ func newHouse(t *testing.T) *house {
 	t.Helper()
 	ctx := t.Context()
 	h := &house{t: t}
-	h.config = broker.Config{Node: "one", CheckpointEvery: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-	path := filepath.Join(t.TempDir(), "root.key")
-	ok(t, keeper.CreateFile(path))
-	k, err := keeper.File(path)
-	ok(t, err)
-	vc := vault.Config{Backend: vault.NewMemory(), Keeper: k}
-	ok(t, vault.Init(ctx, vc))
-	v, err := vault.Open(ctx, vc)
-	ok(t, err)
-	for kind, to := range map[sshca.Kind]**sshca.Authority{sshca.User: &h.config.UserCA, sshca.Host: &h.config.HostCA, sshca.Identity: &h.config.IdentityCA} {
-		*to, err = sshca.Create(ctx, v, kind)
-		ok(t, err)
-	}
-	secret, public, err := audit.NewKey("drawbolt.example/log")
-	ok(t, err)
-	h.config.Signer, err = note.NewSigner(secret)
-	ok(t, err)
-	h.config.Verifier, err = note.NewVerifier(public)
-	ok(t, err)
-	h.db, err = store.Open(ctx, store.Config{URL: "sqlite://" + filepath.Join(t.TempDir(), "db")})
-	ok(t, err)
-	t.Cleanup(func() { h.db.Close() })
-	h.config.Store = h.db
-	h.config.Policy, err = policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 10 * time.Second})
-	ok(t, err)
+	h.config = brokertest.Config(t, "one", storetest.SQLite(t))
+	h.db = h.config.Store
 	u := access.User{ID: access.NewID(access.UserPrefix), Name: "root", Version: 1}
 	h.admin = access.Caller{User: u, Via: "test"}
 	ok(t, h.db.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
@@ -86,6 +56,7 @@ func newHouse(t *testing.T) *house {
 		role := access.Role{Name: "admins", Users: []string{u.ID}, Version: 1, Rules: []access.Rule{{ID: "all", Actions: []string{"target.write", "lock.write"}}}}
 		return audit.Event{Actor: "system", Action: "house.furnish"}, errors.Join(tx.AddUser(ctx, &u), tx.AddRole(ctx, &role))
 	}))
+	var err error
 	h.Broker, err = broker.New(ctx, h.config)
 	ok(t, err)
 	return h

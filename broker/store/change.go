@@ -13,11 +13,19 @@ import (
 // the same change.
 
 // AddUser adds a user.
-func (tx *Tx) AddUser(ctx context.Context, u *access.User) error { return users.add(ctx, tx, u) }
+func (tx *Tx) AddUser(ctx context.Context, u *access.User) error {
+	if err := users.add(ctx, tx, u); err != nil {
+		return err
+	}
+	return tx.join(ctx, u)
+}
 
 // SaveUser saves a user. One who is locked is logged out everywhere, for good.
 func (tx *Tx) SaveUser(ctx context.Context, u *access.User) error {
-	if err := users.save(ctx, tx, u, &u.Version); err != nil || !u.Locked {
+	if err := users.save(ctx, tx, u, &u.Version); err != nil {
+		return err
+	}
+	if err := tx.join(ctx, u); err != nil || !u.Locked {
 		return err
 	}
 	_, err := tx.endLogins(ctx, u.ID, "", tx.now)
@@ -100,6 +108,9 @@ func (tx *Tx) AddRequest(ctx context.Context, r *access.Request) error {
 	if err := requests.add(ctx, tx, r); err != nil {
 		return err
 	}
+	if err := tx.ask(ctx, r); err != nil {
+		return err
+	}
 	if err := tx.setExpiry(ctx, r); err != nil {
 		return err
 	}
@@ -112,6 +123,9 @@ func (tx *Tx) AddRequest(ctx context.Context, r *access.Request) error {
 // SaveRequest saves a request and the approvals that are new.
 func (tx *Tx) SaveRequest(ctx context.Context, r *access.Request) error {
 	if err := requests.save(ctx, tx, r, &r.Version); err != nil {
+		return err
+	}
+	if err := tx.ask(ctx, r); err != nil {
 		return err
 	}
 	if err := tx.setExpiry(ctx, r); err != nil {

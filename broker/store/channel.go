@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -158,18 +156,4 @@ func (tx *Tx) RetryNotices(ctx context.Context, channel string) (int64, error) {
 		return 0, err
 	}
 	return tx.exec(ctx, "UPDATE notices SET state = 'late', tries = 0, since_at = ?, next_at = 0 WHERE channel = ? AND state = 'aside'", toMicros(tx.now), channel)
-}
-
-// Members returns people of any of these groups who are neither locked nor bots, by
-// name.
-func (q queryer) Members(ctx context.Context, groups []string, limit int) ([]access.User, error) {
-	if len(groups) == 0 {
-		return nil, nil
-	}
-	var args []any
-	for _, group := range groups {
-		args = append(args, `%"`+group+`"%`) // as it stands in the JSON; an underscore stands for any character, which is looked at below
-	}
-	list, err := users.all(ctx, q, "WHERE (groups LIKE ?"+strings.Repeat(" OR groups LIKE ?", len(groups)-1)+") AND NOT locked AND NOT bot ORDER BY name LIMIT ?", append(args, page(limit))...)
-	return slices.DeleteFunc(list, func(u access.User) bool { return !slices.ContainsFunc(groups, u.In) }), err
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -140,10 +139,17 @@ func (q queryer) Users(ctx context.Context) ([]access.User, error) {
 	return users.all(ctx, q, "ORDER BY name")
 }
 
+// Actor returns the user of that id. A change that reads it lets others that this
+// user makes go on beside it, where User has them wait for one another.
+func (q queryer) Actor(ctx context.Context, id string) (access.User, error) {
+	return users.one(ctx, q, "WHERE id = ?"+q.share(), id)
+}
+
 // Voters returns the users who have voted on the request of that id, and those
-// in whose place somebody has, by name.
+// in whose place somebody has, by name. In a change they stay as they are until it
+// is done.
 func (q queryer) Voters(ctx context.Context, id string) ([]access.User, error) {
-	return users.all(ctx, q, "WHERE id IN (SELECT user_id FROM approvals WHERE request_id = ?) OR id IN (SELECT stands_for FROM approvals WHERE request_id = ?) ORDER BY name", id, id)
+	return users.all(ctx, q, "WHERE id IN (SELECT user_id FROM approvals WHERE request_id = ?) OR id IN (SELECT stands_for FROM approvals WHERE request_id = ?) ORDER BY name"+q.share(), id, id)
 }
 
 // Delegation returns that of the user of that id.
@@ -166,17 +172,15 @@ func (q queryer) DelegationsOf(ctx context.Context, userIDs []string, t time.Tim
 	if len(userIDs) == 0 {
 		return nil, nil
 	}
-	args := []any{toMicros(t), toMicros(t)}
-	for _, id := range userIDs {
-		args = append(args, id)
-	}
-	return delegations.all(ctx, q, "WHERE from_at <= ? AND until_at > ? AND user_id IN (?"+strings.Repeat(", ?", len(userIDs)-1)+") ORDER BY user_id", args...)
+	marks, ids := list(userIDs)
+	return delegations.all(ctx, q, "WHERE from_at <= ? AND until_at > ? AND user_id IN "+marks+" ORDER BY user_id", append([]any{toMicros(t), toMicros(t)}, ids...)...)
 }
 
 // StandsFor returns the users in whose place the user of that id votes at t, by
-// name: who may not vote is not among them.
+// name: who may not vote is not among them. In a change they stay as they are until
+// it is done.
 func (q queryer) StandsFor(ctx context.Context, userID string, t time.Time) ([]access.User, error) {
-	return users.all(ctx, q, "WHERE NOT bot AND NOT locked AND id IN (SELECT user_id FROM delegations WHERE delegate_id = ? AND from_at <= ? AND until_at > ?) ORDER BY name LIMIT 100", userID, toMicros(t), toMicros(t))
+	return users.all(ctx, q, "WHERE NOT bot AND NOT locked AND id IN (SELECT user_id FROM delegations WHERE delegate_id = ? AND from_at <= ? AND until_at > ?) ORDER BY name LIMIT 100"+q.share(), userID, toMicros(t), toMicros(t))
 }
 
 // Target returns the target of that id or name.
@@ -204,10 +208,10 @@ func (q queryer) Roles(ctx context.Context) ([]access.Role, error) {
 }
 
 // Generation is the number of the policy data: it grows with every change of
-// a role.
+// a role. In a change it stays as it is until that is done.
 func (q queryer) Generation(ctx context.Context) (int64, error) {
 	var n int64
-	if err := q.row(ctx, "SELECT generation FROM policy_data WHERE id = 1").Scan(&n); err != nil {
+	if err := q.row(ctx, "SELECT generation FROM policy_data WHERE id = 1"+q.share()).Scan(&n); err != nil {
 		return 0, q.failed("read policy_data", err)
 	}
 	return n, nil
@@ -221,78 +225,6 @@ func (q queryer) PublicKey(ctx context.Context, fingerprint string) (access.Publ
 // PublicKeys returns the registered keys of a user.
 func (q queryer) PublicKeys(ctx context.Context, userID string) ([]access.PublicKey, error) {
 	return publicKeys.all(ctx, q, "WHERE user_id = ? ORDER BY fingerprint", userID)
-}
-
-// Request returns the request with its approvals.
-func (q queryer) Request(ctx context.Context, id string) (access.Request, error) {
-	r, err := requests.one(ctx, q, "WHERE id = ?"+q.lock(), id)
-	if err != nil {
-		return r, err
-	}
-	return r, q.approvals(ctx, &r)
-}
-
-func (q queryer) approvals(ctx context.Context, r *access.Request) error {
-	votes, err := approvals.all(ctx, q, "WHERE request_id = ? ORDER BY at, user_id", r.ID)
-	for _, v := range votes {
-		if v.against {
-			r.Objections = append(r.Objections, v.Approval)
-		} else {
-			r.Approvals = append(r.Approvals, v.Approval)
-		}
-	}
-	return err
-}
-
-func (q queryer) withApprovals(ctx context.Context, list []access.Request, err error) ([]access.Request, error) {
-	for i := 0; i < len(list) && err == nil; i++ {
-		err = q.approvals(ctx, &list[i])
-	}
-	return list, err
-}
-
-// A RequestFilter picks requests, newest first. Zero fields do not limit.
-type RequestFilter struct {
-	State     access.RequestState // as stored: an overdue request is pending here
-	Requester string              // user id
-	TargetID  string
-	Account   string
-	Batch     string
-	Waiting   time.Time // those that have not expired then
-	// Asked are groups: those requests that may want a vote of one of them.
-	// It is a coarse sieve, and none at all for more than maxAsked groups.
-	Asked  []string
-	Before string // id of the last request of the page before
-	Limit  int
-}
-
-const maxAsked = 200
-
-// Requests returns one page of requests.
-func (q queryer) Requests(ctx context.Context, f RequestFilter) ([]access.Request, error) {
-	clause, args := "WHERE 1 = 1", []any{}
-	for _, c := range []struct{ column, value string }{
-		{"state", string(f.State)}, {"requester_id", f.Requester}, {"target_id", f.TargetID}, {"account", f.Account}, {"batch", f.Batch},
-	} {
-		if c.value != "" {
-			clause, args = clause+" AND "+c.column+" = ?", append(args, c.value)
-		}
-	}
-	if !f.Waiting.IsZero() {
-		clause, args = clause+" AND expires_at > ?", append(args, toMicros(f.Waiting))
-	}
-	if n := len(f.Asked); n > 0 && n <= maxAsked {
-		clause += " AND (needs LIKE ?" + strings.Repeat(" OR needs LIKE ?", n-1) + ")"
-		for _, group := range f.Asked {
-			args = append(args, `%"`+group+`"%`) // as it stands in the JSON
-		}
-	}
-	if f.Before != "" {
-		clause += " AND (created_at, id) < (SELECT created_at, id FROM requests WHERE id = ?)"
-		args = append(args, f.Before)
-	}
-	list, err := requests.all(ctx, q, clause+" ORDER BY created_at DESC, id DESC LIMIT ?", append(args, page(f.Limit))...)
-	return q.withApprovals(ctx, list, err)
 }
 
 func page(limit int) int {

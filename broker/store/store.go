@@ -149,25 +149,27 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dialect := goose.DialectSQLite3
-	search := "sqlite/00012_search.sql" // no statements for both could make it
+	dialect, folder := goose.DialectSQLite3, "sqlite/"
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
 	if db.postgres {
-		dialect, search = goose.DialectPostgres, "postgres/00012_search.sql"
+		dialect, folder = goose.DialectPostgres, "postgres/"
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
 			return err
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
-	statements, err := fs.ReadFile(files, search)
-	if err != nil {
-		return err
+	// Those that no statements for both could make.
+	for version, name := range map[int64]string{12: "00012_search.sql", 23: "00023_lists.sql"} {
+		statements, err := fs.ReadFile(files, folder+name)
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithGoMigrations(goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, string(statements))
+			return err
+		}}, nil)))
 	}
-	options = append(options, goose.WithGoMigrations(goose.NewGoMigration(12, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, string(statements))
-		return err
-	}}, nil)))
 	provider, err := goose.NewProvider(dialect, db.write, files, options...)
 	if err != nil {
 		return err
@@ -281,6 +283,15 @@ func (q queryer) lock() string {
 		return " FOR NO KEY UPDATE"
 	}
 	return "" // SQLite has one writer at a time
+}
+
+// share is the clause that keeps a row that a change has read as it is, and lets
+// other changes keep it, too.
+func (q queryer) share() string {
+	if _, changing := q.conn.(transaction); changing && q.db.postgres {
+		return " FOR SHARE"
+	}
+	return ""
 }
 
 // failed says what could not be done. Outside a change that is the whole

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +13,8 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder/audit"
-	"github.com/drawbolt/drawbolt/test/servers"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,14 +24,15 @@ var engines = []struct {
 	name string
 	url  func(testing.TB) string
 }{
-	{"sqlite", func(t testing.TB) string { return "sqlite://" + filepath.Join(t.TempDir(), "state", "drawbolt.db") }},
-	{"postgres", servers.Postgres},
+	{"sqlite", storetest.SQLite},
+	{"postgres", storetest.Postgres},
 }
 
-// onEach runs the test on a fresh database of each engine.
+// onEach runs the test on a fresh database of each engine, on all of them at once.
 func onEach(t *testing.T, test func(t *testing.T, db *store.DB, url string)) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			url := e.url(t)
 			test(t, open(t, url), url)
 		})

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,6 +88,23 @@ func (t *table[T]) all(ctx context.Context, q queryer, clause string, args ...an
 		return nil, q.failed("read "+t.name, err)
 	}
 	return list, nil
+}
+
+// maxIn is how many values one statement names.
+const maxIn = 512
+
+// in returns the rows whose column is one of the values.
+func (t *table[T]) in(ctx context.Context, q queryer, column string, values []string, order string) ([]T, error) {
+	var all []T
+	for chunk := range slices.Chunk(values, maxIn) {
+		marks, args := list(chunk)
+		rows, err := t.all(ctx, q, "WHERE "+column+" IN "+marks+" "+order, args...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rows...)
+	}
+	return all, nil
 }
 
 // add inserts v as a new row; a row with the same key or unique name is

@@ -32,7 +32,6 @@ import (
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/broker/indexing"
 	"github.com/drawbolt/drawbolt/broker/notify"
-	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/broker/oncall"
 	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/broker/provision"

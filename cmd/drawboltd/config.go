@@ -504,12 +504,16 @@ func (c *Config) complete() error {
 func (c *Config) proxies() ([]netip.Prefix, error) { return prefixes(c.Server.TrustedProxies) }
 
 func prefixes(networks []string) ([]netip.Prefix, error) {
-	var return prefixes(c.Server.TrustedProxiesnetworks {
+	var list []netip.Prefix
+	for _, s := range networks {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, p.Masked()) }
+		list = append(list, p.Masked())
+	}
+	return list, nil
+}
 
 // minFree is recordings.min_free in bytes; 0 is the recorder's default.
 func (c *Config) minFree() (uint64, error) {

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 
 	"github.com/drawbolt/drawbolt/broker"
@@ -56,16 +55,4 @@ func readSecret(path string) (vault.Secret, error) {
 		err = fmt.Errorf("%s is empty, or longer than %d bytes", path, maxSecret)
 	}
 	return vault.NewSecret(bytes.TrimSpace(b)), err
-}
-
-func prefixes(list []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for _, s := range list {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p.Masked())
-	}
-	return out, nil
 }

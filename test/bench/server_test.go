@@ -27,15 +27,12 @@ import (
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/bastion"
 	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy"
+	"github.com/drawbolt/drawbolt/broker/brokertest"
 	"github.com/drawbolt/drawbolt/broker/store"
-	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/recorder/audit"
-	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/test/servers"
-	"github.com/drawbolt/drawbolt/vault"
-	"github.com/drawbolt/drawbolt/vault/keeper"
-	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
 // An inside is a broker and what is below it, in this process, with alice who
@@ -54,22 +51,9 @@ func newInside(b testing.TB) *inside {
 	b.Helper()
 	ctx := b.Context()
 	dir := b.TempDir()
-	db := must(store.Open(ctx, store.Config{URL: "sqlite://" + filepath.Join(dir, "db")}))(b)
-	b.Cleanup(func() { db.Close() })
-	key := filepath.Join(dir, "root.key")
-	check(b, keeper.CreateFile(key))
-	vc := vault.Config{Backend: vault.NewMemory(), Keeper: must(keeper.File(key))(b)}
-	check(b, vault.Init(ctx, vc))
-	v := must(vault.Open(ctx, vc))(b)
-	engine := must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 10 * time.Second}))(b)
-	secret, public, err := audit.NewKey("drawbolt.example/log")
-	check(b, err)
-	in := &inside{db: db, dir: dir, signer: must(note.NewSigner(secret))(b)}
-	in.Broker = must(broker.New(ctx, broker.Config{
-		Store: db, Policy: engine, Node: "bench", Log: quietLog,
-		UserCA: must(sshca.Create(ctx, v, sshca.User))(b), HostCA: must(sshca.Create(ctx, v, sshca.Host))(b), IdentityCA: must(sshca.Create(ctx, v, sshca.Identity))(b),
-		Signer: in.signer, Verifier: must(note.NewVerifier(public))(b),
-	}))(b)
+	c := brokertest.Config(b, "bench", storetest.SQLite(b))
+	in := &inside{db: c.Store, dir: dir, signer: c.Signer}
+	in.Broker = must(broker.New(ctx, c))(b)
 	alice := access.User{ID: access.NewID(access.UserPrefix), Name: "alice", CreatedAt: time.Now(), Version: 1}
 	in.by = access.Caller{User: alice, Via: "bench"}
 	in.change(b, func(tx *store.Tx) error {

@@ -26,28 +26,54 @@ var startPostgres = sync.OnceValues(newPostgres)
 // conclude from it what survives a power cut.
 func Postgres(t testing.TB) (url string) {
 	t.Helper()
+	return PostgresFrom(t, "template1")
+}
+
+// PostgresFrom is Postgres with a copy of another database of the server, to
+// which nobody may be connected meanwhile.
+func PostgresFrom(t testing.TB, template string) (url string) {
+	t.Helper()
 	s, err := startPostgres()
 	check(t, err)
-	base := s.base
-	name := "test_" + strings.ToLower(rand.Text())
-	admin := func(query string) error {
-		ctx, cancel := context.WithTimeout(context.Background(), wait)
-		defer cancel()
-		conn, err := pgx.Connect(ctx, base+"postgres")
-		if err != nil {
-			return err
-		}
-		defer conn.Close(ctx)
-		_, err = conn.Exec(ctx, query)
-		return err
-	}
-	check(t, admin("CREATE DATABASE "+name))
+	name, err := s.create(template)
+	check(t, err)
 	t.Cleanup(func() {
-		if err := admin("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
+		if err := s.admin("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
 			t.Error(err)
 		}
 	})
-	return base + name
+	return s.base + name
+}
+
+// NewPostgresTemplate makes a database for PostgresFrom, which prepare fills. It
+// is there as long as the server is.
+func NewPostgresTemplate(prepare func(url string) error) (name string, err error) {
+	s, err := startPostgres()
+	if err != nil {
+		return "", err
+	}
+	if name, err = s.create("template1"); err != nil {
+		return "", err
+	}
+	return name, prepare(s.base + name)
+}
+
+func (s *postgres) create(template string) (name string, err error) {
+	name = "test_" + strings.ToLower(rand.Text())
+	return name, s.admin("CREATE DATABASE " + name + " TEMPLATE " + template)
+}
+
+// admin runs a statement that is about databases.
+func (s *postgres) admin(query string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.base+"postgres")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, query)
+	return err
 }
 
 // A postgres is kept for good: its pipe would be closed with it.

@@ -24,20 +24,16 @@ import (
 
 	"filippo.io/age"
 	gossh "golang.org/x/crypto/ssh"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/bastion"
+	"github.com/drawbolt/drawbolt/broker/brokertest"
 	"github.com/drawbolt/drawbolt/broker/store"
-	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/recorder/cast"
-	"github.com/drawbolt/drawbolt/rego"
-	"github.com/drawbolt/drawbolt/vault"
-	"github.com/drawbolt/drawbolt/vault/keeper"
-	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
 // A house is a bastion with everything behind it: a real store, policy, broker
@@ -93,29 +89,16 @@ func newHouse(t testing.TB, opts ...option) *house {
 		}
 	})
 
-	h.db = must(store.Open(ctx, store.Config{URL: "sqlite://" + filepath.Join(h.dir, "db")}))(t)
-	t.Cleanup(func() { h.db.Close() })
-	root := filepath.Join(h.dir, "root.key")
-	check(t, keeper.CreateFile(root))
-	vc := vault.Config{Backend: vault.NewMemory(), Keeper: must(keeper.File(root))(t)}
-	check(t, vault.Init(ctx, vc))
-	v := must(vault.Open(ctx, vc))(t)
-	engine := must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 2 * time.Second}))(t)
-	skey, vkey, err := note.GenerateKey(rand.Reader, "gw.example.com/audit")
-	check(t, err)
-	signer := must(note.NewSigner(skey))(t)
-	h.broker = must(broker.New(ctx, broker.Config{
-		Store: h.db, Policy: engine, Node: "gw-1", Log: log, Vault: v,
-		UserCA: must(sshca.Create(ctx, v, sshca.User))(t), HostCA: must(sshca.Create(ctx, v, sshca.Host))(t), IdentityCA: must(sshca.Create(ctx, v, sshca.Identity))(t),
-		Signer: signer, Verifier: must(note.NewVerifier(vkey))(t),
-	}))(t)
+	c := brokertest.Config(t, "gw-1", storetest.SQLite(t))
+	c.Log, h.db = log, c.Store
+	h.broker = must(broker.New(ctx, c))(t)
 
 	auditor := must(age.GenerateX25519Identity())(t)
 	h.auditor = auditor
 	h.sealed = must(recorder.Directory(filepath.Join(h.dir, "sealed")))(t)
 	h.recorder = must(recorder.New(recorder.Config{
 		Journals: filepath.Join(h.dir, "journals"), Sink: h.sealed, Recipients: []age.Recipient{auditor.Recipient()},
-		Wrapper: newWrapper(t), Signer: signer, Floor: 1,
+		Wrapper: newWrapper(t), Signer: c.Signer, Floor: 1,
 	}))(t)
 
 	for _, name := range []string{"alice", "bob", "mallory"} {

@@ -1,0 +1,40 @@
+-- What lists are found by, so that they cost the same however much there is.
+
+-- Who is in which group, as the rows of users say.
+CREATE TABLE members (
+    group_name TEXT NOT NULL,
+    user_id    TEXT NOT NULL REFERENCES users (id),
+    PRIMARY KEY (group_name, user_id)
+);
+CREATE INDEX members_user ON members (user_id);
+INSERT INTO members (group_name, user_id)
+    SELECT DISTINCT g, u.id FROM users u
+    CROSS JOIN LATERAL json_array_elements_text(CASE json_typeof(u.groups::json) WHEN 'array' THEN u.groups::json ELSE '[]' END) g;
+
+-- Which groups a request wants votes of, with what of the request they are sieved
+-- and ordered by.
+CREATE TABLE asked (
+    request_id TEXT   NOT NULL REFERENCES requests (id),
+    group_name TEXT   NOT NULL,
+    state      TEXT   NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    PRIMARY KEY (request_id, group_name)
+);
+INSERT INTO asked (request_id, group_name, state, created_at, expires_at)
+    SELECT DISTINCT r.id, g, r.state, r.created_at, r.expires_at FROM requests r
+    CROSS JOIN LATERAL json_array_elements(CASE json_typeof(r.needs::json) WHEN 'array' THEN r.needs::json ELSE '[]' END) n
+    CROSS JOIN LATERAL json_array_elements_text(CASE json_typeof(n->'Groups') WHEN 'array' THEN n->'Groups' ELSE '[]' END) g;
+CREATE INDEX asked_state ON asked (group_name, state, created_at, request_id);
+CREATE INDEX asked_expiry ON asked (group_name, expires_at, request_id) WHERE state = 'pending';
+
+DROP INDEX requests_state;
+CREATE INDEX requests_state ON requests (state, created_at, id);
+CREATE INDEX requests_expiry ON requests (expires_at, id) WHERE state = 'pending';
+CREATE INDEX requests_own ON requests (requester_id, created_at, id);
+CREATE INDEX requests_own_expiry ON requests (requester_id, expires_at, id) WHERE state = 'pending';
+CREATE INDEX grants_open ON grants (end_at) WHERE ended_at = 0;
+CREATE INDEX sessions_live ON sessions (opened_at, id) WHERE state <> 'closed';
+CREATE INDEX sessions_of_user ON sessions (user_id, opened_at, id);
+CREATE INDEX sessions_at_target ON sessions (target_id, opened_at, id);
+CREATE INDEX sessions_request ON sessions (request_id);
