@@ -113,6 +113,9 @@ func (b *Broker) decide(ctx context.Context, q question) (policy.Decision, error
 // decideNow is decide without a look whether the roles have changed, for the
 // second and further questions of one verb.
 func (b *Broker) decideNow(ctx context.Context, q question) (policy.Decision, error) {
+	if q.by.User.Emergency && !emergencyMay(&q) {
+		return policy.Decision{}, errEmergency
+	}
 	d, err := b.c.Policy.Decide(ctx, b.input(q))
 	if err != nil {
 		b.c.Log.ErrorContext(ctx, "the policy engine failed", "action", string(q.action), "error", err)

@@ -63,6 +63,7 @@ type Config struct {
 	KeepDays         int           // no recording is deleted earlier than so many days after its session's end
 	PendingPerUser   int           // default 50
 	Sessions         SessionLimits
+	Glass            GlassRules
 	Search           bool // recordings can be searched: their texts are in the store
 
 	Now func() time.Time // default time.Now
@@ -105,6 +106,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		c.PendingPerUser = 50
 	}
 	c.Sessions = c.Sessions.withDefaults()
+	c.Glass.complete()
 	if c.Now == nil {
 		c.Now = time.Now
 	}

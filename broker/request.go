@@ -139,9 +139,9 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 			return e, err
 		}
 		if r.BreakGlass {
-			alarm := e
-			alarm.Action = "breakglass"
-			tx.Also(alarm)
+			if err := b.openGlassReview(ctx, tx, by, &c.Request, e); err != nil {
+				return e, err
+			}
 		}
 		c.Grant, err = b.openGrant(ctx, tx, by, &c.Request)
 		return e, err
@@ -236,6 +236,11 @@ func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller,
 	if r.Duration == 0 {
 		r.Duration = b.c.DefaultDuration
 	}
+	if r.BreakGlass {
+		if err := b.glassDuration(r, ask.Duration != 0); err != nil {
+			return nil, err
+		}
+	}
 	q := question{action: policy.ActionRequest, by: by, target: t, account: ask.Account, request: r}
 	d, err := b.decideNow(ctx, q)
 	if err != nil && ask.Duration == 0 && d.MaxDuration > 0 && d.MaxDuration < r.Duration {
@@ -251,6 +256,9 @@ func (b *Broker) newRequest(ctx context.Context, tx *store.Tx, by access.Caller,
 		return nil, err
 	}
 	r.Role, r.Needs, r.Rules, r.Policy = d.Role, needs(d.Approvals), sessionRules(d.Rules), ruling(d)
+	if r.BreakGlass {
+		return r, b.mayBreakGlass(ctx, tx, by)
+	}
 	return r, nil
 }
 

@@ -51,6 +51,9 @@ const (
 	ActionLockWrite        Action = "lock.write"
 	ActionSystemRead       Action = "system.read"
 	ActionSystemWrite      Action = "system.write"
+	ActionGlassReview      Action = "breakglass.review" // say whether somebody's break-glass was justified
+	ActionReviewRead       Action = "review.read"       // who has which role, and made what of it
+	ActionReviewWrite      Action = "review.write"      // have that reviewed, and decide on it
 )
 
 // Actions lists every action that an Input may name, in a fixed order.
@@ -64,6 +67,7 @@ func Actions() []Action {
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionSystemRead, ActionSystemWrite,
+		ActionGlassReview, ActionReviewRead, ActionReviewWrite,
 	}
 }
 
@@ -77,7 +81,8 @@ func (a Action) Known() bool {
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionUserRead, ActionUserWrite, ActionKeyWrite,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
-		ActionSystemRead, ActionSystemWrite:
+		ActionSystemRead, ActionSystemWrite,
+		ActionGlassReview, ActionReviewRead, ActionReviewWrite:
 		return true
 	default:
 		return false

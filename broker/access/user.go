@@ -15,6 +15,7 @@ type User struct {
 	Groups     []string // sorted
 	Attributes map[string]string
 	Bot        bool
+	Emergency  bool // logs in with sealed codes only, and may break glass and nothing else
 	Locked     bool // denied now, and every session is cut
 	LockReason string
 	CreatedAt  time.Time
@@ -61,6 +62,7 @@ type Caller struct {
 	Source netip.Addr // the peer's address; invalid inside the process
 	Via    string     // "cli", "web", "ssh", "system"
 	Login  string     // the login session's id, where there is one
+	Until  time.Time  // when that ends; zero: there is none
 	MFAAt  time.Time  // zero: no second factor in this login
 	// Key and Serial say what was proven in ssh: the fingerprint of a registered
 	// key, or the serial of an identity certificate.
