@@ -264,6 +264,23 @@ func (b *Broker) ReviewGlass(ctx context.Context, by access.Caller, id string, f
 	return b.FindGlassCase(ctx, by, id)
 }
 
+// remindGlass: nobody has looked at break-glass yet.
+func (b *Broker) remindGlass(ctx context.Context, tx *store.Tx, id string) (e audit.Event, again time.Time, err error) {
+	g, r, err := grantOf(ctx, tx, id)
+	if err != nil {
+		return e, again, err
+	}
+	review, err := tx.GlassReview(ctx, id)
+	if err != nil || !review.Open() {
+		return e, again, err
+	}
+	e = event(access.System(), store.DueGlassReview, r.ID)
+	e.Request, e.Grant, e.Target, e.Account = r.ID, g.ID, r.TargetName, r.Account
+	e.Reason = "open for " + access.FormatDuration(tx.Now().Sub(review.OpenedAt).Truncate(time.Hour))
+	detail(&e, "of", r.RequesterName)
+	return e, review.RemindAfter(tx.Now()), nil
+}
+
 // EmergencyGroup is the group of the emergency user that EmergencyUser makes.
 const EmergencyGroup = "emergency"
 

@@ -249,6 +249,24 @@ func (b *Broker) CloseCampaign(ctx context.Context, by access.Caller, id string,
 	return c, err
 }
 
+// remindCampaign: rights wait for their owner. Once it is late, others may decide,
+// and all are told.
+func (b *Broker) remindCampaign(ctx context.Context, tx *store.Tx, id string) (e audit.Event, again time.Time, err error) {
+	c, err := tx.Campaign(ctx, id)
+	if err != nil || !c.Open() || c.Undecided == 0 {
+		return e, again, err
+	}
+	e = event(access.System(), store.DueCampaign, c.ID)
+	e.Reason = fmt.Sprintf("%d of %d rights wait for %s until %s: drawbolt review show %s", c.Undecided, c.Items, c.OwnerName, c.DueAt.UTC().Format(time.RFC3339), c.ID)
+	if c.Overdue(tx.Now()) {
+		e.Reason = fmt.Sprintf("%d of %d rights should have been decided on by %s until %s; everybody who reviews may now: drawbolt review show %s",
+			c.Undecided, c.Items, c.OwnerName, c.DueAt.UTC().Format(time.RFC3339), c.ID)
+		detail(&e, "overdue", "yes")
+	}
+	detail(&e, "owner", c.OwnerName)
+	return e, c.RemindAfter(tx.Now()), nil
+}
+
 // A CampaignExport is everything of a review, for whoever has to show it.
 type CampaignExport struct {
 	Campaign access.Campaign

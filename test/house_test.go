@@ -65,8 +65,11 @@ var table = map[string]string{
 	"broker/provision": "broker broker/access",
 	"broker/push":      "broker broker/access",
 
+	// The way to others that a configuration names.
+	"broker/outbound": "vault",
+
 	// Tells people what the log says.
-	"broker/notify": "broker broker/access",
+	"broker/notify": "broker broker/access broker/outbound broker/store recorder/audit",
 
 	// Work on recordings that nothing waits for.
 	"broker/indexing": "broker/access broker/store recorder recorder/audit recorder/view",

@@ -62,7 +62,7 @@ func compact(lines []string) []string {
 func (s *Server) viewGlass(c broker.GlassCase) api.BreakGlass {
 	g := &c.Review
 	return api.BreakGlass{
-		Request: s.viewCase(c.Case), OpenedAt: g.OpenedAt.UTC(), Reminders: g.Reminders, ClosedAt: when(g.ClosedAt), ClosedBy: g.ClosedName,
+		Request: s.viewCase(c.Case), OpenedAt: g.OpenedAt.UTC(), ClosedAt: when(g.ClosedAt), ClosedBy: g.ClosedName,
 		Finding: string(g.Finding), Text: g.Text, Sessions: each(c.Sessions, apiSession), MayReview: c.MayReview,
 	}
 }

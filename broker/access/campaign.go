@@ -23,8 +23,6 @@ type Campaign struct {
 	StartedName string
 	StartedAt   time.Time
 	DueAt       time.Time
-	Reminders   int
-	RemindAt    time.Time
 
 	ClosedAt   time.Time // zero: open
 	ClosedBy   string    // id
@@ -86,10 +84,7 @@ func NewCampaign(owner, by User, roles []string, due, t time.Time) (*Campaign, e
 	}
 	c := &Campaign{
 		ID: NewID(CampaignPrefix), Roles: roles, OwnerID: owner.ID, OwnerName: owner.Name, StartedBy: by.ID, StartedName: by.Name,
-		StartedAt: t, DueAt: due, RemindAt: due.Add(-remindBefore), Version: 1,
-	}
-	if !c.RemindAt.After(t) {
-		c.RemindAt = due
+		StartedAt: t, DueAt: due, Version: 1,
 	}
 	return c, nil
 }
@@ -102,15 +97,16 @@ func (c *Campaign) Overdue(t time.Time) bool {
 	return c.Open() && c.Undecided > 0 && !t.Before(c.DueAt)
 }
 
-// Remind notes that people are reminded at t, and when they are next: at the
-// date, and each day after it.
-func (c *Campaign) Remind(t time.Time) {
-	c.Reminders++
-	if t.Before(c.DueAt) {
-		c.RemindAt = c.DueAt
-		return
+// RemindAfter returns when the owner is reminded next after t: some days before the
+// date, at it, and each day after it.
+func (c *Campaign) RemindAfter(t time.Time) time.Time {
+	if early := c.DueAt.Add(-remindBefore); early.After(t) {
+		return early
 	}
-	c.RemindAt = c.DueAt.Add((t.Sub(c.DueAt)/(24*time.Hour) + 1) * 24 * time.Hour)
+	if c.DueAt.After(t) {
+		return c.DueAt
+	}
+	return nextDaily(c.DueAt, t)
 }
 
 // MayDecide refuses whoever may not decide on an item: the owner may, on what is

@@ -23,8 +23,6 @@ type GlassReview struct {
 	UserID    string   // who took it
 	Barred    []string // ids of others who may not close it: those whose sealed codes opened the login
 	OpenedAt  time.Time
-	Reminders int       // how often people were reminded
-	RemindAt  time.Time // when they are next
 
 	ClosedAt   time.Time // zero: open
 	ClosedBy   string    // id
@@ -36,7 +34,7 @@ type GlassReview struct {
 
 // NewGlassReview opens the review of a request that was just admitted.
 func NewGlassReview(r *Request, barred []string, t time.Time) *GlassReview {
-	return &GlassReview{RequestID: r.ID, UserID: r.RequesterID, Barred: barred, OpenedAt: t, RemindAt: t.Add(glassReminders[0]), Version: 1}
+	return &GlassReview{RequestID: r.ID, UserID: r.RequesterID, Barred: barred, OpenedAt: t, Version: 1}
 }
 
 // Open reports whether nobody has closed the review.
@@ -46,19 +44,21 @@ func (g *GlassReview) Open() bool { return g.ClosedAt.IsZero() }
 // the last on there is one each day.
 var glassReminders = [...]time.Duration{4 * time.Hour, 20 * time.Hour}
 
-// Remind notes that people are reminded at t, and when they are next. However
-// long nobody looked, that is one reminder.
-func (g *GlassReview) Remind(t time.Time) {
-	g.Reminders++
+// RemindAfter returns when people are reminded next after t. However long nobody
+// looked at the clock, that is one reminder.
+func (g *GlassReview) RemindAfter(t time.Time) time.Time {
 	for _, d := range glassReminders {
 		if next := g.OpenedAt.Add(d); next.After(t) {
-			g.RemindAt = next
-			return
+			return next
 		}
 	}
-	last := g.OpenedAt.Add(glassReminders[len(glassReminders)-1])
-	days := t.Sub(last)/(24*time.Hour) + 1
-	g.RemindAt = last.Add(days * 24 * time.Hour)
+	return nextDaily(g.OpenedAt.Add(glassReminders[len(glassReminders)-1]), t)
+}
+
+// nextDaily is the first moment after t that lies whole days behind start.
+func nextDaily(start, t time.Time) time.Time {
+	const day = 24 * time.Hour
+	return start.Add((t.Sub(start)/day + 1) * day)
 }
 
 // Close ends the review with a finding and the sentence that explains it. Neither

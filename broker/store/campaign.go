@@ -13,7 +13,7 @@ var campaigns = newTable("campaigns", "id", func(c *access.Campaign) []column {
 	return []column{
 		{"id", &c.ID}, {"roles", encoded{&c.Roles}}, {"owner_id", &c.OwnerID}, {"owner_name", &c.OwnerName},
 		{"started_by", &c.StartedBy}, {"started_name", &c.StartedName}, {"started_at", micros{&c.StartedAt}},
-		{"due_at", micros{&c.DueAt}}, {"reminders", count{&c.Reminders}}, {"remind_at", micros{&c.RemindAt}},
+		{"due_at", micros{&c.DueAt}},
 		{"closed_at", micros{&c.ClosedAt}}, {"closed_by", &c.ClosedBy}, {"closed_name", &c.ClosedName},
 		{"items", count{&c.Items}}, {"undecided", count{&c.Undecided}}, {"version", &c.Version},
 	}
@@ -28,12 +28,18 @@ var campaignItems = newTable("campaign_items", "", func(i *access.CampaignItem) 
 	}
 })
 
+// DueCampaign is when the owner of a review is reminded of it.
+const DueCampaign = "review.due"
+
 // itemsAtOnce is how many items one statement inserts.
 const itemsAtOnce = 100
 
 // AddCampaign begins a campaign with its items.
 func (tx *Tx) AddCampaign(ctx context.Context, c *access.Campaign, items []access.CampaignItem) error {
 	if err := campaigns.add(ctx, tx, c); err != nil {
+		return err
+	}
+	if err := tx.SetDue(ctx, DueCampaign, c.ID, c.RemindAfter(c.StartedAt)); err != nil {
 		return err
 	}
 	head, row, _ := strings.Cut(campaignItems.insert, " VALUES ")
@@ -58,7 +64,10 @@ func (tx *Tx) AddCampaign(ctx context.Context, c *access.Campaign, items []acces
 
 // SaveCampaign saves a campaign that was read in the same change.
 func (tx *Tx) SaveCampaign(ctx context.Context, c *access.Campaign) error {
-	return campaigns.save(ctx, tx, c, &c.Version)
+	if err := campaigns.save(ctx, tx, c, &c.Version); err != nil || c.Open() && c.Undecided > 0 {
+		return err
+	}
+	return tx.SetDue(ctx, DueCampaign, c.ID, time.Time{})
 }
 
 // SaveCampaignItem saves what became of an item that was read in the same change,
@@ -89,12 +98,6 @@ func (q queryer) Campaigns(ctx context.Context, open bool, before string, limit 
 		args = append(args, before)
 	}
 	return campaigns.all(ctx, q, clause+" ORDER BY started_at DESC, id DESC LIMIT ?", append(args, page(limit))...)
-}
-
-// DueCampaigns returns open campaigns of which people are to be reminded at t,
-// those first that have waited longest.
-func (q queryer) DueCampaigns(ctx context.Context, t time.Time, limit int) ([]access.Campaign, error) {
-	return campaigns.all(ctx, q, "WHERE closed_at = 0 AND remind_at <= ? ORDER BY remind_at LIMIT ?", toMicros(t), page(limit))
 }
 
 // CampaignItem returns an item by its number.

@@ -10,20 +10,28 @@ import (
 var glassReviews = newTable("glass_reviews", "request_id", func(g *access.GlassReview) []column {
 	return []column{
 		{"request_id", &g.RequestID}, {"user_id", &g.UserID}, {"barred", encoded{&g.Barred}}, {"opened_at", micros{&g.OpenedAt}},
-		{"reminders", count{&g.Reminders}}, {"remind_at", micros{&g.RemindAt}},
 		{"closed_at", micros{&g.ClosedAt}}, {"closed_by", &g.ClosedBy}, {"closed_name", &g.ClosedName},
 		{"finding", text[access.Finding]{&g.Finding}}, {"text", &g.Text}, {"version", &g.Version},
 	}
 })
 
+// DueGlassReview is when people are reminded of an open review.
+const DueGlassReview = "breakglass.remind"
+
 // AddGlassReview opens a review.
 func (tx *Tx) AddGlassReview(ctx context.Context, g *access.GlassReview) error {
-	return glassReviews.add(ctx, tx, g)
+	if err := glassReviews.add(ctx, tx, g); err != nil {
+		return err
+	}
+	return tx.SetDue(ctx, DueGlassReview, g.RequestID, g.RemindAfter(g.OpenedAt))
 }
 
 // SaveGlassReview saves a review that was read in the same change.
 func (tx *Tx) SaveGlassReview(ctx context.Context, g *access.GlassReview) error {
-	return glassReviews.save(ctx, tx, g, &g.Version)
+	if err := glassReviews.save(ctx, tx, g, &g.Version); err != nil || g.Open() {
+		return err
+	}
+	return tx.SetDue(ctx, DueGlassReview, g.RequestID, time.Time{})
 }
 
 // GlassReview returns the review of the request of that id.
@@ -43,12 +51,6 @@ func (q queryer) GlassReviews(ctx context.Context, open bool, before string, lim
 		args = append(args, before)
 	}
 	return glassReviews.all(ctx, q, clause+" ORDER BY opened_at DESC, request_id DESC LIMIT ?", append(args, page(limit))...)
-}
-
-// DueGlassReviews returns open reviews of which people are to be reminded at t,
-// those first that have waited longest.
-func (q queryer) DueGlassReviews(ctx context.Context, t time.Time, limit int) ([]access.GlassReview, error) {
-	return glassReviews.all(ctx, q, "WHERE closed_at = 0 AND remind_at <= ? ORDER BY remind_at LIMIT ?", toMicros(t), page(limit))
 }
 
 // CountGlassReviews returns how many reviews are open and how many are closed.

@@ -31,7 +31,6 @@ const (
 type BreakGlass struct {
 	Request   Request    `json:"request"`
 	OpenedAt  time.Time  `json:"opened_at"`
-	Reminders int        `json:"reminders"`
 	ClosedAt  *time.Time `json:"closed_at,omitempty"` // absent: the review is open
 	ClosedBy  string     `json:"closed_by,omitempty"` // name
 	Finding   string     `json:"finding,omitempty"`

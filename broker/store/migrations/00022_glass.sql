@@ -7,8 +7,6 @@ CREATE TABLE glass_reviews (
     user_id     TEXT   NOT NULL,
     barred      TEXT   NOT NULL, -- ids of others who may not close it
     opened_at   BIGINT NOT NULL,
-    reminders   BIGINT NOT NULL,
-    remind_at   BIGINT NOT NULL,
     closed_at   BIGINT NOT NULL, -- 0: open
     closed_by   TEXT   NOT NULL,
     closed_name TEXT   NOT NULL,
@@ -17,10 +15,11 @@ CREATE TABLE glass_reviews (
     version     BIGINT NOT NULL
 );
 CREATE INDEX glass_reviews_opened ON glass_reviews (opened_at, request_id);
-CREATE INDEX glass_reviews_due ON glass_reviews (remind_at) WHERE closed_at = 0;
 CREATE INDEX glass_reviews_user ON glass_reviews (user_id, opened_at) WHERE closed_at = 0;
-INSERT INTO glass_reviews (request_id, user_id, barred, opened_at, reminders, remind_at, closed_at, closed_by, closed_name, finding, text, version)
-    SELECT id, requester_id, 'null', created_at, 0, created_at + 14400000000, 0, '', '', '', '', 1 FROM requests WHERE break_glass AND state = 'approved';
+INSERT INTO glass_reviews (request_id, user_id, barred, opened_at, closed_at, closed_by, closed_name, finding, text, version)
+    SELECT id, requester_id, 'null', created_at, 0, '', '', '', '', 1 FROM requests WHERE break_glass AND state = 'approved';
+INSERT INTO dues (kind, object, at)
+    SELECT 'breakglass.remind', id, created_at + 14400000000 FROM requests WHERE break_glass AND state = 'approved';
 
 -- The codes in the envelopes. One set is valid at most: the others have a time
 -- at which they were made void.
@@ -51,8 +50,6 @@ CREATE TABLE campaigns (
     started_name TEXT   NOT NULL,
     started_at   BIGINT NOT NULL,
     due_at       BIGINT NOT NULL,
-    reminders    BIGINT NOT NULL,
-    remind_at    BIGINT NOT NULL,
     closed_at    BIGINT NOT NULL, -- 0: open
     closed_by    TEXT   NOT NULL,
     closed_name  TEXT   NOT NULL,
@@ -61,7 +58,6 @@ CREATE TABLE campaigns (
     version      BIGINT NOT NULL
 );
 CREATE INDEX campaigns_started ON campaigns (started_at, id);
-CREATE INDEX campaigns_due ON campaigns (remind_at) WHERE closed_at = 0;
 CREATE TABLE campaign_items (
     campaign_id TEXT   NOT NULL REFERENCES campaigns (id),
     n           BIGINT NOT NULL,
