@@ -369,3 +369,50 @@ func holdersOf(h *house, names ...string) (list []identity.Holder) {
 	}
 	return list
 }
+
+// TestGlassReminders: at four hours, at twenty, and then each day, until somebody
+// has closed it.
+func TestGlassReminders(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		c := h.brokenGlass("erin")
+		campaign := h.campaign("rita", "approvers") // due in seven days
+		stop := h.start()
+		reminded := func(action string) (n int) {
+			for _, e := range h.events() {
+				if e.Action == action && e.Outcome == audit.Done {
+					n++
+				}
+			}
+			return n
+		}
+		for _, step := range []struct {
+			ahead         time.Duration
+			glass, review int
+		}{
+			{4*time.Hour + time.Minute, 1, 0}, {16 * time.Hour, 2, 0}, {24 * time.Hour, 3, 0},
+			{52 * time.Hour, 4, 1}, // nobody ran for two days: one reminder; and the review is due in three days
+			{75 * time.Hour, 5, 2}, // the review is late
+			{24 * time.Hour, 6, 3},
+		} {
+			h.clock.advance(step.ahead)
+			eventually(t, "the reminders are there", func() bool {
+				return reminded("breakglass.remind") == step.glass && reminded("review.due") == step.review
+			})
+		}
+		events := h.events()
+		last := events[len(events)-1]
+		if last.Actor != "system" || last.Reason == "" {
+			t.Errorf("told as %+v", last)
+		}
+		_, err := h.ReviewGlass(t.Context(), h.as("rita"), c.Request.ID, access.Justified, "it burnt")
+		ok(t, err)
+		_, err = h.CloseCampaign(t.Context(), h.as("rita"), campaign.ID, true)
+		ok(t, err)
+		stop()
+		h.clock.advance(100 * time.Hour)
+		list, err := h.db.Dues(t.Context(), []string{store.DueGlassReview, store.DueCampaign}, 10)
+		if err != nil || len(list) > 0 {
+			t.Errorf("due still: %v, %v", list, err)
+		}
+	})
+}

@@ -2,8 +2,8 @@ package broker_test
 
 import (
 	"database/sql"
-	"os"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
