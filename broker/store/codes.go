@@ -154,3 +154,12 @@ func (q queryer) CodeHolders(ctx context.Context, userID string) ([]string, erro
 	}
 	return ids, nil
 }
+
+// CodesMade reports whether there ever was a set of sealed codes.
+func (q queryer) CodesMade(ctx context.Context) (bool, error) {
+	var n int
+	if err := q.row(ctx, "SELECT COUNT(*) FROM code_sets").Scan(&n); err != nil {
+		return false, q.failed("count sets of codes", err)
+	}
+	return n > 0, nil
+}

@@ -144,7 +144,8 @@ func examine(ctx context.Context, path string) []finding {
 	default:
 		ok("views", "%d wait to be made", open)
 	}
-	return append(list, a.examineKeeping(ctx)...)
+	list = append(list, a.examineKeeping(ctx)...)
+	return append(list, a.examineGlass(ctx)...)
 }
 
 func writable(dir string) error {
