@@ -185,12 +185,18 @@ func (b *Broker) decide(ctx context.Context, q question) (policy.Decision, error
 // decideNow is decide without a look whether the roles have changed, for the
 // second and further questions of one verb.
 func (b *Broker) decideNow(ctx context.Context, q question) (policy.Decision, error) {
+	if q.by.User.Emergency && !emergencyMay(&q) {
+		return policy.Decision{}, errEmergency
+	}
 	return b.answer(ctx, q.action, b.input(q))
 }
 
 // decideIn is decideNow for the question that a change comes of: the answer is kept
 // with the event of the change, whether it allows or refuses.
 func (b *Broker) decideIn(ctx context.Context, tx *store.Tx, q question) (policy.Decision, error) {
+	if q.by.User.Emergency && !emergencyMay(&q) {
+		return policy.Decision{}, errEmergency
+	}
 	in := b.input(q)
 	d, err := b.answer(ctx, q.action, in)
 	if d.InputHash == "" {

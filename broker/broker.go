@@ -68,8 +68,9 @@ type Config struct {
 	PendingPerUser   int           // default 50
 	Sessions         SessionLimits
 	Tickets          TicketSystem // that says whether tickets hold; nil: none does
-	Search           bool         // recordings can be searched: their texts are in the store
-	OnCall           OnCall       // the groups that schedules give; nil: none
+	Glass            GlassRules
+	Search           bool   // recordings can be searched: their texts are in the store
+	OnCall           OnCall // the groups that schedules give; nil: none
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
@@ -113,6 +114,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 		c.PendingPerUser = 50
 	}
 	c.Sessions = c.Sessions.withDefaults()
+	c.Glass.complete()
 	if c.Now == nil {
 		c.Now = time.Now
 	}

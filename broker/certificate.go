@@ -97,9 +97,16 @@ func (b *Broker) Certify(ctx context.Context, by access.Caller, key ssh.PublicKe
 		return nil, err
 	}
 	now := b.now()
+	until := now.Add(b.c.IdentityTTL)
+	if by.User.Emergency && by.Until.Before(until) {
+		until = by.Until // it is the codes that let them in, and for so long
+	}
+	if !until.After(now) {
+		return nil, b.refused(ctx, e, errCodesOnly)
+	}
 	c, err := b.authority(sshca.Identity).Sign(ctx, b.serials(by, nil), sshca.Certificate{
 		Kind: sshca.Identity, Key: key, Principal: by.User.Name, KeyID: "drawbolt " + by.User.ID,
-		ValidAfter: now, ValidBefore: now.Add(b.c.IdentityTTL),
+		ValidAfter: now, ValidBefore: until,
 	})
 	if err != nil && !errors.Is(err, access.ErrUnavailable) {
 		return nil, access.Invalid("the key cannot be certified: %v", err)

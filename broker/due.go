@@ -31,6 +31,9 @@ func (b *Broker) duties() map[string]duty {
 		store.DueExpire:   b.expireRequest,
 		store.DueEscalate: b.escalateRequest,
 		store.DueEnd:      b.endGrant,
+
+		store.DueGlassReview: b.remindGlass,
+		store.DueCampaign:    b.remindCampaign,
 	}
 }
 

@@ -94,6 +94,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 		if e.Request != "" {
 			b.watchers.wake(e.Request)
 		}
+		b.raise(ctx, &e)
 		switch {
 		case strings.HasPrefix(e.Action, "grant."):
 			grants[e.Grant] = true

@@ -19,7 +19,11 @@ func (b *Broker) Extend(ctx context.Context, by access.Caller, id string, d time
 		return Case{}, err
 	}
 	return b.changeGrant(ctx, by, id, policy.ActionExtend, "grant.extend", d, func(tx *store.Tx, by access.Caller, g *access.Grant, ruling policy.Decision, e *audit.Event) error {
-		if err := g.Extend(d, ruling.MaxDuration, tx.Now()); err != nil {
+		longest := ruling.MaxDuration
+		if g.BreakGlass {
+			longest = min(longest, b.c.Glass.MaxDuration)
+		}
+		if err := g.Extend(d, longest, tx.Now()); err != nil {
 			return err
 		}
 		detail(e, "by", access.FormatDuration(d))

@@ -137,6 +137,7 @@ var people = []struct {
 	{"bob", []string{"approvers"}, false}, {"dave", []string{"approvers"}, false},
 	{"carol", []string{"auditors"}, false}, {"root", []string{"admins"}, false}, {"ci", []string{"engineers", "approvers"}, true},
 	{"mallory", nil, false}, {"kim", []string{"custodians"}, false}, {"lee", []string{"custodians"}, false},
+	{"rita", []string{"reviewers"}, false}, {"sam", []string{"reviewers"}, false},
 }
 
 func (h *house) furnish() {
@@ -152,8 +153,9 @@ func (h *house) furnish() {
 			{ID: "fire", Actions: []string{"break_glass"}, Targets: names("db01"), Accounts: []string{"root"}, MaxDuration: 30 * time.Minute, Session: shell},
 			{ID: "fresh", Actions: []string{"request"}, Targets: names("vault01"), Accounts: []string{"root"}, MaxDuration: time.Hour, MFAWithin: 5 * time.Minute, Session: shell},
 		}},
-		{Name: "approvers", Groups: []string{"approvers"}, Rules: []access.Rule{{ID: "vote", Actions: []string{"approve", "deny", "revoke"}}}},
+		{Name: "approvers", Groups: []string{"approvers"}, Rules: []access.Rule{{ID: "vote", Actions: []string{"approve", "deny", "revoke", "breakglass.review"}}}},
 		{Name: "auditors", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "read", Actions: []string{"session.list", "session.replay", "session.watch", "audit.read", "audit.export", "request.read"}}}},
+		{Name: "reviewers", Groups: []string{"reviewers"}, Rules: []access.Rule{{ID: "review", Actions: []string{"review.read", "review.write", "request.read", "breakglass.review"}}}},
 		{Name: "custodians", Groups: []string{"custodians"}, Rules: []access.Rule{{ID: "keep", Actions: []string{"recording.hold", "recording.delete", "session.list"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{
 			"target.read", "target.write", "target.facts", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "session.moderate", "session.watch", "request.read", "policy.read", "policy.write", "revoke", "secret.write", "system.write", "integration.read", "integration.write",

@@ -52,6 +52,12 @@ func (b *Broker) newLive(s access.Session, g access.Grant, t access.Target, by a
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.hold.paused = g.PausedBy
 	l.setEnd(g.End)
+	if g.BreakGlass {
+		l.notify(Notice{
+			Show: fmt.Sprintf("BREAK-GLASS: nobody approved this. It is recorded, everybody responsible is told, and somebody will review it. It ends at %s UTC", g.End.UTC().Format(time.TimeOnly)),
+			Mark: "break-glass",
+		})
+	}
 	l.settle()
 	return l
 }

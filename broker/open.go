@@ -95,13 +95,23 @@ func (b *Broker) mayKnow(ctx context.Context, by access.Caller, t *access.Target
 	if _, err := b.decideNow(ctx, question{action: policy.ActionTargetRead, by: by, target: t, account: account}); err == nil {
 		return true
 	}
-	d, _ := b.decideNow(ctx, question{action: policy.ActionRequest, by: by, target: t, account: account, owner: by.User.ID, duration: time.Second})
+	d, _ := b.decideNow(ctx, wouldAsk(by, t, account))
 	return mayKnowOf(d)
 }
 
 // mayKnowOf: a rule is about the account, even if it does not hold now.
 func mayKnowOf(d policy.Decision) bool {
 	return d.Allow || d.Role != "" || slices.ContainsFunc(d.Reasons, func(r policy.Reason) bool { return strings.HasPrefix(r.Rule, "condition.") })
+}
+
+// wouldAsk is the question whether the caller could ask for an account at all; the
+// emergency user does so by break-glass only.
+func wouldAsk(by access.Caller, t *access.Target, account string) question {
+	q := question{action: policy.ActionRequest, by: by, target: t, account: account, owner: by.User.ID, duration: time.Second}
+	if by.User.Emergency {
+		q.request = &access.Request{RequesterID: by.User.ID, BreakGlass: true, Reason: "emergency"}
+	}
+	return q
 }
 
 // An Opening is how a session begins.

@@ -153,9 +153,9 @@ func (b *Broker) Request(ctx context.Context, by access.Caller, ask Ask) (Case, 
 			return e, err
 		}
 		if r.BreakGlass {
-			alarm := e
-			alarm.Action = "breakglass"
-			tx.Also(alarm)
+			if err := b.openGlassReview(ctx, tx, by, &c.Request, e); err != nil {
+				return e, err
+			}
 		}
 		c.Grant, err = b.openGrant(ctx, tx, by, &c.Request)
 		return e, err
@@ -280,6 +280,11 @@ func (b *Broker) rule(ctx context.Context, tx *store.Tx, by access.Caller, t *ac
 	if r.Duration == 0 {
 		asked.Duration = b.c.DefaultDuration
 	}
+	if r.BreakGlass {
+		if err := b.glassDuration(&asked, r.Duration != 0); err != nil {
+			return err
+		}
+	}
 	q := question{action: policy.ActionRequest, by: by, target: t, account: r.Account, request: &asked}
 	var err error
 	if q.sharing, err = b.sharing(ctx, tx, r); err != nil {
@@ -302,6 +307,9 @@ func (b *Broker) rule(ctx context.Context, tx *store.Tx, by access.Caller, t *ac
 	r.Role, r.Needs, r.DenyThreshold, r.Rules, r.Policy = d.Role, needs(d.Approvals), d.DenyThreshold, sessionRules(d.Rules), ruling(d)
 	if r.DenyThreshold == 1 {
 		r.DenyThreshold = 0 // as it was before there was a threshold
+	}
+	if r.BreakGlass {
+		return b.mayBreakGlass(ctx, tx, by)
 	}
 	return b.canBeMet(ctx, tx, r)
 }

@@ -98,7 +98,7 @@ func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, gr
 				av.Usable, av.Until, av.Request = true, g.End, g.RequestID
 			}
 		}
-		d, err := b.decideNow(ctx, question{action: policy.ActionRequest, by: by, target: &t, account: a.Name, owner: by.User.ID, duration: time.Second})
+		d, err := b.decideNow(ctx, wouldAsk(by, &t, a.Name))
 		av.MayAsk, av.Needs, av.MaxDuration = err == nil, needs(d.Approvals), d.MaxDuration
 		if err != nil {
 			av.Why = err.Error()

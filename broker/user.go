@@ -43,7 +43,7 @@ func (b *Broker) FindUser(ctx context.Context, by access.Caller, name string) (a
 // the caller: what it asks for, that person does not approve.
 func (b *Broker) AddUser(ctx context.Context, by access.Caller, u access.User) (access.User, error) {
 	u.ID, u.Version = access.NewID(access.UserPrefix), 1
-	u.Locked, u.LockReason = false, ""
+	u.Locked, u.LockReason, u.Emergency = false, "", false
 	if err := u.Validate(); err != nil {
 		return u, err
 	}
@@ -109,12 +109,15 @@ func (b *Broker) SetUser(ctx context.Context, by access.Caller, u access.User) (
 		if was.Version != u.Version {
 			return staleVersion(u.Name)
 		}
-		u.ID, u.CreatedAt, u.Locked, u.LockReason = was.ID, was.CreatedAt, was.Locked, was.LockReason
+		u.ID, u.CreatedAt, u.Locked, u.LockReason, u.Emergency = was.ID, was.CreatedAt, was.Locked, was.LockReason, was.Emergency
 		if u.Bot && u.OwnerID == "" {
 			u.OwnerID = was.OwnerID
 		}
 		if err := findOwner(ctx, tx, &u); err != nil {
 			return err
+		}
+		if u.Emergency && u.Bot {
+			return access.Invalid("the emergency user is no bot")
 		}
 		userDetails(e, &u)
 		if err := notBoth(ctx, tx, &u, &was); err != nil {
@@ -179,7 +182,7 @@ func keepAdministrator(ctx context.Context, tx *store.Tx) error {
 		return nil // a house without administrators from the start, as in tests
 	}
 	for _, u := range users {
-		if u.Locked || u.Bot {
+		if u.Locked || u.Bot || u.Emergency {
 			continue
 		}
 		for _, r := range roles {
@@ -273,6 +276,9 @@ func (b *Broker) AddKey(ctx context.Context, by access.Caller, user, text, comme
 	if err != nil {
 		return access.PublicKey{}, err
 	}
+	if u.Emergency {
+		return access.PublicKey{}, b.refused(ctx, e, errCodesOnly)
+	}
 	k := access.PublicKey{UserID: u.ID, Fingerprint: ssh.FingerprintSHA256(key), Key: keyText(key), Comment: comment}
 	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
@@ -316,6 +322,9 @@ func (b *Broker) MaySetUp(ctx context.Context, by access.Caller, name string) (a
 	u, err := b.c.Store.User(ctx, name)
 	if err == nil && u.ID == by.User.ID {
 		return u, ownRights
+	}
+	if err == nil && u.Emergency {
+		return u, errCodesOnly
 	}
 	return u, unknownUser(err, name)
 }

@@ -33,6 +33,8 @@ type scene struct {
 	closed           access.Session
 	held             string // a hold on the session that is open
 	window           string // the id of one that is not open
+	glass            string // a request that was break-glass, and is over
+	review           string // a campaign
 }
 
 func newScene(h *house) *scene {
@@ -54,6 +56,10 @@ func newScene(h *house) *scene {
 	hold, _, err := h.HoldRecordings(t.Context(), h.as("kim"), broker.HoldOrder{Sessions: []string{s.session.Session.ID}, Reason: "case 42"})
 	ok(t, err)
 	s.held = hold.ID
+	s.glass = h.brokenGlass("erin").Request.ID
+	c, err := h.StartCampaign(t.Context(), h.as("rita"), broker.CampaignOrder{Owner: "rita", Due: h.clock.now().Add(24 * time.Hour)})
+	ok(t, err)
+	s.review = c.ID
 	_, err = h.db.ClaimChannel(t.Context(), "ops", "mail", "node1", time.Minute)
 	ok(t, err)
 	window, err := h.AddWindow(t.Context(), h.as("root"), access.Window{Kind: access.Maintenance, Reason: "CHG-1", Hours: "00:00-00:01", Targets: access.Selector{Names: []string{"other"}}})
@@ -410,6 +416,50 @@ var verbs = []struct {
 		_, err := b.DeleteRecording(ctx, by, s.closed.ID, "erasure request 88")
 		return err
 	}, true},
+	{"GlassCases", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.GlassCases(ctx, by, true, "", 0)
+		return err
+	}, false},
+	{"FindGlassCase", "erin", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindGlassCase(ctx, by, s.glass)
+		return err
+	}, true},
+	{"ReviewGlass", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.ReviewGlass(ctx, by, s.glass, access.Justified, "the disk was full")
+		return err
+	}, true},
+	{"Holdings", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, _, err := b.Holdings(ctx, by, broker.HoldingFilter{})
+		return err
+	}, false},
+	{"StartCampaign", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.StartCampaign(ctx, by, broker.CampaignOrder{Owner: "sam", Due: s.clock.now().Add(time.Hour)})
+		return err
+	}, false},
+	{"Campaigns", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Campaigns(ctx, by, false, "", 0)
+		return err
+	}, false},
+	{"FindCampaign", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindCampaign(ctx, by, s.review)
+		return err
+	}, false},
+	{"CampaignItems", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.CampaignItems(ctx, by, s.review, false, 0, 0)
+		return err
+	}, false},
+	{"DecideItems", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.DecideItems(ctx, by, s.review, []int{1}, access.Kept, "an engineer")
+		return err
+	}, false},
+	{"CloseCampaign", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.CloseCampaign(ctx, by, s.review, true)
+		return err
+	}, false},
+	{"ExportCampaign", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.ExportCampaign(ctx, by, s.review)
+		return err
+	}, false},
 	{"Retention", "kim", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Retention(ctx, by)
 		return err
@@ -534,6 +584,7 @@ var notVerbs = map[string]string{
 	"Tell":               "the server's own, for channels that the configuration names",
 	"IntegrationStatus":  "the server's own, for its metrics",
 	"Found":              "before there is anybody who could be asked about",
+	"EmergencyUser":      "for whoever holds the vault's root key",
 }
 
 func TestEveryVerbAsks(t *testing.T) {

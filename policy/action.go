@@ -55,6 +55,9 @@ const (
 	ActionIntegrationWrite Action = "integration.write" // have them send a test, and what they have set aside
 	ActionSystemRead       Action = "system.read"
 	ActionSystemWrite      Action = "system.write"
+	ActionGlassReview      Action = "breakglass.review" // say whether somebody's break-glass was justified
+	ActionReviewRead       Action = "review.read"       // who has which role, and made what of it
+	ActionReviewWrite      Action = "review.write"      // have that reviewed, and decide on it
 )
 
 // Actions lists every action that an Input may name, in a fixed order.
@@ -68,6 +71,7 @@ func Actions() []Action {
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
+		ActionGlassReview, ActionReviewRead, ActionReviewWrite,
 	}
 }
 
@@ -81,7 +85,8 @@ func (a Action) Known() bool {
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
-		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite:
+		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
+		ActionGlassReview, ActionReviewRead, ActionReviewWrite:
 		return true
 	default:
 		return false

@@ -116,7 +116,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 		t.Fatal(err)
 	}
 	logins := db.Identities()
-	h.logins = must(identity.New(identity.Config{Store: logins, Key: key, Issuer: "https://gw.example.com"}))
+	h.logins = must(identity.New(identity.Config{Store: logins, Codes: logins, Key: key, Issuer: "https://gw.example.com"}))
 	h.local = must(local.New(local.Config{Store: logins, Sealer: plainSealer{}, Issuer: "gw", Params: local.Params{Memory: 8 << 10, Time: 1, Threads: 1}}))
 
 	session := access.SessionRules{Recording: "strict", Shell: true, Exec: true}

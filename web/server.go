@@ -84,29 +84,30 @@ type Config struct {
 
 // A Server answers HTTP. It is safe for concurrent use.
 type Server struct {
-	c         Config
-	url       string // ExternalURL without a trailing slash
-	secure    bool   // ExternalURL is https
-	sshHost   string
-	sshPort   int
-	table     []route
-	openAPI   []byte
-	verifier  note.Verifier
-	assets    assets
-	handler   http.Handler
-	sources   *limiter // of requests that need no login, or bear none that holds
-	attempts  *limiter // of those among them that cost a password hash or a row
-	persons   *limiter // of requests of one user
-	polls     *counter // long polls a user
-	checks    *limiter // of checks of targets, a user or a bootstrap's source
-	checking  *counter // checks that go on, a user, and all
-	reading   *counter // whole recordings and views that are read, a user
-	filming   *counter // films that are made, a user
-	films     *counter // and all
-	proving   *counter // candidates of a policy that are looked at, a user
-	provings  *counter // and all
-	played    *played
-	recorders note.Verifiers // of the seals of recordings
+	c           Config
+	url         string // ExternalURL without a trailing slash
+	secure      bool   // ExternalURL is https
+	sshHost     string
+	sshPort     int
+	table       []route
+	openAPI     []byte
+	verifier    note.Verifier
+	assets      assets
+	handler     http.Handler
+	sources     *limiter // of requests that need no login, or bear none that holds
+	attempts    *limiter // of those among them that cost a password hash or a row
+	persons     *limiter // of requests of one user
+	emergencies *limiter // of logins with sealed codes
+	polls       *counter // long polls a user
+	checks      *limiter // of checks of targets, a user or a bootstrap's source
+	checking    *counter // checks that go on, a user, and all
+	reading     *counter // whole recordings and views that are read, a user
+	filming     *counter // films that are made, a user
+	films       *counter // and all
+	proving     *counter // candidates of a policy that are looked at, a user
+	provings    *counter // and all
+	played      *played
+	recorders   note.Verifiers // of the seals of recordings
 
 	bodyWithin  time.Duration // from the headers to the last byte of the body
 	filmWithin  time.Duration // for a film to begin; then its answer begins without it
@@ -159,18 +160,19 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		c: c, url: u.Scheme + "://" + u.Host, secure: u.Scheme == "https", sshHost: host, sshPort: portNumber,
-		sources:  newLimiter(20, 100, c.Now),
-		attempts: newLimiter(2, 60, c.Now),
-		persons:  newLimiter(50, 300, c.Now),
-		polls:    newCounter(maxPolls),
-		checks:   newLimiter(2, 40, c.Now),
-		checking: newCounter(maxChecks),
-		reading:  newCounter(maxReading),
-		filming:  newCounter(1),
-		films:    newCounter(maxFilms),
-		proving:  newCounter(1),
-		provings: newCounter(maxProvings),
-		played:   &played{now: c.Now, kept: map[string]*playedView{}},
+		sources:     newLimiter(20, 100, c.Now),
+		attempts:    newLimiter(2, 60, c.Now),
+		persons:     newLimiter(50, 300, c.Now),
+		emergencies: newLimiter(1.0/30, 10, c.Now),
+		polls:       newCounter(maxPolls),
+		checks:      newLimiter(2, 40, c.Now),
+		checking:    newCounter(maxChecks),
+		reading:     newCounter(maxReading),
+		filming:     newCounter(1),
+		films:       newCounter(maxFilms),
+		proving:     newCounter(1),
+		provings:    newCounter(maxProvings),
+		played:      &played{now: c.Now, kept: map[string]*playedView{}},
 
 		bodyWithin: 20 * time.Second, filmWithin: 10 * time.Second, watchAlive: 5 * time.Second, watchWithin: 10 * time.Second,
 	}

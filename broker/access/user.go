@@ -17,6 +17,7 @@ type User struct {
 	Attributes map[string]string
 	Bot        bool
 	OwnerID    string // of a bot: the person whose it is; "" for people
+	Emergency  bool   // logs in with sealed codes only, and may break glass and nothing else
 	Locked     bool   // denied now, and every session is cut
 	LockReason string
 	CreatedAt  time.Time
@@ -92,6 +93,7 @@ type Caller struct {
 	// StandsFor are the people in whose place the caller votes at the moment. Verbs
 	// find out themselves and take nothing from outside.
 	StandsFor []User
+	Until     time.Time // when that ends; zero: there is none
 	MFAAt     time.Time // zero: no second factor in this login
 	// Key and Serial say what was proven in ssh: the fingerprint of a registered
 	// key, or the serial of an identity certificate.

@@ -88,6 +88,9 @@ func (l *Logins) Device(ctx context.Context, code string) (Device, error) {
 // ConfirmDevice lets the device log in as the caller, with the second factor
 // that the caller's login has. Each code is confirmed once.
 func (l *Logins) ConfirmDevice(ctx context.Context, by access.Caller, code string) error {
+	if by.User.Emergency { // that login would outlive this one
+		return &access.Error{Kind: access.ErrDenied, Code: "DB-6256", Rule: "emergency.codes", Text: "an emergency user logs in with sealed codes and with nothing else", Next: "drawbolt login --break-glass"}
+	}
 	_, err := found(Device{}, l.c.Store.ConfirmDevice(ctx, by, normalCode(code), l.now()))
 	return err
 }

@@ -61,8 +61,9 @@ type Store interface {
 	// User returns the user with this id, or ErrNotFound.
 	User(ctx context.Context, id string) (access.User, error)
 
-	// CreateLogin saves a new login. ErrDenied when the user does not exist or
-	// is locked at that moment; ErrConflict when the id is taken.
+	// CreateLogin saves a new login. ErrDenied when the user does not exist, is
+	// locked at that moment, or is the emergency user; ErrConflict when the id is
+	// taken.
 	CreateLogin(ctx context.Context, l Login) error
 
 	// Login returns a login and its user, both as they are now, read together.

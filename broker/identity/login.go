@@ -14,6 +14,7 @@ import (
 // Config configures Logins.
 type Config struct {
 	Store    Store
+	Codes    CodeStore          // of sealed codes; nil: there are none
 	Key      ed25519.PrivateKey // signs the tokens; a new key ends every login
 	Issuer   string             // who signs, such as https://gw.example.com
 	Audience string             // default: Issuer
@@ -65,7 +66,8 @@ func notLoggedIn(why error) error {
 
 // Issue saves a new login of a user who has just proven who they are, and
 // returns the token that stands for it. mfaAt is when the second factor was
-// shown, zero if it was not. A user who is locked or gone gets ErrDenied.
+// shown, zero if it was not. A user who is locked or gone gets ErrDenied, and so
+// does the emergency user, whom only OpenWithCodes lets in.
 func (l *Logins) Issue(ctx context.Context, user access.User, source netip.Addr, via string, mfaAt time.Time) (token string, login Login, err error) {
 	now := l.now()
 	login = Login{
@@ -115,7 +117,7 @@ func (l *Logins) Verify(ctx context.Context, token string, source netip.Addr, vi
 	case user.Locked:
 		return access.Caller{}, notLoggedIn(errors.New("user locked"))
 	}
-	return access.Caller{User: user, Source: source, Via: via, Login: login.ID, MFAAt: login.MFAAt}, nil
+	return access.Caller{User: user, Source: source, Via: via, Login: login.ID, Until: login.ExpiresAt, MFAAt: login.MFAAt}, nil
 }
 
 // List returns the caller's own logins that still hold, newest first.

@@ -34,6 +34,7 @@ var kindsOf = map[string][]Kind{
 	"grant.release":     {Ended},
 	"grant.revoke":      {Revoked},
 	"breakglass":        {BreakGlass},
+	"breakglass.login":  {BreakGlass},
 	"breakglass.remind": {ReviewReminder},
 	"breakglass.review": {Reviewed},
 	"session.detect":    {Unusual},

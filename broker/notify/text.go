@@ -87,6 +87,12 @@ func Say(n Notice, base string) Message {
 	if n.Session != nil {
 		add(&m.Facts, "Session", n.Session.ID)
 	}
+	if n.Kind == BreakGlass && n.Case == nil {
+		add(&m.Quotes, "Reason", n.Text)
+	}
+	if n.Kind == CampaignDue {
+		m.URL, m.Action = base+"/reviews", "Look at the reviews"
+	}
 	switch n.Kind {
 	case Asked, Edited, Cancelled, Expired, Ended, BreakGlass, Started, Test: // the reason was of the request, or is in the title
 	case Unusual:
@@ -136,6 +142,9 @@ func title(n Notice, who, what, by string) string {
 	case Revoked:
 		return fmt.Sprintf("%s of %s is revoked by %s", what, who, by)
 	case BreakGlass:
+		if n.Case == nil {
+			return fmt.Sprintf("BREAK-GLASS: sealed codes opened a login of %s", by)
+		}
 		return fmt.Sprintf("BREAK-GLASS: %s took %s without approval", who, what)
 	case ReviewReminder:
 		return fmt.Sprintf("The break-glass of %s at %s waits for its review", who, what)

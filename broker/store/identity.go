@@ -57,6 +57,8 @@ type Identities struct{ db *DB }
 var (
 	_ identity.Store = Identities{}
 	_ local.Store    = Identities{}
+
+	_ identity.CodeStore = Identities{}
 )
 
 // Identities is the store of those who log in, in this database.
@@ -102,8 +104,8 @@ func (i Identities) CreateLogin(ctx context.Context, l identity.Login) error {
 	return i.change(ctx, func(tx *Tx) (audit.Event, error) {
 		e := audit.Event{Actor: unknown, Action: "login", Object: l.ID, Source: audit.Clean(l.Source, audit.MaxName), Details: map[string]string{"via": l.Via}}
 		u, err := tx.User(ctx, l.UserID)
-		if errors.Is(err, access.ErrNotFound) || err == nil && u.Locked {
-			e.Reason = "the user is locked or gone"
+		if errors.Is(err, access.ErrNotFound) || err == nil && (u.Locked || u.Emergency) {
+			e.Reason = "the user is locked or gone, or logs in with sealed codes only"
 			return e, fmt.Errorf("user %s: %w", l.UserID, access.ErrDenied)
 		}
 		if err != nil {

@@ -13,7 +13,7 @@ var users = newTable("users", "id", func(u *access.User) []column {
 	return []column{
 		{"id", &u.ID}, {"name", &u.Name}, {"display", &u.Display},
 		{"groups", encoded{&u.Groups}}, {"attributes", encoded{&u.Attributes}},
-		{"bot", &u.Bot}, {"owner_id", &u.OwnerID}, {"locked", &u.Locked}, {"lock_reason", &u.LockReason},
+		{"bot", &u.Bot}, {"owner_id", &u.OwnerID}, {"emergency", &u.Emergency}, {"locked", &u.Locked}, {"lock_reason", &u.LockReason},
 		{"created_at", micros{&u.CreatedAt}}, {"version", &u.Version},
 	}
 })

@@ -24,6 +24,9 @@ type loginOptions struct {
 	fingerprint   string
 	noBrowser     bool
 	agent         bool
+	breakGlass    bool
+	codesStdin    bool
+	reason        string
 }
 
 func (c *cli) loginCmd() *cobra.Command {
@@ -38,7 +41,8 @@ A server whose certificate no known authority signed is trusted by its SHA-256
 fingerprint, which your administrator tells you.`,
 		Example: `  drawbolt login https://gw.example.com
   drawbolt login https://gw.example.com --user alice
-  drawbolt login gw.example.com:8443 --fingerprint 4f9a... --user bot --password-stdin < secret`,
+  drawbolt login gw.example.com:8443 --fingerprint 4f9a... --user bot --password-stdin < secret
+  drawbolt login --break-glass --reason 'SSO is down'`,
 		Args: between(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -53,6 +57,9 @@ fingerprint, which your administrator tells you.`,
 	f.StringVar(&o.otp, "otp", "", "one-time `code`")
 	f.StringVar(&o.fingerprint, "fingerprint", "", "SHA-256 `fingerprint` of the server's certificate")
 	f.BoolVar(&o.noBrowser, "no-browser", false, "print the address only")
+	f.BoolVar(&o.breakGlass, "break-glass", false, "emergency: sign in with the sealed codes, which are void after that")
+	f.BoolVar(&o.codesStdin, "codes-stdin", false, "read the sealed codes from stdin, one a line")
+	f.StringVar(&o.reason, "reason", "", "why, with --break-glass")
 	f.BoolVar(&o.agent, "agent", false, "add the identity to the running ssh-agent too, until it expires")
 	return cmd
 }
@@ -63,6 +70,12 @@ func (c *cli) runLogin(ctx context.Context, o loginOptions) error {
 	}
 	if o.otp != "" && o.user == "" {
 		return usage("--otp needs --user NAME")
+	}
+	if (o.codesStdin || o.reason != "") && !o.breakGlass {
+		return usage("--codes-stdin and --reason go with --break-glass")
+	}
+	if o.breakGlass && o.user != "" {
+		return usage("--break-glass signs nobody else in: leave --user away")
 	}
 	if err := c.checkFields(loginJSON{}); err != nil {
 		return err
@@ -76,9 +89,12 @@ func (c *cli) runLogin(ctx context.Context, o loginOptions) error {
 		return err
 	}
 	var l api.Login
-	if o.user != "" {
+	switch {
+	case o.breakGlass:
+		l, err = c.codesLogin(ctx, cl, o)
+	case o.user != "":
 		l, err = c.passwordLogin(ctx, cl, o)
-	} else {
+	default:
 		l, err = c.browserLogin(ctx, cl, o.noBrowser)
 	}
 	if err != nil {
@@ -246,6 +262,41 @@ func (c *cli) passwordLogin(ctx context.Context, cl *api.Client, o loginOptions)
 		return api.Login{}, err
 	}
 	return cl.Login(ctx, in)
+}
+
+// maxCodes is how many sealed codes are read.
+const maxCodes = 16
+
+// codesLogin signs in with sealed codes. They are asked for on the terminal, and
+// shown there: who types them compares them with paper.
+func (c *cli) codesLogin(ctx context.Context, cl *api.Client, o loginOptions) (api.Login, error) {
+	in := api.BreakGlassLogin{Reason: o.reason}
+	if !o.codesStdin && !c.interactive() {
+		return api.Login{}, usage("the sealed codes are needed: add --codes-stdin")
+	}
+	if in.Reason == "" && o.codesStdin {
+		return api.Login{}, usage("why? Add --reason")
+	}
+	for len(in.Codes) < maxCodes {
+		if !o.codesStdin {
+			fmt.Fprintf(c.stderr, "Code %d (Enter when there are no more): ", len(in.Codes)+1)
+		}
+		line, err := c.readLine()
+		if line = strings.TrimSpace(line); err != nil && len(in.Codes) == 0 {
+			return api.Login{}, err
+		}
+		if line == "" {
+			break // the end of stdin, too
+		}
+		in.Codes = append(in.Codes, line)
+	}
+	if in.Reason == "" {
+		var err error
+		if in.Reason, err = c.ask("Why: "); err != nil {
+			return api.Login{}, err
+		}
+	}
+	return cl.LoginBreakGlass(ctx, in)
 }
 
 func (c *cli) browserLogin(ctx context.Context, cl *api.Client, noBrowser bool) (api.Login, error) {

@@ -190,12 +190,13 @@ func (a *App) openBroker(ctx context.Context) error {
 		Sessions: broker.SessionLimits{
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},
+		Glass:  a.glassRules(),
 		Search: a.config.Recordings.Search, Tickets: tickets, Log: a.log,
 	})
 	if err != nil {
 		return err
 	}
-	if a.logins, err = identity.New(identity.Config{Store: a.db.Identities(), Key: a.keys.token, Issuer: a.config.Server.ExternalURL, TTL: time.Duration(a.config.Auth.SessionTTL)}); err != nil {
+	if a.logins, err = identity.New(identity.Config{Store: a.db.Identities(), Codes: a.db.Identities(), Key: a.keys.token, Issuer: a.config.Server.ExternalURL, TTL: time.Duration(a.config.Auth.SessionTTL)}); err != nil {
 		return err
 	}
 	a.local, err = local.New(local.Config{Store: a.db.Identities(), Sealer: authenticatorKeys{a.keys.vault}, Issuer: strings.TrimPrefix(origin(a.config), "drawbolt/")})
@@ -582,6 +583,7 @@ func (a *App) serveMetrics(ctx context.Context) error {
 	)
 	registry.MustRegister(a.keepingMetrics()...)
 	registry.MustRegister(a.told, a.noticeMetrics())
+	registry.MustRegister(a.glassMetrics()...)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", a.web.Ops())

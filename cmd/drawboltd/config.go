@@ -123,6 +123,11 @@ type Config struct {
 		File     string   `yaml:"file" doc:"file that lists the schedules of who is on call; whoever is, is in the group oncall-NAME (default: none)"`
 		Internal []string `yaml:"internal" doc:"networks inside that calendars and PagerDuty's address may lead to, such as 10.0.0.0/8"`
 	} `yaml:"oncall"`
+	BreakGlass struct {
+		MaxDuration   Duration `yaml:"max_duration" doc:"longest that access without approval lasts, whatever the role allows"`
+		RequireAlarms int      `yaml:"require_alarms" doc:"ways to raise the alarm that must be configured, or nobody breaks glass; the log of the server is one"`
+		StopAfter     Days     `yaml:"stop_after" doc:"who has a break-glass case that waits for its review for so long breaks no glass again, such as 7d (default: it is only told)"`
+	} `yaml:"breakglass"`
 	Audit struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
@@ -192,6 +197,7 @@ func defaultConfig() Config {
 	c.SSH.IdleTimeout, c.SSH.UserCertTTL = Duration(15*time.Minute), Duration(5*time.Minute)
 	c.Requests.DefaultDuration, c.Requests.ActivationWindow = Duration(time.Hour), Duration(4*time.Hour)
 	c.Requests.DecideWithin = Duration(15 * time.Minute)
+	c.BreakGlass.MaxDuration = Duration(time.Hour)
 	c.Recordings.S3.Addressing = "auto"
 	c.Tickets.Table = "task"
 	c.Policy.KeepDecisions = 90
@@ -488,6 +494,12 @@ func (c *Config) complete() error {
 	}
 	if _, err := c.internal(); err != nil {
 		bad("notifications.internal: %v", err)
+	}
+	if d := time.Duration(c.BreakGlass.MaxDuration); d < time.Minute || d > 24*time.Hour {
+		bad("breakglass.max_duration is between 1m and 24h")
+	}
+	if n := c.BreakGlass.RequireAlarms; n < 0 || n > 16 {
+		bad("breakglass.require_alarms is between 0 and 16, not %d", n)
 	}
 	if d := time.Duration(c.Audit.CheckpointEvery); d > time.Minute {
 		bad("audit.checkpoint_every is at most 1m")

@@ -151,7 +151,8 @@ func examine(ctx context.Context, path string) []finding {
 	default:
 		ok("views", "%d wait to be made", open)
 	}
-	return append(append(list, a.examineKeeping(ctx)...), a.examineNotices(ctx)...)
+	list = append(append(list, a.examineKeeping(ctx)...), a.examineNotices(ctx)...)
+	return append(list, a.examineGlass(ctx)...)
 }
 
 // examinePolicy tells what decides, and what keeps another bundle from it.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/policy"
 )
@@ -105,13 +106,14 @@ func foundingRoles() []access.Role {
 				policy.ActionTargetRead, policy.ActionTargetWrite, policy.ActionTargetFacts, policy.ActionUserRead, policy.ActionUserWrite,
 				policy.ActionRoleRead, policy.ActionRoleWrite, policy.ActionPolicyRead, policy.ActionPolicyWrite,
 				policy.ActionSecretWrite, policy.ActionLockRead, policy.ActionLockWrite, policy.ActionSystemRead, policy.ActionSystemWrite,
-				policy.ActionIntegrationRead, policy.ActionIntegrationWrite, policy.ActionRequestRead, policy.ActionSessionList)}},
+				policy.ActionIntegrationRead, policy.ActionIntegrationWrite, policy.ActionRequestRead, policy.ActionSessionList, policy.ActionReviewRead, policy.ActionReviewWrite)}},
 		},
 		{
 			Name: "auditor", Groups: []string{"auditors"},
 			Rules: []access.Rule{{ID: "audit", Actions: actions(
 				policy.ActionRequestRead, policy.ActionSessionList, policy.ActionSessionReplay, policy.ActionSessionWatch,
-				policy.ActionAuditRead, policy.ActionAuditExport, policy.ActionTargetRead, policy.ActionRoleRead, policy.ActionPolicyRead)}},
+				policy.ActionAuditRead, policy.ActionAuditExport, policy.ActionTargetRead, policy.ActionRoleRead, policy.ActionPolicyRead,
+				policy.ActionGlassReview, policy.ActionReviewRead)}},
 		},
 		{
 			// It takes two of them to delete a recording, to lift a hold, or to say
@@ -123,7 +125,13 @@ func foundingRoles() []access.Role {
 			Name: "approver", Groups: []string{"approvers"},
 			Rules: []access.Rule{{ID: "decide", Actions: actions(
 				policy.ActionApprove, policy.ActionDeny, policy.ActionRevoke, policy.ActionLockWrite,
-				policy.ActionRequestRead, policy.ActionSessionList, policy.ActionSessionWatch, policy.ActionSessionModerate, policy.ActionSessionTerminate)}},
+				policy.ActionRequestRead, policy.ActionSessionList, policy.ActionSessionWatch, policy.ActionSessionModerate, policy.ActionSessionTerminate,
+				policy.ActionGlassReview)}},
+		},
+		{
+			// Whoever logs in with the sealed codes: drawboltd breakglass codes.
+			Name: "emergency", Groups: []string{broker.EmergencyGroup},
+			Rules: []access.Rule{{ID: "break-glass", Actions: actions(policy.ActionBreakGlass), Accounts: []string{"*"}, MaxDuration: time.Hour, MFAWithin: 2 * time.Hour, Session: all}},
 		},
 		{
 			Name: "engineer", Groups: []string{"engineers"},

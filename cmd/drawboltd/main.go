@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(initCommand(), serveCommand(), demoCommand(), doctorCommand(), healthcheckCommand(), configCommand(), policyCommand(), viewsCommand(), hiddenCommand(), sealedCommand(), versionCommand(), manCommand(), makeViewCommand(), makeVideoCommand())
+	root.AddCommand(initCommand(), serveCommand(), demoCommand(), doctorCommand(), healthcheckCommand(), configCommand(), policyCommand(), viewsCommand(), hiddenCommand(), sealedCommand(), breakglassCommand(), versionCommand(), manCommand(), makeViewCommand(), makeVideoCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0

@@ -55,6 +55,36 @@ var routes = []struct {
 		}
 		return err
 	}, `POST /v1/login/device/token {"device":"d"}`},
+	{"LoginBreakGlass", func(ctx context.Context, c *Client) error {
+		return discard(c.LoginBreakGlass(ctx, BreakGlassLogin{Codes: []string{"A", "B"}, Reason: "r"}))
+	}, `POST /v1/login/breakglass {"codes":["A","B"],"reason":"r"}`},
+	{"BreakGlasses", func(ctx context.Context, c *Client) error {
+		return discard(c.BreakGlasses(ctx, BreakGlassFilter{Open: true, Limit: 7, Before: "REQ-1"}))
+	}, `GET /v1/breakglass?before=REQ-1&limit=7&open=true`},
+	{"FindBreakGlass", func(ctx context.Context, c *Client) error { return discard(c.FindBreakGlass(ctx, "REQ-1")) }, `GET /v1/breakglass/REQ-1`},
+	{"ReviewBreakGlass", func(ctx context.Context, c *Client) error {
+		return discard(c.ReviewBreakGlass(ctx, "REQ-1", GlassReviewInput{Finding: Justified, Text: "t"}))
+	}, `POST /v1/breakglass/REQ-1/review {"finding":"justified","text":"t"}`},
+	{"Holdings", func(ctx context.Context, c *Client) error {
+		return discard(c.Holdings(ctx, HoldingFilter{Role: "r", User: "u", Unused: true, Days: 30, Limit: 7, After: "a"}))
+	}, `GET /v1/reports/access?after=a&days=30&limit=7&role=r&unused=true&user=u`},
+	{"StartReview", func(ctx context.Context, c *Client) error {
+		return discard(c.StartReview(ctx, ReviewInput{Roles: []string{"r"}, Unused: true, Owner: "o", DueAt: at("2026-03-01T09:00:00Z")}))
+	}, `POST /v1/reviews {"roles":["r"],"unused":true,"owner":"o","due_at":"2026-03-01T09:00:00Z"}`},
+	{"Reviews", func(ctx context.Context, c *Client) error {
+		return discard(c.Reviews(ctx, ReviewFilter{Open: true, Limit: 7, Before: "CMP-1"}))
+	}, `GET /v1/reviews?before=CMP-1&limit=7&open=true`},
+	{"FindReview", func(ctx context.Context, c *Client) error { return discard(c.FindReview(ctx, "CMP-1")) }, `GET /v1/reviews/CMP-1`},
+	{"ReviewItems", func(ctx context.Context, c *Client) error {
+		return discard(c.ReviewItems(ctx, "CMP-1", ItemFilter{Undecided: true, Limit: 7, After: "4"}))
+	}, `GET /v1/reviews/CMP-1/items?after=4&limit=7&undecided=true`},
+	{"DecideReview", func(ctx context.Context, c *Client) error {
+		return discard(c.DecideReview(ctx, "CMP-1", DecideInput{Items: []int{3, 4}, Decision: Kept, Reason: "r"}))
+	}, `POST /v1/reviews/CMP-1/decide {"items":[3,4],"decision":"kept","reason":"r"}`},
+	{"CloseReview", func(ctx context.Context, c *Client) error {
+		return discard(c.CloseReview(ctx, "CMP-1", CloseInput{Undecided: true}))
+	}, `POST /v1/reviews/CMP-1/close {"undecided":true}`},
+	{"ExportReview", func(ctx context.Context, c *Client) error { return discard(c.ExportReview(ctx, "CMP-1")) }, `GET /v1/reviews/CMP-1/export`},
 	{"Logout", func(ctx context.Context, c *Client) error { return c.Logout(ctx) }, `POST /v1/logout {}`},
 	{"Me", func(ctx context.Context, c *Client) error { return discard(c.Me(ctx)) }, `GET /v1/me`},
 	{"Certify", func(ctx context.Context, c *Client) error { return discard(c.Certify(ctx, "ssh-ed25519 AAAA")) }, `POST /v1/me/certificate {"public_key":"ssh-ed25519 AAAA"}`},

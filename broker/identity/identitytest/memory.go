@@ -114,7 +114,7 @@ func (m *Memory) UserByName(ctx context.Context, name string) (access.User, erro
 func (m *Memory) CreateLogin(ctx context.Context, l identity.Login) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if u, err := m.user(l.UserID); err != nil || u.Locked {
+	if u, err := m.user(l.UserID); err != nil || u.Locked || u.Emergency {
 		return fmt.Errorf("user %s: %w", l.UserID, access.ErrDenied)
 	}
 	if _, taken := m.logins[l.ID]; taken {
