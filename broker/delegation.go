@@ -12,7 +12,7 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
-// A Standing reads who votes in whose place.
+// A standing reads who votes in whose place: a transaction, or the store.
 type standing interface {
 	StandsFor(ctx context.Context, userID string, t time.Time) ([]access.User, error)
 }
