@@ -259,10 +259,13 @@ func (w *worker) tell(ctx context.Context, n *Notice) error {
 		}
 		return w.save(ctx, aside)
 	case tries >= suspectFrom:
-		over, err := w.besides(ctx)
-		if err != nil || over != nil {
+		over, problem := w.besides(ctx)
+		if problem != nil {
+			return problem
+		}
+		if over != nil {
 			aside.State, aside.Next = store.NoticeLate, w.now().Add(w.d.c.Pause(tries))
-			return errors.Join(err, w.save(ctx, append(over, aside)...))
+			return w.save(ctx, append(over, aside)...)
 		}
 	}
 	w.state.Tries, w.state.Next = tries, w.now().Add(w.after(err, tries))
