@@ -67,7 +67,7 @@ func (b *Broker) changeGrant(ctx context.Context, by access.Caller, id string, a
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		c = Case{}
 		e := event(by, name, id)
-		by, err := b.current(ctx, tx, by)
+		by, err := b.acting(ctx, tx, by)
 		if err != nil {
 			return e, err
 		}
