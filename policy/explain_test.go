@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -12,7 +11,7 @@ import (
 // house is an engine with the default bundle and roles of a small house.
 func house(t *testing.T) (*Engine, map[string][]byte) {
 	t.Helper()
-	files, err := ReadFiles(os.DirFS("../rego").(fs.FS))
+	files, err := ReadFiles(os.DirFS("../rego"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,8 +91,12 @@ func RunTests(ctx context.Context, files map[string][]byte, d Data) (Report, err
 	if err != nil {
 		return Report{}, fmt.Errorf("compile policy tests: %w", err)
 	}
+	var all []*tester.Result
+	for r := range results { // the tracer writes until the last has come
+		all = append(all, r)
+	}
 	var out Report
-	for r := range results {
+	for _, r := range all {
 		t := TestResult{Name: r.Package + "." + r.Name, Err: r.Error}
 		if r.Location != nil {
 			t.File = fmt.Sprintf("%s:%d", r.Location.File, r.Location.Row)
