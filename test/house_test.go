@@ -70,9 +70,6 @@ var table = map[string]string{
 	"broker/provision": "broker broker/access",
 	"broker/push":      "broker broker/access",
 
-	// Tells people what the log says.
-	"broker/notify": "broker broker/access",
-
 	// Work on recordings that nothing waits for.
 	"broker/indexing": "broker/access broker/store recorder recorder/audit recorder/view",
 
