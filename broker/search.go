@@ -271,7 +271,7 @@ func (b *Broker) searchable(ctx context.Context, by access.Caller, f SearchFilte
 	// Whether anything is to be hidden is known when all others have been asked about.
 	lookedFor := len(asked)
 	for _, s := range scopes {
-		if all = all && len(asked) < lookedFor+maxOtherPlaces; !all {
+		if all = all && len(asked) < min(maxPlaces, lookedFor+maxOtherPlaces); !all {
 			break
 		}
 		switch err := ask(s); {
