@@ -32,9 +32,9 @@ type Subject struct {
 	Grace   time.Duration
 }
 
-// Hostile are passwords that trip over quoting somewhere. A kind that takes them must
-// take them as they are.
-var Hostile = []string{`It's "quoted" \ and %s $(id) ; -- 9`, "Größe-Пароль-1!a", `{SSHA}not-a-hash-9A`, "-Starts-with-a-dash-1", "UPPER lower 12 #"}
+// hostile are passwords that trip over quoting somewhere. Every kind takes them as they
+// are.
+var hostile = []string{`It's "quoted" \ and %s $(id) ; -- 9`, "Größe-Пароль-1!a", `{SSHA}not-a-hash-9A`, "-Starts-with-a-dash-1", "UPPER lower 12 #"}
 
 // Run runs the suite. Each test has the account in the state in which the one before left it.
 func Run(t *testing.T, s Subject) {
@@ -58,7 +58,7 @@ func Run(t *testing.T, s Subject) {
 		wrong(t, r, "never was one-1A")
 	})
 	t.Run("hostile passwords", func(t *testing.T) {
-		for _, p := range Hostile {
+		for _, p := range hostile {
 			set(t, p)
 			accepted(t, r, p)
 		}
@@ -365,6 +365,3 @@ func (p *proxy) mend() bool {
 	p.left = 0
 	return p.was
 }
-
-// String says what the proxy does.
-func (p *proxy) String() string { return fmt.Sprintf("cut %s after %d", p.way, p.left) }
