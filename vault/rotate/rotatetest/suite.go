@@ -115,9 +115,9 @@ func Run(t *testing.T, s Subject) {
 	})
 }
 
-// broken cuts the connection of a rotation behind each chunk that the system sends, and
-// behind each that is sent to it, until a rotation comes through whole. After each the
-// password in force is found.
+// broken cuts the connection of a rotation at each of the first chunks that are sent to
+// the system, and that it sends, and at every few after these, until a rotation comes
+// through whole. After each the password in force is found.
 func broken(t *testing.T, s Subject, current *string) {
 	for _, way := range []string{"to the system", "from the system"} {
 		for n := 1; ; n += 1 + n/6 {
