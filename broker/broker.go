@@ -62,6 +62,7 @@ type Config struct {
 	StaleAfter       time.Duration // sessions end when revocations could not be read for so long; default 60s
 	KeepDays         int           // no recording is deleted earlier than so many days after its session's end
 	PendingPerUser   int           // default 50
+	SearchPlaces     int           // accounts on targets, for each of which the policy is asked in a search; default 10,000
 	Sessions         SessionLimits
 	Search           bool // recordings can be searched: their texts are in the store
 
@@ -103,6 +104,9 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	defaultTo(&c.StaleAfter, time.Minute)
 	if c.PendingPerUser == 0 {
 		c.PendingPerUser = 50
+	}
+	if c.SearchPlaces == 0 {
+		c.SearchPlaces = 10_000
 	}
 	c.Sessions = c.Sessions.withDefaults()
 	if c.Now == nil {

@@ -165,13 +165,13 @@ func TestSearchRefuses(t *testing.T) {
 // TestSearchAmongManyPlaces: however many accounts and targets there are, what a
 // filter picks is found.
 func TestSearchAmongManyPlaces(t *testing.T) {
-	h := newHouse(t, sqliteURL(t))
+	h := newHouse(t, sqliteURL(t), func(c *broker.Config) { c.SearchPlaces = 100 })
 	found := h.indexed("guest@db01", "a needle")
 	db, err := sql.Open("sqlite", strings.TrimPrefix(h.url, "sqlite://"))
 	ok(t, err)
 	defer db.Close()
 	_, err = db.Exec(`INSERT INTO text_scopes (user_id, target_id, target_name, account)
-		WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) SELECT 'USR-x', 'TGT-' || i, iif(i < 9500, 'db', 'host') || i, 'root' FROM n`)
+		WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120) SELECT 'USR-x', 'TGT-' || i, iif(i < 95, 'db', 'host') || i, 'root' FROM n`)
 	ok(t, err)
 	for _, target := range []string{"db01", "db*"} { // one, and nearly as many as are asked about
 		p, err := h.Search(t.Context(), h.as("carol"), broker.SearchFilter{Query: "needle", Target: target})
