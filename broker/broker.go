@@ -66,6 +66,7 @@ type Config struct {
 	StaleAfter       time.Duration // sessions end when revocations could not be read for so long; default 60s
 	KeepDays         int           // no recording is deleted earlier than so many days after its session's end
 	PendingPerUser   int           // default 50
+	SearchPlaces     int           // accounts on targets, for each of which the policy is asked in a search; default 10,000
 	Sessions         SessionLimits
 	Tickets          TicketSystem // that says whether tickets hold; nil: none does
 	Glass            GlassRules
@@ -112,6 +113,9 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	defaultTo(&c.StaleAfter, time.Minute)
 	if c.PendingPerUser == 0 {
 		c.PendingPerUser = 50
+	}
+	if c.SearchPlaces == 0 {
+		c.SearchPlaces = 10_000
 	}
 	c.Sessions = c.Sessions.withDefaults()
 	c.Glass.complete()

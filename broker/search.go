@@ -44,9 +44,9 @@ type (
 const (
 	maxQuery = 256 // bytes
 	maxWords = 8
-	// Accounts on targets, for each of which the policy is asked: of those that are
-	// looked for, and of all others.
-	maxPlaces, maxOtherPlaces = 10_000, 1000
+	// maxOtherPlaces bounds those besides what is looked for, about which is asked only
+	// to know whether anything is hidden.
+	maxOtherPlaces = 1000
 	// searchFor is how long one page may be looked for: so much is read of other
 	// people's database at a time.
 	searchFor = 2 * time.Second
@@ -237,8 +237,8 @@ func (b *Broker) searchable(ctx context.Context, by access.Caller, f SearchFilte
 		at := place{s.TargetID, s.TargetName, s.Account, s.UserID == by.User.ID}
 		answer, known := asked[at]
 		if !known {
-			if len(asked) == maxPlaces {
-				return tooMuch(fmt.Sprintf("sessions were at more than %d accounts of targets", maxPlaces))
+			if len(asked) == b.c.SearchPlaces {
+				return tooMuch(fmt.Sprintf("sessions were at more than %d accounts of targets", b.c.SearchPlaces))
 			}
 			t := targets[s.TargetID]
 			if t == nil {
@@ -271,7 +271,7 @@ func (b *Broker) searchable(ctx context.Context, by access.Caller, f SearchFilte
 	// Whether anything is to be hidden is known when all others have been asked about.
 	lookedFor := len(asked)
 	for _, s := range scopes {
-		if all = all && len(asked) < lookedFor+maxOtherPlaces; !all {
+		if all = all && len(asked) < min(b.c.SearchPlaces, lookedFor+maxOtherPlaces); !all {
 			break
 		}
 		switch err := ask(s); {

@@ -83,7 +83,7 @@ var table = map[string]string{
 	"broker/notify/pagerduty":  "broker/notify broker/outbound recorder/audit",
 	"broker/notify/teams":      "broker/notify broker/outbound",
 	"broker/notify/webhook":    "broker/access broker/notify broker/outbound",
-	"broker/ticket": "broker broker/access vault",
+	"broker/ticket":            "broker broker/access vault",
 
 	// Work on recordings that nothing waits for.
 	"broker/indexing": "broker/access broker/store recorder recorder/audit recorder/view",

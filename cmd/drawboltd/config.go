@@ -78,7 +78,7 @@ type Config struct {
 		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao"`
 		Transit   struct {
 			URL       string `yaml:"url" doc:"https address of the server with the transit engine"`
-			Mount     string `yaml:"mount" doc:"where its transit engine is mounted"`
+			Mount     string `yaml:"mount" doc:"where its transit engine is mounted (default: transit)"`
 			Namespace string `yaml:"namespace" doc:"namespace there"`
 			TokenFile string `yaml:"token_file" doc:"file with a token that may encrypt and decrypt with the key; read at each start"`
 			CAFile    string `yaml:"ca_file" doc:"PEM file of the authority of its certificate (default: the system's)"`

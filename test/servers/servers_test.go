@@ -3,7 +3,6 @@ package servers_test
 import (
 	"bufio"
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -37,18 +36,6 @@ func TestPostgresGivesFreshDatabases(t *testing.T) {
 	}
 }
 
-func newSigner(t *testing.T) ssh.Signer {
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func certify(t *testing.T, ca, key ssh.Signer, principal string) ssh.Signer {
 	cert := &ssh.Certificate{
 		Key: key.PublicKey(), Serial: 1, CertType: ssh.UserCert, KeyId: "test", ValidPrincipals: []string{principal},
@@ -65,7 +52,7 @@ func certify(t *testing.T, ca, key ssh.Signer, principal string) ssh.Signer {
 }
 
 func TestSSHD(t *testing.T) {
-	ca, key := newSigner(t), newSigner(t)
+	ca, key := servers.NewSigner(t), servers.NewSigner(t)
 	s := servers.NewSSHD(t, servers.Config{UserCA: []ssh.PublicKey{ca.PublicKey()}, Principals: []string{"someone@here"}})
 	login := func(signer ssh.Signer) (string, error) {
 		c, err := ssh.Dial("tcp", s.Addr, &ssh.ClientConfig{
@@ -87,7 +74,7 @@ func TestSSHD(t *testing.T) {
 	}
 	for name, signer := range map[string]ssh.Signer{
 		"another principal": certify(t, ca, key, "someone@there"),
-		"another authority": certify(t, newSigner(t), key, "someone@here"),
+		"another authority": certify(t, servers.NewSigner(t), key, "someone@here"),
 		"a bare key":        key,
 	} {
 		if who, err := login(signer); err == nil {

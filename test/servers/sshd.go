@@ -190,3 +190,16 @@ func (s *SSHD) Allow(user string, principals ...string) error {
 	content := []byte(strings.Join(append(principals, ""), "\n"))
 	return os.WriteFile(filepath.Join(s.dir, "principals", user), content, 0o644)
 }
+
+// NewSigner makes a key, of an authority or somebody who logs in.
+func NewSigner(t testing.TB) ssh.Signer {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

@@ -150,7 +150,7 @@ type Report struct {
 // Rotate gives the account another password. A change that was begun before is
 // brought to its end instead, if that gave the account a new one.
 func (a *Account) Rotate(ctx context.Context) (Report, error) {
-	return a.work(ctx, func(w *work) error {
+	return a.work(ctx, func(ctx context.Context, w *work) error {
 		if err := w.settle(ctx); err != nil || w.renewed {
 			return err
 		}
@@ -162,7 +162,7 @@ func (a *Account) Rotate(ctx context.Context) (Report, error) {
 // begun is brought to its end, and a password that somebody else has set is found
 // among the older ones, or replaced.
 func (a *Account) Verify(ctx context.Context) (Report, error) {
-	return a.work(ctx, func(w *work) error {
+	return a.work(ctx, func(ctx context.Context, w *work) error {
 		if err := w.settle(ctx); err != nil || w.report.Logins > 0 {
 			return err
 		}
@@ -192,7 +192,7 @@ func (a *Account) Adopt(ctx context.Context, password vault.Secret) error {
 }
 
 // work claims the account and has it worked on.
-func (a *Account) work(ctx context.Context, do func(*work) error) (Report, error) {
+func (a *Account) work(ctx context.Context, do func(context.Context, *work) error) (Report, error) {
 	entry, version, err := a.c.Book.Load(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("read what is known of the account: %w", err)
@@ -205,6 +205,6 @@ func (a *Account) work(ctx context.Context, do func(*work) error) (Report, error
 	w.entry.Owner, w.entry.OwnedUntil = a.c.Owner, now.Add(a.c.Lease)
 	ctx, cancel := context.WithTimeout(ctx, a.c.Lease*3/4) // nothing is sent near the end of the lease
 	defer cancel()
-	err = do(w)
+	err = do(ctx, w)
 	return w.report, errors.Join(err, w.release())
 }

@@ -436,6 +436,33 @@ func TestOneAtATime(t *testing.T) {
 	}
 }
 
+// TestLeaseEnds: nothing is sent when the lease is nearly over.
+func TestLeaseEnds(t *testing.T) {
+	w := newWorld(t)
+	var until time.Time
+	a, err := rotate.New(rotate.Config{Book: w, Rotator: slow{system{w}, &until}, Owner: "one", Lease: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(until); left <= 0 || left > 45*time.Minute {
+		t.Errorf("a system may take %s to answer", left)
+	}
+}
+
+// slow notes until when it may take.
+type slow struct {
+	system
+	until *time.Time
+}
+
+func (s slow) Set(ctx context.Context, current, password vault.Secret) error {
+	*s.until, _ = ctx.Deadline()
+	return s.system.Set(ctx, current, password)
+}
+
 func TestVaultBook(t *testing.T) {
 	ctx := t.Context()
 	backend := vault.NewMemory()

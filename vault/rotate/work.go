@@ -204,8 +204,9 @@ func (w *work) change(ctx context.Context, by Rotator) error {
 		err = errors.New("set the password: the system says that it was set, and does not accept it")
 	}
 	// Then the one before is in force, for now at least.
-	if in := w.try(ctx, &w.entry.Current); in == nil {
-		return errors.Join(err, w.save(ctx))
+	was := w.try(ctx, &w.entry.Current)
+	if was == nil {
+		was = w.save(ctx)
 	}
-	return err
+	return errors.Join(err, was)
 }

@@ -3,7 +3,6 @@ package linux_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"net"
@@ -22,24 +21,11 @@ import (
 	"github.com/drawbolt/drawbolt/vault/rotate/rotatetest"
 )
 
-func signer(t *testing.T) ssh.Signer {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func TestRotator(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("the passwords of this machine are changed by root only")
 	}
-	ca, key := signer(t), signer(t)
+	ca, key := servers.NewSigner(t), servers.NewSigner(t)
 	sshd := servers.NewSSHD(t, servers.Config{UserCA: []ssh.PublicKey{ca.PublicKey()}, Lines: []string{"PasswordAuthentication yes", "PermitRootLogin prohibit-password", "MaxAuthTries 20"}})
 	if err := sshd.Allow("root", "rotator"); err != nil {
 		t.Fatal(err)
@@ -102,7 +88,7 @@ func TestRotator(t *testing.T) {
 	})
 	t.Run("another machine", func(t *testing.T) {
 		r := rotator(sshd.User)(sshd.Addr).(linux.Rotator)
-		r.HostKey = ssh.FixedHostKey(signer(t).PublicKey())
+		r.HostKey = ssh.FixedHostKey(servers.NewSigner(t).PublicKey())
 		if err := r.Check(t.Context(), vault.NewSecret([]byte("x"))); !errors.Is(err, rotate.ErrUnreachable) {
 			t.Error(err)
 		}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -82,7 +83,7 @@ func (r Rotator) connect(ctx context.Context, role string, password vault.Secret
 	if err != nil {
 		return nil, err
 	}
-	reached := false
+	var reached atomic.Bool // the library dials once more, on its own, to cancel
 	c.User, c.Password, c.Database, c.TLSConfig = role, string(password.Expose()), r.Database, r.TLS
 	if c.Database == "" {
 		c.Database = "postgres"
@@ -90,7 +91,9 @@ func (r Rotator) connect(ctx context.Context, role string, password vault.Secret
 	c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{host}, nil } // as it stands; resolved when it is dialled
 	c.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, r.Address)
-		reached = err == nil
+		if err == nil {
+			reached.Store(true)
+		}
 		return conn, err
 	}
 	c.Fallbacks, c.DefaultQueryExecMode = nil, pgx.QueryExecModeSimpleProtocol
@@ -108,7 +111,7 @@ func (r Rotator) connect(ctx context.Context, role string, password vault.Secret
 			return nil, fmt.Errorf("%w: %s", rotate.ErrUnreachable, pg.Message)
 		}
 	}
-	if !reached {
+	if !reached.Load() {
 		err = errors.Join(rotate.ErrUnreachable, err)
 	}
 	return nil, err
