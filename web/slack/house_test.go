@@ -76,7 +76,7 @@ func ok(t testing.TB, err error) {
 
 // soon bounds every waiting of a test; nothing takes so long.
 func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -134,7 +134,7 @@ func (h *house) run(app *slack.Slack, mode string) (stop func()) {
 	go func() { done <- app.Run(ctx) }()
 	web := httptest.NewServer(app)
 	if mode == slack.HTTPMode {
-		h.fake.EventsURL = web.URL + "/slack/events"
+		h.fake.Set(func(s *slacktest.Server) { s.EventsURL = web.URL + "/slack/events" })
 	}
 	stopped := false
 	stop = func() {
@@ -325,7 +325,11 @@ func (h *house) hears(who, words string) string {
 		return found != ""
 	})
 	if err != nil {
-		h.t.Fatalf("%s did not hear %q; in the channel: %v", who, words, h.fake.Messages(room))
+		var told []string
+		for _, m := range append(h.fake.Messages(room), h.fake.Messages("D"+slackID(who))...) {
+			told = append(told, m.Only+": "+m.Text)
+		}
+		h.t.Fatalf("%s did not hear %q; told were %q", who, words, told)
 	}
 	return found
 }
@@ -372,4 +376,18 @@ func (h *house) events(action string, outcome audit.Outcome) (n int) {
 func isCode(err error, code string) bool {
 	e, is := errors.AsType[*access.Error](err)
 	return is && e.Code == code
+}
+
+// edit changes a pending request behind the broker's verbs.
+func (h *house) edit(id string, change func(*access.Request)) {
+	h.t.Helper()
+	ctx := context.Background()
+	ok(h.t, h.db.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
+		r, err := tx.Request(ctx, id)
+		if err != nil {
+			return audit.Event{}, err
+		}
+		change(&r)
+		return audit.Event{Actor: "system", Action: "request.edit", Object: id, Request: id}, tx.SaveRequest(ctx, &r)
+	}))
 }

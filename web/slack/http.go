@@ -28,14 +28,8 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body is too large, or did not arrive whole", http.StatusRequestEntityTooLarge)
 		return
 	}
-	if err := s.verify(r.Context(), r.Header, body); err != nil {
-		s.c.Log.WarnContext(r.Context(), "what claims to be Slack was refused", "path", r.URL.Path, "error", err)
-		said, is := errors.AsType[*access.Error](err)
-		if !is {
-			http.Error(w, "it cannot be checked now", http.StatusServiceUnavailable)
-			return
-		}
-		http.Error(w, said.Text+" ("+said.Code+")", http.StatusUnauthorized)
+	if err := s.verify(r.Header, body); err != nil {
+		s.unbelieved(w, r, err)
 		return
 	}
 	done, ok := s.begin()
@@ -60,6 +54,12 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, errTooMany.Text, http.StatusTooManyRequests)
 		return
 	}
+	// Not earlier: it is a row in the database, which a flood must not fill.
+	if err := s.first(r.Context(), r.Header, body); err != nil {
+		done()
+		s.unbelieved(w, r, err)
+		return
+	}
 	if answer != nil {
 		answerJSON(w, answer)
 	}
@@ -82,7 +82,18 @@ var (
 	errReplay = &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-6195", Text: "this has been sent before, and counts once"}
 )
 
-func (s *Slack) verify(ctx context.Context, header http.Header, body []byte) error {
+// unbelieved answers what is not taken for Slack's.
+func (s *Slack) unbelieved(w http.ResponseWriter, r *http.Request, err error) {
+	s.c.Log.WarnContext(r.Context(), "what claims to be Slack was refused", "path", r.URL.Path, "error", err)
+	if said, is := errors.AsType[*access.Error](err); is {
+		http.Error(w, said.Text+" ("+said.Code+")", http.StatusUnauthorized)
+		return
+	}
+	http.Error(w, "it cannot be checked now", http.StatusServiceUnavailable)
+}
+
+// verify checks the signature, and that it is fresh.
+func (s *Slack) verify(header http.Header, body []byte) error {
 	secret := string(s.c.SigningSecret.Expose())
 	if s.c.Mode != HTTPMode || secret == "" {
 		return &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-6197", Text: "this server takes nothing from Slack by HTTP"}
@@ -100,7 +111,12 @@ func (s *Slack) verify(ctx context.Context, header http.Header, body []byte) err
 	if err != nil {
 		return errForged
 	}
-	// By what is signed, not by the signature, which can be written in several ways.
+	return nil
+}
+
+// first refuses what was there before. It goes by what is signed, not by the
+// signature, which can be written in several ways.
+func (s *Slack) first(ctx context.Context, header http.Header, body []byte) error {
 	sum := sha256.Sum256(append([]byte("slack request\n"+header.Get("X-Slack-Request-Timestamp")+"\n"), body...))
 	first, err := s.c.Store.Once(ctx, hex.EncodeToString(sum[:]), s.c.Now().Add(rememberFor))
 	if err != nil {

@@ -358,7 +358,7 @@ func TestCheck(t *testing.T) {
 	if access.AnyFailed(steps) || len(steps) != 6 {
 		t.Fatalf("%+v", steps)
 	}
-	h.fake.Scopes = []string{"chat:write"}
+	h.fake.Set(func(s *slacktest.Server) { s.Scopes = []string{"chat:write"} })
 	failed := map[string]bool{}
 	for _, s := range h.app.Check(soon(t)) {
 		if s.State == access.CheckFailed {
@@ -368,7 +368,7 @@ func TestCheck(t *testing.T) {
 	if !failed[slack.StepScopes] || !failed[slack.StepPeople] || failed[slack.StepChannel] {
 		t.Errorf("failed: %v", failed)
 	}
-	h.fake.BotToken = "xoxb-other"
+	h.fake.Set(func(s *slacktest.Server) { s.BotToken = "xoxb-other" })
 	if steps := h.app.Check(soon(t)); len(steps) != 1 || steps[0].Step != slack.StepBot || steps[0].State != access.CheckFailed {
 		t.Errorf("%+v", steps)
 	}

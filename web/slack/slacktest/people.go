@@ -186,3 +186,30 @@ func (s *Server) Deliver(ctx context.Context, d Deed) (json.RawMessage, error) {
 	}
 	return c.deliver(ctx, d)
 }
+
+// Marked are the texts of a message in which Slack reads markup.
+func Marked(m Message) []string {
+	var blocks any
+	if json.Unmarshal(m.Blocks, &blocks) != nil {
+		return nil
+	}
+	var list []string
+	var walk func(any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, e := range v {
+				walk(e)
+			}
+		case map[string]any:
+			if text, is := v["text"].(string); is && v["type"] == "mrkdwn" {
+				list = append(list, text)
+			}
+			for _, e := range v {
+				walk(e)
+			}
+		}
+	}
+	walk(blocks)
+	return list
+}

@@ -24,8 +24,8 @@ import (
 	"time"
 )
 
-// A Server is one workspace with one app. Its exported fields are set before it
-// serves; it is safe for concurrent use.
+// A Server is one workspace with one app. It is safe for concurrent use; while it
+// serves, its exported fields are changed with Set.
 type Server struct {
 	Team          string
 	BotToken      string
@@ -84,6 +84,9 @@ func Start(team string) (*Server, error) {
 	go s.http.Serve(s.listener)
 	return s, nil
 }
+
+// Set changes the exported fields.
+func (s *Server) Set(change func(*Server)) { s.change(func() { change(s) }) }
 
 // URL is that of the API.
 func (s *Server) URL() string { return "http://" + s.listener.Addr().String() + "/api/" }
@@ -192,8 +195,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var fault Fault
-	if s.Fault != nil {
-		fault = s.Fault(method, form)
+	s.mu.Lock()
+	faulty := s.Fault
+	s.mu.Unlock()
+	if faulty != nil {
+		fault = faulty(method, form)
 	}
 	if fault.Delay > 0 {
 		select {
@@ -270,19 +276,21 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, method string, for
 	if token == "" {
 		token = form.Get("token")
 	}
-	want := s.BotToken
+	s.mu.Lock()
+	want, granted := s.BotToken, slices.Clone(s.Scopes)
 	if method == "apps.connections.open" {
 		want = s.AppToken
 	}
+	s.mu.Unlock()
 	if token != want {
 		return nil, errors.New("invalid_auth")
 	}
-	if scope != "" && !slices.Contains(s.Scopes, scope) {
+	if scope != "" && !slices.Contains(granted, scope) {
 		return nil, errors.New("missing_scope")
 	}
 	switch method {
 	case "auth.test":
-		w.Header().Set("X-OAuth-Scopes", strings.Join(s.Scopes, ","))
+		w.Header().Set("X-OAuth-Scopes", strings.Join(granted, ","))
 		return map[string]any{"team": "Example", "team_id": s.Team, "user": "drawbolt", "user_id": "UBOT", "bot_id": "BBOT"}, nil
 	case "apps.connections.open":
 		return map[string]any{"url": "ws" + strings.TrimPrefix(strings.TrimSuffix(s.URL(), "/api/"), "http") + "/socket"}, nil
