@@ -21,7 +21,7 @@ const followEvery = 100 * time.Millisecond
 
 // Run follows the audit log and signs its checkpoints until ctx ends: sessions
 // here end when another server revokes their grant, and waiting callers wake.
-// What was seen of recordings is put on record.
+// What was seen of recordings is put on record, and what falls due by the clock.
 // It begins where the log was at New, so that nothing is missed in between.
 // It returns when everything that it started has ended.
 func (b *Broker) Run(ctx context.Context) error {
@@ -30,6 +30,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { b.signCheckpoints(ctx) })
 	wg.Go(func() { b.tellLooks(ctx) })
+	wg.Go(func() { b.settleDues(ctx) })
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	seen := time.Now() // when the log was last read
@@ -115,6 +116,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 	if everything || len(targets) > 0 {
 		b.cutWatchers(ctx)
 	}
+	b.watchers.wake(wholeLog)
 	if position < size {
 		b.nudge()
 	}

@@ -52,6 +52,8 @@ func newScene(h *house) *scene {
 	hold, _, err := h.HoldRecordings(t.Context(), h.as("kim"), broker.HoldOrder{Sessions: []string{s.session.Session.ID}, Reason: "case 42"})
 	ok(t, err)
 	s.held = hold.ID
+	_, err = h.db.ClaimChannel(t.Context(), "ops", "mail", "node1", time.Minute)
+	ok(t, err)
 	return s
 }
 
@@ -380,6 +382,22 @@ var verbs = []struct {
 		_, err := b.RevokeCertificate(ctx, by, s.session.Session.ID, "INC-7 lost")
 		return err
 	}, false},
+	{"Integrations", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Integrations(ctx, by)
+		return err
+	}, false},
+	{"FindIntegration", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindIntegration(ctx, by, "ops")
+		return err
+	}, false},
+	{"TestIntegration", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.TestIntegration(ctx, by, "ops")
+		return err
+	}, false},
+	{"RetryIntegration", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.RetryIntegration(ctx, by, "ops")
+		return err
+	}, false},
 	{"Certify", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Certify(ctx, by, newKey(s.t))
 		return err
@@ -426,6 +444,9 @@ var notVerbs = map[string]string{
 	"Checked":            "writes down what a verification found, which Proof allowed",
 	"Quarantined":        "writes down that an object does not arrive where recordings are kept",
 	"RoomChanged":        "writes down how much room there is for recordings",
+	"AwaitEvents":        "the server's own: how long the log is",
+	"Tell":               "the server's own, for channels that the configuration names",
+	"IntegrationStatus":  "the server's own, for its metrics",
 	"Found":              "before there is anybody who could be asked about",
 }
 

@@ -65,8 +65,17 @@ var table = map[string]string{
 	"broker/provision": "broker broker/access",
 	"broker/push":      "broker broker/access",
 
+	// The way to others that a configuration names.
+	"broker/outbound": "vault",
+
 	// Tells people what the log says.
-	"broker/notify": "broker broker/access",
+	"broker/notify": "broker broker/access broker/outbound broker/store recorder/audit",
+
+	"broker/notify/mail":       "broker/access broker/notify broker/outbound recorder/audit",
+	"broker/notify/mattermost": "broker/notify broker/outbound",
+	"broker/notify/pagerduty":  "broker/notify broker/outbound recorder/audit",
+	"broker/notify/teams":      "broker/notify broker/outbound",
+	"broker/notify/webhook":    "broker/access broker/notify broker/outbound",
 
 	// Work on recordings that nothing waits for.
 	"broker/indexing": "broker/access broker/store recorder recorder/audit recorder/view",

@@ -31,6 +31,7 @@ var (
 	accountName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 	targetName  = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
 	labelValue  = regexp.MustCompile(`^[A-Za-z0-9@][A-Za-z0-9@ ._/:-]{0,127}$`)
+	email       = regexp.MustCompile(`^[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+)*@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}$`)
 	ticketID    = regexp.MustCompile(`\b[A-Z][A-Z0-9]{1,9}-[0-9]{1,9}\b`)
 	durationRE  = regexp.MustCompile(`^(?:([0-9]{1,4})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,7})s)?$`)
 )
@@ -43,6 +44,16 @@ func CheckUserName(s string) error {
 // CheckGroupName checks the name of a group.
 func CheckGroupName(s string) error {
 	return check(groupName, s, "group name", "a-z, 0-9, dot, underscore and hyphen, at most 64")
+}
+
+// CheckEmail checks an address of e-mail: the plain form of RFC 5322, section
+// 3.4.1, at a host with a dot in its name, at most 254 bytes. What it lets through
+// can stand in a header.
+func CheckEmail(s string) error {
+	if len(s) > 254 {
+		return Invalid("an e-mail address has at most 254 characters")
+	}
+	return check(email, s, "e-mail address", "a plain one, such as alice@example.com")
 }
 
 // CheckRoleName checks the name of a role.

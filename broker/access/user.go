@@ -45,10 +45,23 @@ func (u *User) Validate() error {
 			return err
 		}
 	}
+	if address := u.Email(); address != "" {
+		if err := CheckEmail(address); err != nil {
+			return err
+		}
+	}
 	slices.Sort(u.Groups)
 	u.Groups = slices.Compact(u.Groups)
 	return CheckText("the lock reason", u.LockReason, MaxComment)
 }
+
+// AttributeEmail is where a person gets mail. Administrators set it, and sources of
+// identity; nobody sets their own, so that no one has the notices of another sent to
+// them.
+const AttributeEmail = "email"
+
+// Email is the address of the user, which Validate has checked; "": they have none.
+func (u *User) Email() string { return u.Attributes[AttributeEmail] }
 
 // In reports whether the user is a member of the group.
 func (u *User) In(group string) bool { return slices.Contains(u.Groups, group) }

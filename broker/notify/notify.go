@@ -9,10 +9,14 @@ package notify
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/outbound"
+	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
 // A Kind says what happened.
@@ -53,18 +57,50 @@ type Notice struct {
 	Text     string // the reason or note that was given, as it was typed
 	Rule     string // of the policy
 
-	Case    *broker.Case    // the request, and its grant; nil when it is about none
-	Target  *access.Target  // of the case or the session; nil when it is about none
-	Session *access.Session // nil when it is about none
+	Case      *broker.Case    // the request, and its grant; nil when it is about none
+	Requester *access.User    // of the case; nil when it is about none
+	Target    *access.Target  // of the case or the session; nil when it is about none
+	Session   *access.Session // nil when it is about none
 	// Deciders may decide on the case now; a notice of what is decided has none.
 	Deciders []access.User
 }
 
 // A Channel is a way to people. Notify is called by one server at a time, in the
 // order of the positions, and again with the same notice after an error or a
-// crash, so it must not matter how often. It returns when the notice was taken
-// by the other side, or with why it was not. It must end soon after ctx.
+// crash, so it must not matter how often. A notice that fails while later ones are
+// taken comes after these. It returns when the notice was taken by the other side,
+// or with why it was not: an error that is ErrRefused when it never will be, and
+// perhaps a Later. It must end soon after ctx. What it says is shown to whoever may
+// read how integrations stand, and so must not hold a secret.
 type Channel interface {
 	Name() string // of letters, digits and dashes; the position is kept under it
 	Notify(ctx context.Context, n Notice) error
 }
+
+// ErrRefused: the other side would never take the notice, and so it is set aside.
+var ErrRefused = errors.New("refused for good")
+
+// Later is an error after which the other side wants to be left alone for a time.
+type Later struct {
+	Err   error
+	After time.Duration // 0: it does not say
+}
+
+func (l *Later) Error() string { return l.Err.Error() }
+func (l *Later) Unwrap() error { return l.Err }
+
+// Answered returns nil when the other side has taken what it was given over HTTP,
+// and otherwise what Notify returns.
+func Answered(a outbound.Answer) error {
+	switch {
+	case a.OK():
+		return nil
+	case a.ForGood():
+		return fmt.Errorf("%w: it answers %d %q", ErrRefused, a.Status, audit.Clean(string(a.Body), maxAnswer))
+	default:
+		return &Later{fmt.Errorf("it answers %d %q", a.Status, audit.Clean(string(a.Body), maxAnswer)), a.After()}
+	}
+}
+
+// maxAnswer is how much of an answer an error repeats, in bytes.
+const maxAnswer = 200

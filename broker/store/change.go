@@ -102,12 +102,18 @@ func (tx *Tx) AddRequest(ctx context.Context, r *access.Request) error {
 	if err := requests.add(ctx, tx, r); err != nil {
 		return err
 	}
+	if err := tx.setExpiry(ctx, r); err != nil {
+		return err
+	}
 	return tx.addVotes(ctx, r)
 }
 
 // SaveRequest saves a request and the approvals that are new.
 func (tx *Tx) SaveRequest(ctx context.Context, r *access.Request) error {
 	if err := requests.save(ctx, tx, r, &r.Version); err != nil {
+		return err
+	}
+	if err := tx.setExpiry(ctx, r); err != nil {
 		return err
 	}
 	return tx.addVotes(ctx, r)
@@ -125,11 +131,19 @@ func (tx *Tx) addVotes(ctx context.Context, r *access.Request) error {
 }
 
 // AddGrant adds a grant. A request has at most one.
-func (tx *Tx) AddGrant(ctx context.Context, g *access.Grant) error { return grants.add(ctx, tx, g) }
+func (tx *Tx) AddGrant(ctx context.Context, g *access.Grant) error {
+	if err := grants.add(ctx, tx, g); err != nil {
+		return err
+	}
+	return tx.setEnd(ctx, g)
+}
 
 // SaveGrant saves a grant.
 func (tx *Tx) SaveGrant(ctx context.Context, g *access.Grant) error {
-	return grants.save(ctx, tx, g, &g.Version)
+	if err := grants.save(ctx, tx, g, &g.Version); err != nil {
+		return err
+	}
+	return tx.setEnd(ctx, g)
 }
 
 // AddSession adds a session.

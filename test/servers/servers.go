@@ -1,6 +1,6 @@
-// Package servers starts real servers for tests: PostgreSQL, OpenSSH and an
-// S3-compatible object store, on free loopback ports, with everything they keep in
-// a directory of their own.
+// Package servers starts real servers for tests: PostgreSQL, OpenSSH, an
+// S3-compatible object store and one for mail, on free loopback ports, with
+// everything they keep in a directory of their own.
 //
 // A server ends with the test process however that ends (a panic, os.Exit, a
 // kill): a guard, which is the server's parent, waits for the end of a pipe

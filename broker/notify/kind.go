@@ -1,0 +1,103 @@
+package notify
+
+import (
+	"context"
+	"slices"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/recorder/audit"
+)
+
+// Kinds returns every kind that a channel can be given, in a fixed order. A test
+// goes to the channel that is tried, whatever it is given.
+func Kinds() []Kind {
+	return []Kind{
+		Asked, Edited, Voted, Escalated, Approved, Denied, Cancelled, Expired,
+		Started, Extended, Ended, Revoked,
+		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue,
+	}
+}
+
+// kindsOf are the kinds that an action of the audit log may be told as.
+var kindsOf = map[string][]Kind{
+	"request.create":    {Asked, Approved},
+	"request.edit":      {Edited},
+	"request.approve":   {Voted, Approved},
+	"request.deny":      {Voted, Denied},
+	"request.escalate":  {Escalated},
+	"request.cancel":    {Cancelled},
+	"request.expire":    {Expired},
+	"session.open":      {Started},
+	"grant.extend":      {Extended},
+	"grant.end":         {Ended},
+	"grant.release":     {Ended},
+	"grant.revoke":      {Revoked},
+	"breakglass":        {BreakGlass},
+	"breakglass.remind": {ReviewReminder},
+	"breakglass.review": {Reviewed},
+	"session.detect":    {Unusual},
+	"review.due":        {CampaignDue},
+	"integration.test":  {Test},
+}
+
+// still is the detail of a vote after which more are needed.
+const still = "still"
+
+// kindOf says what an event is told as; "": nobody hears of it.
+func kindOf(e audit.Event, t broker.Told) Kind {
+	switch e.Action {
+	case "request.create":
+		switch {
+		case t.Case == nil || t.Case.Request.BreakGlass: // of which its own event tells
+			return ""
+		case len(t.Case.Request.Needs) == 0:
+			return Approved
+		default:
+			return Asked
+		}
+	case "request.approve", "request.deny":
+		if e.Details[still] != "" {
+			return Voted
+		}
+	case "session.open":
+		if t.Case == nil || t.Case.Grant == nil || t.Session == nil || !t.Case.Grant.Start.Equal(t.Session.OpenedAt) {
+			return "" // not the first
+		}
+	case "session.detect":
+		if e.Details["level"] == string(access.DetectWarn) {
+			return "" // the user was told
+		}
+	}
+	kinds := kindsOf[e.Action]
+	return kinds[len(kinds)-1]
+}
+
+// notice makes the notice of an event for a channel that is given these kinds; nil:
+// there is none.
+func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Notice, error) {
+	wanted := func(k Kind) bool {
+		return k == Test && e.Object == r.Channel.Name() || k != Test && slices.Contains(r.Kinds, k)
+	}
+	if e.Outcome != audit.Done || !slices.ContainsFunc(kindsOf[e.Action], wanted) {
+		return nil, nil
+	}
+	t, err := d.c.Broker.Tell(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	n := &Notice{
+		Position: e.Seq, Kind: kindOf(e, t), At: e.Time, Actor: e.ActorName, Text: e.Reason, Rule: e.Rule,
+		Case: t.Case, Requester: t.Requester, Target: t.Target, Session: t.Session, Deciders: t.Deciders,
+	}
+	if n.Kind == "" || !wanted(n.Kind) {
+		return nil, nil
+	}
+	if e.Actor == access.System().User.ID {
+		n.Actor = ""
+	}
+	if n.Kind == Unusual {
+		n.Text, n.Rule = e.Details["command"], e.Details["detect"]
+	}
+	return n, nil
+}
