@@ -147,9 +147,9 @@ func (b *Broker) LinksTo(ctx context.Context, kind, team string, userIDs []strin
 	return b.c.Store.LinksTo(ctx, kind, team, userIDs)
 }
 
-// Told returns a request as it is now, for a channel that tells those about it
+// CaseNow returns a request as it is now, for a channel that tells those about it
 // whom it concerns.
-func (b *Broker) Told(ctx context.Context, id string) (Case, error) { return b.caseOf(ctx, id) }
+func (b *Broker) CaseNow(ctx context.Context, id string) (Case, error) { return b.caseOf(ctx, id) }
 
 // EnvironmentOf returns the label of a target that says what it is for, as the
 // request says it to those whom a channel tells; "" of one that was removed.
@@ -198,4 +198,14 @@ func (b *Broker) VoteTakes(ctx context.Context, via string, r *access.Request) (
 		}
 	}
 	return false, nil
+}
+
+// MayCheckIntegration reports whether the caller may have a channel checked, which
+// sends something over it, and writes down that it was.
+func (b *Broker) MayCheckIntegration(ctx context.Context, by access.Caller, name string) error {
+	e := event(by, "integration.check", name)
+	if _, err := b.allow(ctx, question{action: policy.ActionIntegrationWrite, by: by}, e); err != nil {
+		return err
+	}
+	return b.c.Store.Record(ctx, e)
 }

@@ -30,7 +30,9 @@ type scene struct {
 	pending, granted broker.Case
 	session          *broker.Live // of granted, open
 	closed           access.Session
-	held             string // a hold on the session that is open
+	held             string                 // a hold on the session that is open
+	code             string                 // of an account in another system that is nobody's yet
+	linked           access.ExternalAccount // bob's
 }
 
 func newScene(h *house) *scene {
@@ -52,6 +54,15 @@ func newScene(h *house) *scene {
 	hold, _, err := h.HoldRecordings(t.Context(), h.as("kim"), broker.HoldOrder{Sessions: []string{s.session.Session.ID}, Reason: "case 42"})
 	ok(t, err)
 	s.held = hold.ID
+	s.linked = access.ExternalAccount{Kind: "slack", Team: "T1", ID: "UBOB", Name: "bob"}
+	s.code, err = h.BeginLink(t.Context(), s.linked)
+	ok(t, err)
+	_, err = h.ConfirmLink(t.Context(), h.as("bob"), s.code)
+	if !errors.Is(err, access.ErrConflict) { // he may have it already
+		ok(t, err)
+	}
+	s.code, err = h.BeginLink(t.Context(), access.ExternalAccount{Kind: "slack", Team: "T1", ID: "UALICE", Name: "alice"})
+	ok(t, err)
 	_, err = h.db.ClaimChannel(t.Context(), "ops", "mail", "node1", time.Minute)
 	ok(t, err)
 	return s
@@ -398,6 +409,35 @@ var verbs = []struct {
 		_, err := b.RetryIntegration(ctx, by, "ops")
 		return err
 	}, false},
+	{"MayCheckIntegration", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.MayCheckIntegration(ctx, by, "slack")
+	}, false},
+	{"FindLink", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindLink(ctx, by, s.code)
+		return err
+	}, false},
+	{"ConfirmLink", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.ConfirmLink(ctx, by, s.code)
+		return err
+	}, false},
+	{"Links", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Links(ctx, by, "")
+		return err
+	}, false},
+	{"Links", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Links(ctx, by, "bob")
+		return err
+	}, false},
+	{"Unlink", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Unlink(ctx, by, "", s.linked)
+	}, false},
+	{"Unlink", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Unlink(ctx, by, "bob", s.linked)
+	}, false},
+	{"TargetsLike", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.TargetsLike(ctx, by, "db", 1)
+		return err
+	}, false},
 	{"Certify", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Certify(ctx, by, newKey(s.t))
 		return err
@@ -447,6 +487,12 @@ var notVerbs = map[string]string{
 	"AwaitEvents":        "the server's own: how long the log is",
 	"Tell":               "the server's own, for channels that the configuration names",
 	"IntegrationStatus":  "the server's own, for its metrics",
+	"BeginLink":          "for an account that its own system vouches for, which is nobody's yet",
+	"Linked":             "says who is calling",
+	"LinksTo":            "the server's own, for channels that the configuration names",
+	"CaseNow":            "the server's own, for channels that the configuration names",
+	"EnvironmentOf":      "the server's own, for channels that the configuration names",
+	"VoteTakes":          "asks for others, to show them a button; the vote asks again",
 	"Found":              "before there is anybody who could be asked about",
 }
 

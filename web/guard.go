@@ -154,7 +154,7 @@ func readBody(rt route, r *http.Request) error {
 		return &access.Error{Kind: errLarge, Code: "DB-6007", Text: "the body is larger than 64 KiB"}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if len(body) == 0 {
+	if len(body) == 0 || rt.raw {
 		return nil
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete {

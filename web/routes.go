@@ -32,6 +32,7 @@ type route struct {
 	method, path string
 	auth         auth
 	costly       bool // an open one that costs a password hash or a row: fewer of them
+	raw          bool // its handler checks the form of the body, whose bytes are signed
 	summary      string
 	api          func(*Server, huma.API, huma.Operation)
 	page         func(*Server, http.ResponseWriter, *http.Request, access.Caller)
@@ -70,6 +71,9 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/me/password", auth: login, summary: "Change the caller's password", api: call((*Server).setPassword)},
 		{method: post, path: "/v1/me/totp", auth: login, summary: "Make an authenticator; it counts when it is confirmed", api: call((*Server).beginTOTP)},
 		{method: post, path: "/v1/me/totp/confirm", auth: login, summary: "Turn the authenticator on with its first code", api: call((*Server).confirmTOTP)},
+
+		{method: get, path: "/v1/me/links", auth: login, summary: "The caller's accounts in other systems", api: call((*Server).myLinks)},
+		{method: remove, path: "/v1/me/links/{kind}/{team}/{account}", auth: login, summary: "Unlink an account of the caller", api: call((*Server).removeMyLink)},
 
 		// Targets.
 		{method: get, path: "/v1/accounts", auth: login, summary: "Accounts that exist for a grant", api: call((*Server).madeAccounts)},
@@ -139,6 +143,11 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/certificates/revoke", auth: login, summary: "Revoke a certificate, or those of a session", api: call((*Server).revokeCertificate)},
 		{method: post, path: "/v1/krl/push", auth: login, summary: "Bring the list of revoked certificates to the targets now", api: call((*Server).pushKRL)},
 
+		// Slack.
+		{method: post, path: "/slack/{what}", auth: open, raw: true, page: (*Server).slack},
+		{method: get, path: "/v1/integrations/slack/manifest", auth: login, summary: "What Slack makes the app of", api: call((*Server).slackManifest)},
+		{method: post, path: "/v1/integrations/slack/check", auth: login, summary: "Try what the app in Slack needs, and post a card", api: call((*Server).checkSlack)},
+
 		// People, roles, policy.
 		{method: get, path: "/v1/users", auth: login, summary: "People", api: call((*Server).users)},
 		{method: post, path: "/v1/users", auth: login, summary: "Add a person", api: call((*Server).addUser)},
@@ -150,6 +159,8 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/users/{name}/keys", auth: login, summary: "A person's SSH keys", api: call((*Server).keys)},
 		{method: post, path: "/v1/users/{name}/keys", auth: login, summary: "Register an SSH key of a person", api: call((*Server).addKey)},
 		{method: remove, path: "/v1/users/{name}/keys/{fingerprint}", auth: login, summary: "Forget an SSH key of a person", api: call((*Server).removeKey)},
+		{method: get, path: "/v1/users/{name}/links", auth: login, summary: "A person's accounts in other systems", api: call((*Server).links)},
+		{method: remove, path: "/v1/users/{name}/links/{kind}/{team}/{account}", auth: login, summary: "Unlink an account of a person", api: call((*Server).removeLink)},
 		{method: get, path: "/v1/groups", auth: login, summary: "Groups and their members", api: call((*Server).groups)},
 		{method: get, path: "/v1/roles", auth: login, summary: "Roles", api: call((*Server).roles)},
 		{method: get, path: "/v1/roles/{name}", auth: login, summary: "One role", api: call((*Server).findRole)},
@@ -168,6 +179,10 @@ func (s *Server) routes() []route {
 		{method: post, path: "/logout", auth: login, page: (*Server).logoutForm},
 		{method: get, path: "/device", auth: login, page: (*Server).devicePage},
 		{method: post, path: "/device", auth: login, page: (*Server).deviceForm},
+		{method: get, path: "/link", auth: login, page: (*Server).linkPage},
+		{method: post, path: "/link", auth: login, page: (*Server).linkForm},
+		{method: get, path: "/me/links", auth: login, page: (*Server).linksPage},
+		{method: post, path: "/me/links", auth: login, page: (*Server).linksForm},
 		{method: get, path: "/", auth: login, page: (*Server).homePage},
 		{method: get, path: "/inbox", auth: login, page: (*Server).inboxPage},
 		{method: get, path: "/ask", auth: login, page: (*Server).askPage},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/notify"
+	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder/audit"
@@ -52,6 +54,7 @@ type house struct {
 	app   *slack.Slack
 	said  int64 // position of the last notice
 	stop  func()
+	out   *outbound.Client
 }
 
 // A clock goes like the real one and can be moved.
@@ -107,6 +110,8 @@ func newHouse(t testing.TB, mode string) *house {
 			t.Errorf("Slack would have refused: %s", p)
 		}
 	})
+	h.out = outbound.New(outbound.Config{Internal: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
+	t.Cleanup(h.out.Close)
 	h.app = h.open(mode, h.db)
 	h.stop = h.run(h.app, mode)
 	return h
@@ -117,7 +122,7 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 // config is that of the app.
 func (h *house) config(mode string, db *store.DB) slack.Config {
 	return slack.Config{
-		Broker: h.Broker, Store: db, Mode: mode, Channel: room, Alerts: alerts, URL: "https://gw.example.com", APIURL: h.fake.URL(),
+		Broker: h.Broker, Store: db, Out: h.out, Mode: mode, Channel: room, Alerts: alerts, URL: "https://gw.example.com", APIURL: h.fake.URL(),
 		BotToken: vault.NewSecret([]byte(h.fake.BotToken)), AppToken: vault.NewSecret([]byte(h.fake.AppToken)), SigningSecret: vault.NewSecret([]byte(h.fake.SigningSecret)),
 		Now: h.clock.now, Log: quiet(),
 	}
@@ -238,7 +243,7 @@ func (h *house) asks(who, what string) broker.Case {
 func (h *house) notice(kind notify.Kind, id string, change ...func(*notify.Notice)) notify.Notice {
 	h.t.Helper()
 	ctx := context.Background()
-	c := must(h.Told(ctx, id))
+	c := must(h.CaseNow(ctx, id))
 	h.said++
 	n := notify.Notice{Position: h.said, Kind: kind, At: h.clock.now(), Case: &c}
 	if c.Request.StateAt(h.clock.now()) == access.Pending {
@@ -353,7 +358,7 @@ func (h *house) shows(m slacktest.Message, words string) slacktest.Message {
 
 func (h *house) state(id string) broker.Case {
 	h.t.Helper()
-	return must(h.Told(context.Background(), id))
+	return must(h.CaseNow(context.Background(), id))
 }
 
 // events counts the events of that action and outcome.

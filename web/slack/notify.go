@@ -27,6 +27,18 @@ type copyTo struct{ part, place string }
 
 // Notify implements notify.Channel.
 func (s *Slack) Notify(ctx context.Context, n notify.Notice) error {
+	err := s.tell(ctx, n)
+	if late, is := errors.AsType[*sdk.RateLimitedError](err); is {
+		return &notify.Later{Err: err, After: late.RetryAfter}
+	}
+	switch codeOf(err) {
+	case "invalid_blocks", "invalid_arguments", "msg_too_long", "msg_blocks_too_long":
+		return fmt.Errorf("%w: %w", notify.ErrRefused, err)
+	}
+	return err
+}
+
+func (s *Slack) tell(ctx context.Context, n notify.Notice) error {
 	if n.Case == nil {
 		return s.tellAlone(ctx, n)
 	}
@@ -111,7 +123,7 @@ func (s *Slack) show(ctx context.Context, id string, to []copyTo) error {
 		if err != nil {
 			return err
 		}
-		again, err := s.c.Broker.Told(ctx, id)
+		again, err := s.c.Broker.CaseNow(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -146,7 +158,7 @@ func (s *Slack) all(id string, posts []access.Post, to []copyTo, bring func(acce
 
 // view reads what the card of a request shows.
 func (s *Slack) view(ctx context.Context, id string) (view, error) {
-	c, err := s.c.Broker.Told(ctx, id)
+	c, err := s.c.Broker.CaseNow(ctx, id)
 	if err != nil {
 		return view{}, err
 	}

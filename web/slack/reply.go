@@ -1,16 +1,16 @@
 package slack
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
 
 	sdk "github.com/slack-go/slack"
+
+	"github.com/drawbolt/drawbolt/broker/outbound"
 )
 
 // mayReply reports whether an address for an answer is one of Slack's, or of the
@@ -39,21 +39,9 @@ func (s *Slack) respond(ctx context.Context, address string, m message) error {
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
-	if err != nil {
-		return err
+	a, err := s.c.Out.Do(ctx, outbound.Call{URL: address, Body: body, Header: http.Header{"Content-Type": {"application/json; charset=utf-8"}}})
+	if err == nil && !a.OK() {
+		err = fmt.Errorf("the answer was not taken: %d", a.Status)
 	}
-	r.Header.Set("Content-Type", "application/json; charset=utf-8")
-	resp, err := s.http.Do(r)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("Slack has not taken the answer: %s", resp.Status)
-	}
-	return nil
+	return err
 }

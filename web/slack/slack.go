@@ -19,14 +19,15 @@
 package slack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/vault"
 )
 
@@ -52,6 +54,7 @@ const (
 type Config struct {
 	Broker *broker.Broker
 	Store  Store
+	Out    *outbound.Client // the way to Slack
 
 	Mode          string       // SocketMode or HTTPMode
 	BotToken      vault.Secret // xoxb-…
@@ -81,7 +84,6 @@ type Store interface {
 type Slack struct {
 	c     Config
 	api   *sdk.Client
-	http  *http.Client
 	slots chan struct{} // of the work that goes on; see Run
 
 	mu     sync.Mutex
@@ -108,8 +110,8 @@ func New(c Config) (*Slack, error) {
 	}
 	c.URL = strings.TrimSuffix(c.URL, "/")
 	switch {
-	case c.Broker == nil || c.Store == nil:
-		return nil, errors.New("slack: a broker and a store are needed")
+	case c.Broker == nil || c.Store == nil || c.Out == nil:
+		return nil, errors.New("slack: a broker, a store and a way to Slack are needed")
 	case c.Channel == "":
 		return nil, errors.New("slack: the channel that hears of requests is missing")
 	case c.URL == "":
@@ -123,46 +125,37 @@ func New(c Config) (*Slack, error) {
 	case c.Mode == HTTPMode && len(c.SigningSecret.Expose()) == 0:
 		return nil, errors.New("slack: the signing secret is empty: everybody could sign with that")
 	}
-	if err := CheckAPIURL(c.APIURL); err != nil {
-		return nil, fmt.Errorf("slack: %w", err)
+	if err := outbound.CheckURL(c.APIURL); err != nil {
+		return nil, fmt.Errorf("slack: the address of the API: %w", err)
 	}
 	s := &Slack{c: c, slots: make(chan struct{}, maxWork), clicks: map[string]*rate.Limiter{}}
-	s.http = &http.Client{Timeout: callWithin, Transport: limited{http.DefaultTransport}, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse // a token goes nowhere else
-	}}
-	s.api = sdk.New(string(c.BotToken.Expose()), sdk.OptionAPIURL(c.APIURL), sdk.OptionHTTPClient(s.http), sdk.OptionAppLevelToken(string(c.AppToken.Expose())))
+	s.api = sdk.New(string(c.BotToken.Expose()), sdk.OptionAPIURL(c.APIURL), sdk.OptionHTTPClient(caller{c.Out}), sdk.OptionAppLevelToken(string(c.AppToken.Expose())))
 	return s, nil
 }
 
-// CheckAPIURL checks an address that tokens are sent to: https, or this machine.
-func CheckAPIURL(s string) error {
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("the address of the API %q is not one like %s", s, sdk.APIURL)
-	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-		return fmt.Errorf("the address of the API %q must be https: a token is sent to it", s)
-	}
-	return nil
-}
+// A caller is the way to Slack in the form in which the library wants it.
+type caller struct{ out *outbound.Client }
 
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
-}
-
-// limited reads no more of an answer than maxAnswer.
-type limited struct{ http.RoundTripper }
-
-func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := l.RoundTripper.RoundTrip(r)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, maxAnswer), resp.Body}
+// Do implements what the library calls a client.
+func (c caller) Do(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), callWithin)
+	defer cancel()
+	var body []byte
+	if r.Body != nil {
+		defer r.Body.Close()
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
 	}
-	return resp, err
+	a, err := c.out.Do(ctx, outbound.Call{Method: r.Method, URL: r.URL.String(), Header: r.Header, Body: body, Limit: maxAnswer})
+	if err != nil {
+		return nil, err
+	}
+	return &http.Response{
+		Status: strconv.Itoa(a.Status) + " " + http.StatusText(a.Status), StatusCode: a.Status, Header: a.Header,
+		Body: io.NopCloser(bytes.NewReader(a.Body)), ContentLength: int64(len(a.Body)), Request: r,
+	}, nil
 }
 
 // Name is that of the channel.
@@ -194,12 +187,15 @@ func (s *Slack) workspace(ctx context.Context) (string, error) {
 }
 
 // call does one call of Slack, and does it again when Slack has said for how
-// long it wants none.
+// long it wants none; when that is longer than there is time, the error says so.
 func (s *Slack) call(ctx context.Context, do func(context.Context) error) error {
 	for {
 		err := do(ctx)
 		late, is := errors.AsType[*sdk.RateLimitedError](err)
 		if !is {
+			return err
+		}
+		if end, bounded := ctx.Deadline(); bounded && time.Until(end) < late.RetryAfter {
 			return err
 		}
 		timer := time.NewTimer(late.RetryAfter)

@@ -269,7 +269,7 @@ func (s *Slack) adopt(ctx context.Context, d deed, id string) error {
 			return nil
 		}
 	}
-	if _, err := s.c.Broker.Told(ctx, id); err != nil {
+	if _, err := s.c.Broker.CaseNow(ctx, id); err != nil {
 		return err
 	}
 	return s.c.Store.SavePost(ctx, access.Post{
