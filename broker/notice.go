@@ -229,9 +229,9 @@ func unknownIntegration(err error, name string) error {
 	return err
 }
 
-// TestIntegration has a channel send a test. It goes the way of everything else that
-// the channel sends: it has been taken when the position of the channel is not less
-// than the one that is returned.
+// TestIntegration has a channel send a test, and returns the position of its event.
+// It goes the way of everything else that the channel sends: when the channel has
+// come further, it was taken or set aside.
 func (b *Broker) TestIntegration(ctx context.Context, by access.Caller, name string) (position int64, err error) {
 	err = b.write(ctx, by, policy.ActionIntegrationWrite, event(by, "integration.test", name), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
 		_, err := tx.Channel(ctx, name)
@@ -240,7 +240,15 @@ func (b *Broker) TestIntegration(ctx context.Context, by access.Caller, name str
 	if err != nil {
 		return 0, err
 	}
-	return b.c.Store.AuditSize(ctx)
+	leaves, err := b.c.Store.Leaves(ctx, store.LeafFilter{Actor: by.User.ID, Action: "integration.test", Newest: true, Limit: 1})
+	if err != nil {
+		return 0, err
+	}
+	if len(leaves) == 0 {
+		return 0, access.ErrUnavailable // it was there a moment before
+	}
+	e, err := audit.Parse(leaves[0])
+	return e.Seq, err
 }
 
 // RetryIntegration has a channel try again what it has set aside, and returns how

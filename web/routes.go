@@ -143,6 +143,11 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/certificates/revoke", auth: login, summary: "Revoke a certificate, or those of a session", api: call((*Server).revokeCertificate)},
 		{method: post, path: "/v1/krl/push", auth: login, summary: "Bring the list of revoked certificates to the targets now", api: call((*Server).pushKRL)},
 
+		// Integrations.
+		{method: get, path: "/v1/integrations", auth: login, summary: "The channels over which people are told", api: call((*Server).integrations)},
+		{method: get, path: "/v1/integrations/{name}", auth: login, summary: "One channel, with what it has set aside", api: call((*Server).findIntegration)},
+		{method: post, path: "/v1/integrations/{name}/test", auth: login, summary: "Have a channel send a test", api: call((*Server).testIntegration)},
+		{method: post, path: "/v1/integrations/{name}/retry", auth: login, summary: "Have a channel try again what it has set aside", api: call((*Server).retryIntegration)},
 		// Slack.
 		{method: post, path: "/slack/{what}", auth: open, raw: true, page: (*Server).slack},
 		{method: get, path: "/v1/integrations/slack/manifest", auth: login, summary: "What Slack makes the app of", api: call((*Server).slackManifest)},
@@ -192,6 +197,9 @@ func (s *Server) routes() []route {
 		{method: get, path: "/batch/{id}", auth: login, page: (*Server).batchPage},
 		{method: post, path: "/batch/{id}", auth: login, page: (*Server).batchForm},
 		{method: get, path: "/targets", auth: login, page: (*Server).targetsPage},
+		{method: get, path: "/integrations", auth: login, page: (*Server).integrationsPage},
+		{method: get, path: "/integrations/{name}", auth: login, page: (*Server).integrationPage},
+		{method: post, path: "/integrations/{name}", auth: login, page: (*Server).integrationForm},
 		{method: get, path: "/search", auth: login, page: (*Server).searchPage},
 		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},

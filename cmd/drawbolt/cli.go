@@ -123,7 +123,7 @@ Exit codes: 0 done, 1 error, 2 bad usage or cancelled, 3 denied, 4 not logged in
 	group(approve, c.inboxCmd(), c.approveCmd(), c.denyCmd(), c.revokeCmd())
 	group(auditor, c.sessionsCmd(), c.watchCmd(), c.messageCmd(), c.pauseCmd(), c.resumeCmd(), c.searchCmd(), c.replayCmd(), c.verifyCmd(), c.exportCmd(), c.auditCmd())
 	group(setup, c.sshConfigCmd(), c.proxyCmd(), c.completionCmd(), c.doctorCmd(), c.versionCmd())
-	group(admin, c.targetCmd(), c.accountCmd(), c.roleCmd(), c.recordingCmd(), c.userCmd(), c.groupCmd(), c.caCmd(), c.policyCmd())
+	group(admin, c.targetCmd(), c.accountCmd(), c.roleCmd(), c.recordingCmd(), c.userCmd(), c.groupCmd(), c.caCmd(), c.policyCmd(), c.integrationCmd())
 	root.AddCommand(c.manCmd())
 	root.SetHelpCommandGroupID(setup)
 	root.InitDefaultHelpCmd()

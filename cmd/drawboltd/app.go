@@ -31,6 +31,8 @@ import (
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/broker/indexing"
+	"github.com/drawbolt/drawbolt/broker/notify"
+	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/broker/provision"
 	"github.com/drawbolt/drawbolt/broker/push"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -41,6 +43,7 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/view"
 	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/web"
+	"github.com/drawbolt/drawbolt/web/slack"
 )
 
 // An App is a whole server, wired and not yet running. It decides nothing.
@@ -67,6 +70,11 @@ type App struct {
 	ssh      *sshproxy.Server
 	web      *web.Server
 	tls      *tls.Config
+	outbound *outbound.Client
+	routes   []notify.Route
+	notices  *notify.Dispatcher
+	slack    *slack.Slack // nil: none is configured
+	told     *prometheus.CounterVec
 
 	https, sshd, metrics net.Listener
 	closers              []func() error // last in, first out
@@ -88,6 +96,9 @@ func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (_ *Ap
 		return nil, err
 	}
 	if err := a.openBroker(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.openNotices(); err != nil {
 		return nil, err
 	}
 	if err := a.openRecorder(); err != nil {
@@ -280,13 +291,15 @@ func (a *App) openFronts() error {
 	if a.tls, err = serverTLS(a.config); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{
+	front := web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
 		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Film: a.films.Make, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
 		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
-	})
+	}
+	a.slackFront(&front)
+	a.web, err = web.New(front)
 	return err
 }
 
@@ -392,6 +405,10 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "recorder", a.recorder.Run)
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "push", a.pusher.Run)
+	start(&services, base, "notices", a.notices.Run)
+	if a.slack != nil {
+		start(&services, base, "slack", a.slack.Run)
+	}
 	if a.config.Recordings.Views {
 		start(&services, base, "views", a.indexer.Run)
 	}
@@ -500,7 +517,7 @@ func (a *App) housekeeping(ctx context.Context) error {
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		if n%60 == 0 {
-			if err := errors.Join(a.logins.Prune(ctx), a.local.Prune(ctx)); err != nil && ctx.Err() == nil {
+			if err := errors.Join(a.logins.Prune(ctx), a.local.Prune(ctx), a.db.PruneLinks(ctx, time.Now())); err != nil && ctx.Err() == nil {
 				a.log.ErrorContext(ctx, "expired logins were not removed", "error", err)
 			}
 		}
@@ -531,6 +548,7 @@ func (a *App) serveMetrics(ctx context.Context) error {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "drawbolt_views_failed", Help: "Recordings of which no view could be made, on all servers of the database."}, func() float64 { return a.countViews(true) }),
 	)
 	registry.MustRegister(a.keepingMetrics()...)
+	registry.MustRegister(a.told, a.noticeMetrics())
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", a.web.Ops())

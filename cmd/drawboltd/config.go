@@ -20,6 +20,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/recorder/objects"
+	"github.com/drawbolt/drawbolt/web/slack"
 )
 
 // Config is the file /etc/drawbolt/drawbolt.yaml: what the process needs to
@@ -98,6 +99,19 @@ type Config struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
 	} `yaml:"audit"`
+	Notifications struct {
+		Internal []string        `yaml:"internal" doc:"networks inside that channels may call, such as 10.1.2.0/24 or 127.0.0.1/32 (default: none; addresses of private use, loopback and the like are refused)"`
+		Channels []ChannelConfig `yaml:"channels" doc:"over which people are told (default: none)"`
+		Slack    struct {
+			Mode              string `yaml:"mode" doc:"how Slack reaches this server: socket (over a connection that the server opens) or http (signed requests, for several servers)"`
+			Channel           string `yaml:"channel" doc:"id of the conversation that hears of requests, such as C0123456789"`
+			Alerts            string `yaml:"alerts" doc:"id of the one that hears of break-glass and of what is unusual (default: channel)"`
+			BotTokenFile      string `yaml:"bot_token_file" doc:"file with the Bot User OAuth Token (xoxb-) of the app (default: no Slack)"`
+			AppTokenFile      string `yaml:"app_token_file" doc:"file with the App-Level Token (xapp-), with mode socket"`
+			SigningSecretFile string `yaml:"signing_secret_file" doc:"file with the Signing Secret, with mode http"`
+			APIURL            string `yaml:"api_url" doc:"address of Slack's API, where a proxy stands in front of it (default: https://slack.com/api/)"`
+		} `yaml:"slack"`
+	} `yaml:"notifications"`
 	Log struct {
 		Format string `yaml:"format" doc:"auto, json or text"`
 		Level  string `yaml:"level" doc:"debug, info, warn or error"`
@@ -161,6 +175,7 @@ func defaultConfig() Config {
 	c.Requests.DecideWithin = Duration(15 * time.Minute)
 	c.Recordings.S3.Addressing = "auto"
 	c.Audit.CheckpointEvery = Duration(time.Minute)
+	c.Notifications.Slack.Mode = slack.SocketMode
 	c.Log.Format, c.Log.Level = "auto", "info"
 	return c
 }
@@ -327,6 +342,8 @@ func (s setting) assign(value string) error {
 			return err
 		}
 		*p = d
+	default:
+		return errors.New("it is set in the file only")
 	}
 	return nil
 }
@@ -436,6 +453,12 @@ func (c *Config) complete() error {
 	}
 	if d := time.Duration(c.Auth.SessionTTL); d < time.Minute || d > 24*time.Hour {
 		bad("auth.session_ttl is between 1m and 24h")
+	}
+	if _, err := c.internal(); err != nil {
+		bad("notifications.internal: %v", err)
+	}
+	for _, problem := range c.slackProblems() {
+		bad("notifications.slack.%s", problem)
 	}
 	if d := time.Duration(c.Audit.CheckpointEvery); d > time.Minute {
 		bad("audit.checkpoint_every is at most 1m")

@@ -27,6 +27,9 @@ func configCommand() *cobra.Command {
 			if _, err := serverTLSFiles(c); err != nil {
 				return err
 			}
+			if _, err := c.routes(nil); err != nil {
+				return err
+			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the configuration is sound")
 			return err
 		},
@@ -106,6 +109,8 @@ func configSchema() map[string]any {
 			leaf["default"] = string(b)
 		case Days:
 			leaf["pattern"] = "^[0-9]+d$"
+		case []ChannelConfig:
+			leaf["type"], leaf["items"], leaf["maxItems"] = "array", channelSchema(), maxChannels
 		case string:
 			if v != "" {
 				leaf["default"] = v

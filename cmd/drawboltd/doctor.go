@@ -144,7 +144,7 @@ func examine(ctx context.Context, path string) []finding {
 	default:
 		ok("views", "%d wait to be made", open)
 	}
-	return append(list, a.examineKeeping(ctx)...)
+	return append(append(list, a.examineKeeping(ctx)...), a.examineNotices(ctx)...)
 }
 
 func writable(dir string) error {

@@ -105,7 +105,7 @@ func foundingRoles() []access.Role {
 				policy.ActionTargetRead, policy.ActionTargetWrite, policy.ActionUserRead, policy.ActionUserWrite,
 				policy.ActionRoleRead, policy.ActionRoleWrite, policy.ActionPolicyRead, policy.ActionPolicyWrite,
 				policy.ActionSecretWrite, policy.ActionLockRead, policy.ActionLockWrite, policy.ActionSystemRead, policy.ActionSystemWrite,
-				policy.ActionRequestRead, policy.ActionSessionList)}},
+				policy.ActionIntegrationRead, policy.ActionIntegrationWrite, policy.ActionRequestRead, policy.ActionSessionList)}},
 		},
 		{
 			Name: "auditor", Groups: []string{"auditors"},

@@ -62,13 +62,9 @@ var routes = []struct {
 	{"AddMyKey", func(ctx context.Context, c *Client) error { return discard(c.AddMyKey(ctx, KeyInput{Key: "k"})) }, `POST /v1/me/keys {"key":"k"}`},
 	{"RemoveMyKey", func(ctx context.Context, c *Client) error { return c.RemoveMyKey(ctx, "SHA256:a/b+c") }, `DELETE /v1/me/keys/SHA256:a%2Fb+c`},
 	{"Links", func(ctx context.Context, c *Client) error { return discard(c.Links(ctx, "")) }, `GET /v1/me/links`},
-	{"Links", func(ctx context.Context, c *Client) error { return discard(c.Links(ctx, "bob")) }, `GET /v1/users/bob/links`},
 	{"Unlink", func(ctx context.Context, c *Client) error {
-		return c.Unlink(ctx, "", Link{Kind: "slack", Team: "T1", Account: "../U"})
-	}, `DELETE /v1/me/links/slack/T1/..%2FU`},
-	{"Unlink", func(ctx context.Context, c *Client) error {
-		return c.Unlink(ctx, "bob", Link{Kind: "slack", Team: "T1", Account: "U1"})
-	}, `DELETE /v1/users/bob/links/slack/T1/U1`},
+		return c.Unlink(ctx, "bob", Link{Kind: "slack", Team: "T1", Account: "../U"})
+	}, `DELETE /v1/users/bob/links/slack/T1/..%2FU`},
 	{"SlackManifest", func(ctx context.Context, c *Client) error { return discard(c.SlackManifest(ctx, "http")) }, `GET /v1/integrations/slack/manifest?mode=http`},
 	{"CheckSlack", func(ctx context.Context, c *Client) error { return discard(c.CheckSlack(ctx)) }, `POST /v1/integrations/slack/check {}`},
 	{"SetPassword", func(ctx context.Context, c *Client) error {
@@ -154,6 +150,10 @@ var routes = []struct {
 	{"SetRetention", func(ctx context.Context, c *Client) error {
 		return discard(c.SetRetention(ctx, Retention{Rules: []RetentionRule{{ID: "year", KeepDays: 365}}, Version: 1}))
 	}, `PUT /v1/retention {"rules":[{"id":"year","targets":{},"keep_days":365}],"version":1}`},
+	{"Integrations", func(ctx context.Context, c *Client) error { return discard(c.Integrations(ctx)) }, `GET /v1/integrations`},
+	{"FindIntegration", func(ctx context.Context, c *Client) error { return discard(c.FindIntegration(ctx, "ops")) }, `GET /v1/integrations/ops`},
+	{"TestIntegration", func(ctx context.Context, c *Client) error { return discard(c.TestIntegration(ctx, "ops")) }, `POST /v1/integrations/ops/test {}`},
+	{"RetryIntegration", func(ctx context.Context, c *Client) error { return discard(c.RetryIntegration(ctx, "ops")) }, `POST /v1/integrations/ops/retry {}`},
 	{"Events", func(ctx context.Context, c *Client) error {
 		return discard(c.Events(ctx, EventFilter{After: 0, Limit: 5, Actor: "a", Action: "b", Object: "o", Target: "t", Since: at("2026-03-01T09:00:00Z"), Until: at("2026-03-02T09:00:00+01:00")}))
 	}, `GET /v1/audit/events?action=b&actor=a&after=0&limit=5&object=o&since=2026-03-01T09%3A00%3A00Z&target=t&until=2026-03-02T08%3A00%3A00Z`},

@@ -89,7 +89,7 @@ func (s *Slack) Check(ctx context.Context) []access.CheckStep {
 		return err
 	})
 	if err != nil {
-		add(StepBot, err, "", "install the app in the workspace and put its Bot User OAuth Token (xoxb-) into notifications.slack.bot_token")
+		add(StepBot, err, "", "install the app in the workspace and put its Bot User OAuth Token (xoxb-) into the file notifications.slack.bot_token_file")
 		return steps
 	}
 	add(StepBot, nil, "it is the bot "+who.User+" in the workspace "+who.Team, "")
@@ -110,7 +110,7 @@ func (s *Slack) Check(ctx context.Context) []access.CheckStep {
 			_, _, err := s.api.StartSocketModeContext(ctx)
 			return err
 		})
-		add(StepDeliver, err, "the app token opens a connection", "make an App-Level Token (xapp-) with connections:write and put it into notifications.slack.app_token")
+		add(StepDeliver, err, "the app token opens a connection", "make an App-Level Token (xapp-) with connections:write and put it into the file notifications.slack.app_token_file")
 	} else {
 		add(StepDeliver, nil, "Slack sends to "+s.c.URL+"/slack/events, signed", "")
 	}
@@ -129,7 +129,7 @@ func (s *Slack) Check(ctx context.Context) []access.CheckStep {
 			_, _, err := s.api.PostMessageContext(ctx, channel, card.options()...)
 			return err
 		})
-		add(StepChannel, err, "a card is in "+channel, "put the channel's id (C…) into notifications.slack; to a private channel, invite the app")
+		add(StepChannel, err, "a card is in "+channel, "put the channel's id (C…) into notifications.slack.channel or alerts; to a private channel, invite the app")
 	}
 	return steps
 }
