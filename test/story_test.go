@@ -34,6 +34,7 @@ import (
 	"github.com/drawbolt/drawbolt/test/servers"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 	"github.com/drawbolt/drawbolt/web/api"
+	"github.com/drawbolt/drawbolt/web/slack/slacktest"
 )
 
 // told are the stories that must be there: one that is lost, renamed or emptied
@@ -43,7 +44,7 @@ var told = []string{
 	"codes", "cold-recordings", "completion", "deny", "disk-full", "display", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards",
 	"four-eyes", "guest", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
 	"object-store", "one-person-once", "own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered",
-	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check",
+	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "slack", "target-check",
 	"target-via", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }
 
@@ -130,6 +131,7 @@ type story struct {
 	browsers  map[string]*browser
 	targets   map[string]*lab
 	display   []string // of a screen, in the environment of ssh
+	chat      *slacktest.Server
 }
 
 func (s *story) close() {
@@ -244,6 +246,12 @@ func storyVerbs() map[string]command {
 		// folder $STORED; its key has the id $KEYID, and the secret that is in the
 		// file secret. away: nobody has that secret; back: it is right again.
 		"bucket": (*story).bucket,
+		// slack start: a Slack at $SLACK, whose tokens are in the files bot and app.
+		// slack types PERSON TEXT: /access TEXT. slack press PERSON ACTION: on the
+		// newest message that has such a button. slack shows TEXT, slack hears PERSON
+		// TEXT: waits until the channel shows it, or until somebody was told it, which
+		// is then on stdout. slack links PERSON VAR: types /access link; VAR is the code.
+		"slack": (*story).slack,
 		// there FILE, gone FILE: waits until it is, or is no longer.
 		"there": func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], true) },
 		"gone":  func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], false) },
