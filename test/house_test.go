@@ -85,6 +85,7 @@ var table = map[string]string{
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
+	"web/slack":               "broker broker/access broker/notify broker/outbound vault",
 	"web":                     "broker broker/access broker/identity/... policy recorder recorder/audit recorder/bundle recorder/cast recorder/screen recorder/video recorder/view web/api web/ui",
 
 	// The client links no server code.
@@ -95,6 +96,7 @@ var table = map[string]string{
 	// For tests only: nobody else may import them.
 	"broker/identity/identitytest": "broker/access broker/identity broker/identity/local",
 	"test/servers":                 "",
+	"web/slack/slacktest":          "",
 }
 
 const module = "github.com/drawbolt/drawbolt"
