@@ -42,9 +42,11 @@ type (
 
 // Limits of a search.
 const (
-	maxQuery  = 256 // bytes
-	maxWords  = 8
-	maxPlaces = 10_000 // accounts on targets, for each of which the policy is asked
+	maxQuery = 256 // bytes
+	maxWords = 8
+	// Accounts on targets, for each of which the policy is asked: of those that are
+	// looked for, and of all others.
+	maxPlaces, maxOtherPlaces = 10_000, 1000
 	// searchFor is how long one page may be looked for: so much is read of other
 	// people's database at a time.
 	searchFor = 2 * time.Second
@@ -231,35 +233,52 @@ func (b *Broker) searchable(ctx context.Context, by access.Caller, f SearchFilte
 		own                   bool
 	}
 	asked := map[place]error{}
-	all = true
-	var stale error // what only a fresh second factor is missing for
-	for _, s := range scopes {
+	ask := func(s store.TextScope) error {
 		at := place{s.TargetID, s.TargetName, s.Account, s.UserID == by.User.ID}
 		answer, known := asked[at]
 		if !known {
 			if len(asked) == maxPlaces {
-				return nil, false, tooMuch(fmt.Sprintf("sessions were at more than %d accounts of targets", maxPlaces))
+				return tooMuch(fmt.Sprintf("sessions were at more than %d accounts of targets", maxPlaces))
 			}
 			t := targets[s.TargetID]
 			if t == nil {
 				t = &access.Target{ID: s.TargetID, Name: s.TargetName, Locked: true} // see targetOrRemoved
 			}
 			answer = b.mayFind(ctx, by, t, s)
-			if answer != nil && !errors.Is(answer, access.ErrDenied) {
-				return nil, false, answer
-			}
 			asked[at] = answer
 		}
-		if answer != nil {
-			all = false
-		}
+		return answer
+	}
+	var stale error // what only a fresh second factor is missing for
+	all = true
+	for _, s := range scopes {
 		if !lets(s) {
 			continue
 		}
-		if answer == nil {
+		err := ask(s)
+		ae, _ := errors.AsType[*access.Error](err)
+		switch {
+		case err == nil:
 			ids = append(ids, s.ID)
-		} else if ae, ok := errors.AsType[*access.Error](answer); ok && strings.HasPrefix(ae.Rule, "mfa.") {
-			stale = answer
+			continue
+		case !errors.Is(err, access.ErrDenied):
+			return nil, false, err
+		case ae != nil && strings.HasPrefix(ae.Rule, "mfa."):
+			stale = err
+		}
+		all = false
+	}
+	// Whether anything is to be hidden is known when all others have been asked about.
+	lookedFor := len(asked)
+	for _, s := range scopes {
+		if all = all && len(asked) < lookedFor+maxOtherPlaces; !all {
+			break
+		}
+		switch err := ask(s); {
+		case errors.Is(err, access.ErrDenied):
+			all = false
+		case err != nil:
+			return nil, false, err
 		}
 	}
 	if len(ids) == 0 && stale != nil {

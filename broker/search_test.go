@@ -162,6 +162,23 @@ func TestSearchRefuses(t *testing.T) {
 	}
 }
 
+// TestSearchAmongManyPlaces: however many accounts and targets there are, what a
+// filter picks is found.
+func TestSearchAmongManyPlaces(t *testing.T) {
+	h := newHouse(t, sqliteURL(t))
+	found := h.indexed("guest@db01", "a needle")
+	db, err := sql.Open("sqlite", strings.TrimPrefix(h.url, "sqlite://"))
+	ok(t, err)
+	defer db.Close()
+	_, err = db.Exec(`INSERT INTO text_scopes (user_id, target_id, target_name, account)
+		WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) SELECT 'USR-x', 'TGT-' || i, 'host' || i, 'root' FROM n`)
+	ok(t, err)
+	p, err := h.Search(t.Context(), h.as("carol"), broker.SearchFilter{Query: "needle", Target: "db*"})
+	if err != nil || len(p.Hits) != 1 || p.Hits[0].Session.ID != found.ID {
+		t.Errorf("found %+v, %v", p.Hits, err)
+	}
+}
+
 // TestSearchNamesAllShown: however many sessions lines are shown of, the event
 // names each.
 func TestSearchNamesAllShown(t *testing.T) {

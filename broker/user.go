@@ -56,6 +56,7 @@ func (b *Broker) AddUser(ctx context.Context, by access.Caller, u access.User) (
 func userDetails(e *audit.Event, u *access.User) {
 	detail(e, "name", u.Name)
 	detail(e, "groups", strings.Join(u.Groups, " "))
+	detail(e, "email", u.Email())
 }
 
 // SetUser changes the display name, the groups and the attributes of a user.

@@ -52,6 +52,11 @@ var table = map[string]string{
 	"recorder/objects":      "recorder",
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
+	"vault/rotate":          "vault",
+	"vault/rotate/linux":    "vault vault/rotate",
+	"vault/rotate/ldap":     "vault vault/rotate",
+	"vault/rotate/mysql":    "vault vault/rotate",
+	"vault/rotate/postgres": "vault vault/rotate",
 	"broker/identity":       "broker/access",
 	"broker/identity/local": "broker/access broker/identity broker/identity/mfa",
 
@@ -97,6 +102,7 @@ var table = map[string]string{
 	"broker/identity/identitytest": "broker/access broker/identity broker/identity/local",
 	"test/servers":                 "",
 	"web/slack/slacktest":          "",
+	"vault/rotate/rotatetest":      "vault vault/rotate",
 }
 
 const module = "github.com/drawbolt/drawbolt"

@@ -42,7 +42,7 @@ import (
 var told = []string{
 	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
 	"codes", "cold-recordings", "completion", "deny", "disk-full", "display", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards",
-	"four-eyes", "guest", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
+	"four-eyes", "guest", "heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
 	"object-store", "one-person-once", "own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered",
 	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "slack", "target-check",
 	"target-via", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
@@ -132,6 +132,7 @@ type story struct {
 	targets   map[string]*lab
 	display   []string // of a screen, in the environment of ssh
 	chat      *slacktest.Server
+	ears      *ears
 }
 
 func (s *story) close() {
@@ -252,6 +253,13 @@ func storyVerbs() map[string]command {
 		// TEXT: waits until the channel shows it, or until somebody was told it, which
 		// is then on stdout. slack links PERSON VAR: types /access link; VAR is the code.
 		"slack": (*story).slack,
+		// hear: a mail server and a receiver of webhooks, named mails and hooks in
+		// drawbolt.yaml, with which serve starts the server of a demo that was
+		// stopped. deaf: the receiver is away; deaf no: it is back.
+		"hear": (*story).hear,
+		"deaf": (*story).deafen,
+		// heard mails|hooks PATTERN: waits until one of them matches.
+		"heard": (*story).heard,
 		// there FILE, gone FILE: waits until it is, or is no longer.
 		"there": func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], true) },
 		"gone":  func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], false) },

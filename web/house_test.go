@@ -139,7 +139,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	session := access.SessionRules{Recording: "strict", Shell: true, Exec: true}
 	admin := must(h.broker.Found(ctx, access.User{Name: "root", Groups: []string{"administrators"}}, []access.Role{
 		{Name: "administrator", Groups: []string{"administrators"}, Rules: []access.Rule{{ID: "administer", Actions: []string{
-			"target.read", "target.write", "user.read", "user.write", "key.write", "role.read", "role.write", "policy.read", "policy.write", "lock.read", "lock.write", "request.read", "session.list",
+			"target.read", "target.write", "user.read", "user.write", "key.write", "role.read", "role.write", "policy.read", "policy.write", "lock.read", "lock.write", "request.read", "session.list", "integration.read", "integration.write",
 		}}}},
 		{Name: "auditor", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "audit", Actions: []string{
 			"request.read", "session.list", "session.replay", "audit.read", "audit.export", "target.read", "role.read",

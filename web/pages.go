@@ -467,7 +467,11 @@ func (s *Server) playPage(w http.ResponseWriter, r *http.Request, by access.Call
 	view := ui.Play{T: at, Q: clip(strings.ToValidUTF8(q.Get("q"), "\ufffd"), 200)}
 	if err == nil {
 		playback := apiPlayback(x, p)
-		view.Playback, view.Screen = &playback, p.screen(n)
+		view.Playback = &playback
+		if view.Screen, err = s.screen(ctx, x, p, n); err != nil {
+			s.fail(w, r, by, err)
+			return
+		}
 	}
 	if view.Session, err = s.viewSession(ctx, by, id); err == nil {
 		view.Check, err = s.lastCheck(ctx, by, id)

@@ -29,7 +29,6 @@ import (
 const (
 	maxPlayed     = 64 << 20 // bytes of the views that are kept, and of one
 	keepPlayed    = 5 * time.Minute
-	maxPlayTexts  = 5000
 	maxMarkers    = 2000
 	maxLabel      = 200     // bytes of a marker's label
 	maxSegment    = 8 << 20 // bytes of the cast in a segment
@@ -41,7 +40,7 @@ const (
 // A playable is what is kept of a view while its recording is watched.
 type playable struct {
 	started  time.Time
-	segments []view.Segment
+	segments []view.Place
 	texts    []view.Text // all but what was shown
 	more     bool
 	end      view.End
@@ -188,45 +187,46 @@ func (s *Server) readPlayable(ctx context.Context, x access.Session) (*playable,
 		return nil, err
 	}
 	defer r.Close()
-	p := &playable{}
-	err = view.ReadSome(r, func(line []byte) bool { return !view.IsOutput(line) }, func(i view.Item) error {
-		switch {
-		case i.Segment != nil:
-			g := *i.Segment
-			if n := len(p.segments); n == 0 && g.At != 0 {
-				return errors.New("the first segment does not begin at 0")
-			} else if n > 0 && g.At <= p.segments[n-1].At {
-				return nil // of the same moment: it is played with the one before
-			}
-			g.Cols, g.Rows = min(g.Cols, maxPlayedCols), min(g.Rows, maxPlayedRows)
-			p.segments = append(p.segments, g)
-			p.size += int64(len(g.Screen)) + 200
-			for _, l := range g.Lines {
-				p.size += int64(len(l)) + 16
-			}
-		case i.Text != nil:
-			if len(p.texts) == maxPlayTexts {
-				p.more = true
-				return nil
-			}
-			p.texts = append(p.texts, *i.Text)
-			p.size += int64(len(i.Text.Text)) + 48
-		case i.End != nil:
-			p.end = *i.End
-		}
-		if p.size > maxPlayed {
-			return &access.Error{Kind: access.ErrConflict, Code: "DB-6071", Text: "the recording of " + x.ID + " is too large for the player", Next: "drawbolt replay " + x.ID}
-		}
-		return ctx.Err()
-	})
+	all, err := view.ReadIndex(r)
 	if err != nil {
 		return nil, err
+	}
+	p := &playable{texts: all.Texts, more: all.More, end: *all.End, size: int64(len(all.Segments)) * 150}
+	for _, g := range all.Segments {
+		if n := len(p.segments); n == 0 && g.At != 0 {
+			return nil, errors.New("the first segment does not begin at 0")
+		} else if n > 0 && g.At <= p.segments[n-1].At {
+			continue // of the same moment: it is played with the one before
+		}
+		g.Cols, g.Rows = min(g.Cols, maxPlayedCols), min(g.Rows, maxPlayedRows)
+		p.segments = append(p.segments, g)
+	}
+	for _, t := range p.texts {
+		p.size += int64(len(t.Text)) + 48
+	}
+	if p.size > maxPlayed {
+		return nil, &access.Error{Kind: access.ErrConflict, Code: "DB-6071", Text: "the recording of " + x.ID + " is too large for the player", Next: "drawbolt replay " + x.ID}
 	}
 	if len(p.segments) == 0 {
 		return nil, errors.New("it has no segment")
 	}
 	slices.SortStableFunc(p.texts, func(a, b view.Text) int { return int(max(-1, min(1, a.At-b.At))) })
 	return p, s.measure(ctx, x, p)
+}
+
+// segment reads a whole segment, with its screen.
+func (s *Server) segment(ctx context.Context, x access.Session, p *playable, n int) (view.Segment, error) {
+	r, err := s.c.OpenView(ctx, x)
+	if err != nil {
+		return view.Segment{}, fmt.Errorf("open the view of %s: %w", x.ID, err)
+	}
+	defer r.Close()
+	g, err := view.ReadSegment(r, p.segments[n])
+	if err != nil {
+		return g, fmt.Errorf("the view of %s: %w", x.ID, err)
+	}
+	g.Cols, g.Rows = p.segments[n].Cols, p.segments[n].Rows
+	return g, nil
 }
 
 // measure finds where each index begins its segments and where it ends, for
@@ -346,7 +346,7 @@ func (p *playable) within(idle int, at time.Duration) time.Duration {
 
 // at returns the number of the segment that shows a moment.
 func (p *playable) at(at time.Duration) int {
-	n, found := slices.BinarySearchFunc(p.segments, at, func(g view.Segment, at time.Duration) int {
+	n, found := slices.BinarySearchFunc(p.segments, at, func(g view.Place, at time.Duration) int {
 		return int(max(-1, min(1, g.At-at)))
 	})
 	if !found {
@@ -369,7 +369,7 @@ func (s *Server) playback(ctx context.Context, by access.Caller, in *ByID) (api.
 func apiPlayback(x access.Session, p *playable) api.Playback {
 	return api.Playback{
 		Session: x.ID, Started: p.started.UTC(), Duration: precise(p.end.Duration), Input: p.end.Input, Output: p.end.Output, More: p.more, Cut: p.end.Cut,
-		Segments: each(p.segments, func(g view.Segment) api.PlaySegment {
+		Segments: each(p.segments, func(g view.Place) api.PlaySegment {
 			return api.PlaySegment{At: precise(g.At), Saved: [2]float64{precise(g.Saved[0]), precise(g.Saved[1])}}
 		}),
 		Idle:  each(p.end.Idle, func(i [2]time.Duration) [2]float64 { return [2]float64{precise(i[0]), precise(i[1])} }),
@@ -434,7 +434,11 @@ func (s *Server) playSegment(ctx context.Context, by access.Caller, in *struct {
 	if err != nil {
 		return api.PlayPart{}, fmt.Errorf("read the recording of %s: %w", x.ID, err)
 	}
-	return p.part(in.N, index(in.Idle), events), nil
+	g, err := s.segment(ctx, x, p, in.N)
+	if err != nil {
+		return api.PlayPart{}, err
+	}
+	return p.part(in.N, index(in.Idle), g.Screen, events), nil
 }
 
 // span is what a segment shows of the recording.
@@ -450,13 +454,13 @@ func (p *playable) span(n int) (from, to time.Duration, err error) {
 
 // part makes a segment for the player, which refuses one whose events are not
 // within it, or that does not have one at its beginning and, of the last, at its end.
-func (p *playable) part(n, idle int, events []cast.Event) api.PlayPart {
+func (p *playable) part(n, idle int, screen string, events []cast.Event) api.PlayPart {
 	g, begin, end := p.segments[n], p.begins[idle][n], p.last[idle]
 	last := n+1 == len(p.segments)
 	if !last {
 		end = p.begins[idle][n+1] - time.Microsecond
 	}
-	out := api.PlayPart{Snapshot: api.PlaySnapshot{PlayTerm: api.PlayTerm{Cols: g.Cols, Rows: g.Rows}, Init: filtered(g.Screen)}, Pauses: [][2]float64{}}
+	out := api.PlayPart{Snapshot: api.PlaySnapshot{PlayTerm: api.PlayTerm{Cols: g.Cols, Rows: g.Rows}, Init: filtered(screen)}, Pauses: [][2]float64{}}
 	add := func(at time.Duration, code, text string) {
 		out.Events = append(out.Events, []any{precise(at), code, text})
 	}
@@ -508,11 +512,11 @@ func (s *Server) playScreen(ctx context.Context, by access.Caller, in *struct {
 	ByID
 	N int `path:"n" minimum:"0"`
 }) (api.PlayScreen, error) {
-	_, p, err := s.look(ctx, by, in.ID, false, func(p *playable) (from, to time.Duration, err error) { return p.moment(in.N) })
+	x, p, err := s.look(ctx, by, in.ID, false, func(p *playable) (from, to time.Duration, err error) { return p.moment(in.N) })
 	if err != nil {
 		return api.PlayScreen{}, err
 	}
-	return p.screen(in.N), nil
+	return s.screen(ctx, x, p, in.N)
 }
 
 // moment is the span of the screen at the beginning of a segment.
@@ -523,9 +527,10 @@ func (p *playable) moment(n int) (from, to time.Duration, err error) {
 	return from, from + time.Microsecond, nil
 }
 
-func (p *playable) screen(n int) api.PlayScreen {
-	g := p.segments[n]
-	return api.PlayScreen{At: precise(g.At), PlayTerm: api.PlayTerm{Cols: g.Cols, Rows: g.Rows}, Lines: each(g.Lines, visible)}
+// screen is the screen at the beginning of a segment.
+func (s *Server) screen(ctx context.Context, x access.Session, p *playable, n int) (api.PlayScreen, error) {
+	g, err := s.segment(ctx, x, p, n)
+	return api.PlayScreen{At: precise(g.At), PlayTerm: api.PlayTerm{Cols: g.Cols, Rows: g.Rows}, Lines: each(g.Lines, visible)}, err
 }
 
 // visible is a line of a screen as text, whatever made the view.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -29,12 +30,12 @@ import (
 func newTheatre(t *testing.T, change ...func(*Config)) *house {
 	var h *house
 	h = newHouse(t, append([]func(*Config){func(c *Config) {
-		c.OpenView = func(_ context.Context, x access.Session) (io.ReadCloser, error) {
+		c.OpenView = func(_ context.Context, x access.Session) (io.ReadSeekCloser, error) {
 			v, ok := h.views[x.ID]
 			if !ok {
 				return nil, fmt.Errorf("open view: %w", fs.ErrNotExist)
 			}
-			return io.NopCloser(bytes.NewReader(v)), nil
+			return unclosed{bytes.NewReader(v)}, nil
 		}
 		c.OpenSealed = func(_ context.Context, x access.Session) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(h.casts[x.ID])), nil
@@ -55,7 +56,8 @@ func (h *house) perform(width, height int, events ...cast.Event) access.Session 
 func (h *house) prepare(x access.Session) {
 	h.t.Helper()
 	var v bytes.Buffer
-	if err := view.Make(h.t.Context(), bytes.NewReader(h.casts[x.ID]), func(i view.Item) error { return view.Write(&v, i) }); err != nil {
+	w := view.NewWriter(&v)
+	if err := errors.Join(view.Make(h.t.Context(), bytes.NewReader(h.casts[x.ID]), w.Write), w.Close()); err != nil {
 		h.t.Fatal(err)
 	}
 	h.views[x.ID] = v.Bytes()

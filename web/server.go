@@ -46,7 +46,7 @@ type Config struct {
 	// The broker has been asked before any is called. nil: this server has none to give.
 	OpenCast   func(context.Context, access.Session) (io.ReadSeekCloser, error)
 	OpenSealed func(context.Context, access.Session) (io.ReadCloser, error)
-	OpenView   func(context.Context, access.Session) (io.ReadCloser, error)
+	OpenView   func(context.Context, access.Session) (io.ReadSeekCloser, error)
 
 	// Film writes the film of a recording, as video.Maker does. nil: this server makes none.
 	Film func(ctx context.Context, recording io.ReadSeeker, out io.Writer) (cut string, err error)

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"errors"
 	"net"
 	"strconv"
 	"strings"
@@ -53,4 +54,25 @@ func FuzzTargetAddress(f *testing.F) {
 			t.Fatalf("the port of %q is accepted", s)
 		}
 	})
+}
+
+func TestCheckEmail(t *testing.T) {
+	for _, good := range []string{"alice@example.com", "a.b+c@mail.example.co", "o'hara@example.com", "x_1-2@sub-domain.example.org", "A@EXAMPLE.COM"} {
+		if err := CheckEmail(good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{
+		"", "alice", "alice@", "@example.com", "alice@localhost", "alice@example.com, eve@example.com", "alice@example.com eve@example.com", "Alice <alice@example.com>",
+		"alice@example.com\r\nBcc: eve@example.com", "alice@example.com\n", "alice@@example.com", ".a@example.com", "a..b@example.com", `"a b"@example.com`, "alice@-example.com", "alice@example.c",
+		"alice@[127.0.0.1]", "älice@example.com", strings.Repeat("a", 250) + "@example.com",
+	} {
+		if err := CheckEmail(bad); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%q is taken: %v", bad, err)
+		}
+		u := User{Name: "alice", Attributes: map[string]string{AttributeEmail: bad}}
+		if err := u.Validate(); bad != "" && err == nil {
+			t.Errorf("a user with the address %q is taken", bad)
+		}
+	}
 }

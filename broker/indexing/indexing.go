@@ -257,17 +257,18 @@ func (x *Indexer) make(ctx context.Context, id string) (cut string, err error) {
 }
 
 func (x *Indexer) write(ctx context.Context, out io.Writer, cast io.Reader) (cut string, err error) {
-	w, err := recorder.NewSealedWriter(out, x.cfg.Key.Recipient())
+	sealed, err := recorder.NewSealedWriter(out, x.cfg.Key.Recipient())
 	if err != nil {
 		return "", err
 	}
+	w := view.NewWriter(sealed)
 	err = x.cfg.Make(ctx, cast, func(i view.Item) error {
 		if i.End != nil {
 			cut = i.End.Cut
 		}
-		return view.Write(w, i)
+		return w.Write(i)
 	})
-	return cut, errors.Join(err, w.Close())
+	return cut, errors.Join(err, w.Close(), sealed.Close())
 }
 
 // index gives the texts of the view that was kept to the index.
@@ -296,9 +297,9 @@ func (x *Indexer) index(ctx context.Context, s access.Session) error {
 	return nil
 }
 
-// Open opens the view of a session for view.Read. The error wraps fs.ErrNotExist
-// while none is made. The caller has asked who may see it.
-func (x *Indexer) Open(ctx context.Context, s access.Session) (io.ReadCloser, error) {
+// Open opens the view of a session for view.Read and view.ReadIndex. The error wraps
+// fs.ErrNotExist while none is made. The caller has asked who may see it.
+func (x *Indexer) Open(ctx context.Context, s access.Session) (io.ReadSeekCloser, error) {
 	f, err := x.cfg.Sink.Open(ctx, s.ID+recorder.ViewSuffix)
 	if err != nil {
 		return nil, fmt.Errorf("open view: %w", err)
@@ -308,7 +309,7 @@ func (x *Indexer) Open(ctx context.Context, s access.Session) (io.ReadCloser, er
 		return nil, errors.Join(fmt.Errorf("open view: %w", err), f.Close())
 	}
 	return struct {
-		io.Reader
+		io.ReadSeeker
 		io.Closer
 	}{r, f}, nil
 }

@@ -26,8 +26,9 @@ const (
 	// sessionsAtOnce and textsAtOnce bound one read of those that are looked
 	// through one by one.
 	sessionsAtOnce, textsAtOnce = 500, 10_000
-	// maxTrigrams of a search go to the index; the texts themselves decide.
-	maxTrigrams = 16
+	// maxTrigrams of a search go to the index; the texts themselves decide. Of common
+	// ones more cost more than they leave out.
+	maxTrigrams = 6
 )
 
 // PrepareText makes what the search in recordings needs and the migrations

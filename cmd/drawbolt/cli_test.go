@@ -424,6 +424,23 @@ func TestVerbs(t *testing.T) {
 				MaxDurationSeconds: 4 * 3600, MFAWithinSeconds: 300, Reasons: []api.RuleReason{{Rule: "request.role", Text: "the role dba allows it"}}, PolicyDigest: "ab12"}}},
 		{"policy-explain-refuse", []string{"policy", "explain", "--target", "db01", "--as", "root"}, map[string]any{
 			"POST /v1/policy/explain": api.Decision{Reasons: []api.RuleReason{{Rule: "request.none", Text: "no role of yours allows it"}}, PolicyDigest: "ab12"}}},
+		{"integration-ls", []string{"integration", "ls"}, map[string]any{"GET /v1/integrations": api.List[api.Integration]{Items: someIntegrations()}}},
+		{"integration-show", []string{"integration", "show", "chat"}, map[string]any{"GET /v1/integrations/chat": someIntegrations()[0]}},
+		{"integration-test", []string{"integration", "test", "mail"}, map[string]any{
+			"POST /v1/integrations/mail/test": api.IntegrationTest{Position: 4711}, "GET /v1/integrations/mail": someIntegrations()[1]}},
+		{"integration-test-refused", []string{"integration", "test", "chat"}, map[string]any{
+			"POST /v1/integrations/chat/test": api.IntegrationTest{Position: 40}, "GET /v1/integrations/chat": someIntegrations()[0]}},
+		{"integration-test-late", []string{"integration", "test", "chat", "--wait", "1ms"}, map[string]any{
+			"POST /v1/integrations/chat/test": api.IntegrationTest{Position: 4711}, "GET /v1/integrations/chat": someIntegrations()[0]}},
+		{"integration-retry", []string{"integration", "retry", "chat"}, map[string]any{"POST /v1/integrations/chat/retry": api.IntegrationRetry{Retried: 1}}},
+		{"user-set-email", []string{"user", "set", "dave", "--email", "dave@example.com"}, map[string]any{
+			"GET /v1/users/dave": api.User{Name: "dave", Groups: []string{"web"}, Attributes: map[string]string{"team": "core"}, Version: 5},
+			"PUT /v1/users/dave": func(b []byte) any {
+				if want := `{"name":"dave","groups":["web"],"attributes":{"email":"dave@example.com","team":"core"},"version":5}`; string(b) != want {
+					t.Errorf("got %s, want %s", b, want)
+				}
+				return api.User{Name: "dave", Groups: []string{"web"}}
+			}}},
 		{"verb-unknown", []string{"reqest"}, nil},
 		{"noun-unknown", []string{"target", "lis"}, nil},
 		{"noun-alone", []string{"audit"}, nil},
@@ -440,5 +457,15 @@ func TestVerbs(t *testing.T) {
 			p := newPerson(t).signedIn(s)
 			golden(t, tt.name+".txt", p.transcript(s, tt.args...))
 		})
+	}
+}
+
+func someIntegrations() []api.Integration {
+	at := noon.Add(-time.Hour)
+	return []api.Integration{
+		{Name: "chat", Type: "mattermost", State: api.IntegrationFails, Node: "gw-1", Position: 4242, Behind: 12, LagSeconds: 90, Error: "it answers 503 \"\x1b[31mred\"", ErrorAt: &at, SuccessAt: &at, Late: 1, Aside: 1,
+			SetAside: []api.SetAside{{Position: 40, Action: "request.create", Tries: 1, Error: "refused for good: it answers 400"}}},
+		{Name: "mail", Type: "mail", State: api.IntegrationWorks, Node: "gw-1", Position: 4712, SuccessAt: &at},
+		{Name: "old", Type: "webhook", State: api.IntegrationStopped},
 	}
 }

@@ -185,7 +185,7 @@ func (c *cli) integrationRetryCmd() *cobra.Command {
 			if ok, err := c.emit(r); ok {
 				return err
 			}
-			c.done("%d notices that %s had set aside are tried again", r.Retried, args[0])
+			c.done("%s tries again what it had set aside: %d", args[0], r.Retried)
 			return nil
 		},
 	}

@@ -85,8 +85,12 @@ func (c *cli) userShowCmd() *cobra.Command {
 	}
 }
 
+// attributeEmail is the attribute of a person that holds their address.
+const attributeEmail = "email"
+
 type userOptions struct {
 	display     string
+	email       string
 	groups      []string
 	add, remove []string
 	bot         bool
@@ -103,7 +107,11 @@ func (c *cli) userAddCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			u, err := cl.AddUser(cmd.Context(), api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Bot: o.bot})
+			in := api.UserInput{Name: args[0], Display: o.display, Groups: o.groups, Bot: o.bot}
+			if o.email != "" {
+				in.Attributes = map[string]string{attributeEmail: o.email}
+			}
+			u, err := cl.AddUser(cmd.Context(), in)
 			if err != nil {
 				return err
 			}
@@ -113,6 +121,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.display, "display", "", "`name` as people write it")
+	f.StringVar(&o.email, "email", "", "`address` that gets mail for this person")
 	f.StringSliceVar(&o.groups, "group", nil, "`group`; may be repeated")
 	f.BoolVar(&o.bot, "bot", false, "a program, which may never approve")
 	return cmd
@@ -161,6 +170,15 @@ func (c *cli) userSetCmd() *cobra.Command {
 			if cmd.Flags().Changed("display") {
 				in.Display = o.display
 			}
+			if cmd.Flags().Changed("email") {
+				in.Attributes = maps.Clone(in.Attributes)
+				if delete(in.Attributes, attributeEmail); o.email != "" {
+					if in.Attributes == nil {
+						in.Attributes = map[string]string{}
+					}
+					in.Attributes[attributeEmail] = o.email
+				}
+			}
 			if cmd.Flags().Changed("group") {
 				in.Groups = o.groups
 			}
@@ -179,6 +197,7 @@ func (c *cli) userSetCmd() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.display, "display", "", "`name` as people write it")
+	f.StringVar(&o.email, "email", "", "`address` that gets mail for this person; empty: none")
 	f.StringSliceVar(&o.groups, "group", nil, "exactly these `groups`")
 	f.StringSliceVar(&o.add, "add-group", nil, "add to this `group`")
 	f.StringSliceVar(&o.remove, "remove-group", nil, "take out of this `group`")

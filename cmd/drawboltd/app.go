@@ -127,7 +127,7 @@ func (a *App) openStore(ctx context.Context, create bool) error {
 	if err := prepare(ctx); err != nil {
 		return err
 	}
-	v, err := openVault(ctx, a.db, a.config.Vault.MasterKey, create)
+	v, err := openVault(ctx, a.db, &a.config, create)
 	if err != nil {
 		if !create {
 			return fmt.Errorf("%w (is this installation set up? drawboltd init)", err)
@@ -343,7 +343,7 @@ type salvaging struct {
 
 // OpenView opens the view of a session's recording for view.Read. The error wraps
 // fs.ErrNotExist while there is none.
-func (a *App) OpenView(ctx context.Context, s access.Session) (io.ReadCloser, error) {
+func (a *App) OpenView(ctx context.Context, s access.Session) (io.ReadSeekCloser, error) {
 	return a.indexer.Open(ctx, s)
 }
 

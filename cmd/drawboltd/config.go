@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +22,8 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/recorder/objects"
+	"github.com/drawbolt/drawbolt/vault"
+	"github.com/drawbolt/drawbolt/vault/keeper"
 	"github.com/drawbolt/drawbolt/web/slack"
 )
 
@@ -72,7 +76,14 @@ type Config struct {
 		} `yaml:"s3"`
 	} `yaml:"recordings"`
 	Vault struct {
-		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, or passphrase:PATH of a file that holds a passphrase"`
+		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao"`
+		Transit   struct {
+			URL       string `yaml:"url" doc:"https address of the server with the transit engine"`
+			Mount     string `yaml:"mount" doc:"where its transit engine is mounted"`
+			Namespace string `yaml:"namespace" doc:"namespace there"`
+			TokenFile string `yaml:"token_file" doc:"file with a token that may encrypt and decrypt with the key; read at each start"`
+			CAFile    string `yaml:"ca_file" doc:"PEM file of the authority of its certificate (default: the system's)"`
+		} `yaml:"transit"`
 	} `yaml:"vault"`
 	Auth struct {
 		SessionTTL Duration `yaml:"session_ttl" doc:"how long a login lasts"`
@@ -434,8 +445,12 @@ func (c *Config) complete() error {
 		bad("recordings.view_workers is between 1 and 64, not %d", n)
 	}
 	problems = append(problems, c.keeping()...)
-	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase") || path == "" {
-		bad("vault.master_key must be file:PATH or passphrase:PATH")
+	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase" && kind != "transit") || path == "" {
+		bad("vault.master_key must be file:PATH, passphrase:PATH or transit:NAME")
+	} else if kind == "transit" {
+		if _, err := c.transit(path); err != nil {
+			bad("vault.transit: %v", err)
+		}
 	}
 	if d := time.Duration(c.SSH.UserCertTTL); d > 10*time.Minute {
 		bad("ssh.user_cert_ttl is at most 10m")
@@ -551,4 +566,21 @@ func (c *Config) databaseURL() (string, error) {
 	}
 	b, err := os.ReadFile(path)
 	return strings.TrimSpace(string(b)), err
+}
+
+// transit is where the root key is that another server keeps.
+func (c *Config) transit(key string) (vault.Keeper, error) {
+	t := c.Vault.Transit
+	at := keeper.Transit{URL: t.URL, Mount: t.Mount, Key: key, Namespace: t.Namespace, TokenFile: t.TokenFile}
+	if t.CAFile != "" {
+		b, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		at.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+		if !at.TLS.RootCAs.AppendCertsFromPEM(b) {
+			return nil, fmt.Errorf("%s has no certificate", t.CAFile)
+		}
+	}
+	return keeper.NewTransit(at)
 }

@@ -98,6 +98,8 @@ func TestConfigRefused(t *testing.T) {
 		{"two cold places", least + objectStore + "  cold_folder: /mnt/cold\n  cold_after: 90d\n", "with s3 it is s3.cold_class"},
 		{"cold and locked", least + objectStore + "    cold_class: GLACIER_IR\n    lock: compliance\n    lock_for: 365d\n  cold_after: 90d\n", "do not go together"},
 		{"master key", least + "vault:\n  master_key: secret\n", "vault.master_key"},
+		{"a transit engine nowhere", least + "vault:\n  master_key: transit:drawbolt\n", "vault.transit: transit: the address"},
+		{"a transit engine in plain", least + "vault:\n  master_key: transit:drawbolt\n  transit:\n    url: http://vault.example.com\n    token_file: /run/token\n", "without TLS only"},
 		{"log", least + "log:\n  level: loud\n", "log.level"},
 		{"listen", least + "  listen:\n    ssh: \"22\"\n", "server.listen.ssh"},
 		{"large", least + "#" + strings.Repeat("x", maxConfig), "larger than 1 MiB"},

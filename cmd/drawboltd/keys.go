@@ -42,9 +42,12 @@ type Keys struct {
 }
 
 // master opens the keeper of the vault's root key.
-func master(reference string) (vault.Keeper, error) {
-	kind, path, _ := strings.Cut(reference, ":")
-	if kind == "passphrase" {
+func master(c *Config) (vault.Keeper, error) {
+	kind, path, _ := strings.Cut(c.Vault.MasterKey, ":")
+	switch kind {
+	case "transit":
+		return c.transit(path)
+	case "passphrase":
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
@@ -67,8 +70,8 @@ func createMaster(reference string) error {
 	return keeper.CreateFile(path)
 }
 
-func openVault(ctx context.Context, db *store.DB, reference string, create bool) (*vault.Vault, error) {
-	k, err := master(reference)
+func openVault(ctx context.Context, db *store.DB, config *Config, create bool) (*vault.Vault, error) {
+	k, err := master(config)
 	if err != nil {
 		return nil, fmt.Errorf("open the master key: %w", err)
 	}

@@ -27,7 +27,7 @@ import (
 )
 
 // Version is the version of what Make derives. A view of an older one is made again.
-const Version = 1
+const Version = 2
 
 // Limits of a view. A reader refuses what is beyond them.
 const (
@@ -170,7 +170,7 @@ var beginEnd = []byte(`{"end":`)
 var ErrCut = errors.New("the view is not whole")
 
 // Read gives each item of a view to each, until that returns an error, which is
-// returned. Memory is bounded by one line.
+// returned. An index behind the end is left out. Memory is bounded by one line.
 func Read(r io.Reader, each func(Item) error) error {
 	return ReadSome(r, func([]byte) bool { return true }, each)
 }
@@ -182,6 +182,9 @@ func ReadSome(r io.Reader, want func(line []byte) bool, each func(Item) error) e
 	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
 	ended := false
 	for n := 0; lines.Scan(); n++ {
+		if ended && bytes.HasPrefix(lines.Bytes(), beginIndex) {
+			continue
+		}
 		if n < maxItems && !ended && !bytes.HasPrefix(lines.Bytes(), beginEnd) && !want(lines.Bytes()) {
 			continue
 		}

@@ -68,15 +68,14 @@ type MailServer struct {
 	mails []Mail
 }
 
-// StartMail starts a mail server on loopback until the test ends: with a certificate it
-// offers STARTTLS, or, if implicit, speaks TLS from the first byte on.
-func StartMail(t testing.TB, certificate *tls.Certificate, implicit bool) *MailServer {
-	t.Helper()
+// NewMail starts a mail server on loopback: with a certificate it offers STARTTLS,
+// or, if implicit, speaks TLS from the first byte on. The caller stops it.
+func NewMail(certificate *tls.Certificate, implicit bool) (m *MailServer, stop func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
-	m := &MailServer{Address: l.Addr().String()}
+	m = &MailServer{Address: l.Addr().String()}
 	s := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &mailSession{m: m, c: c}, nil }))
 	s.Domain, s.AllowInsecureAuth, s.ErrorLog = "mail.test", true, silent{}
 	s.ReadTimeout, s.WriteTimeout, s.MaxMessageBytes, s.MaxRecipients = time.Minute, time.Minute, 1<<20, 10
@@ -88,7 +87,17 @@ func StartMail(t testing.TB, certificate *tls.Certificate, implicit bool) *MailS
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
-	t.Cleanup(func() { s.Close(); <-done })
+	return m, func() { s.Close(); <-done }, nil
+}
+
+// StartMail is NewMail until the test ends.
+func StartMail(t testing.TB, certificate *tls.Certificate, implicit bool) *MailServer {
+	t.Helper()
+	m, stop, err := NewMail(certificate, implicit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
 	return m
 }
 

@@ -1,5 +1,6 @@
 // Package keeper holds the root key that opens a vault: in a file beside the
-// server, or derived from a passphrase that somebody types.
+// server, derived from a passphrase that somebody types, split among people of whom some
+// come together, or in another server that never gives it out.
 //
 // A wrapped blob begins with a header that names its format and the kind of
 // keeper that made it, so that the wrong keeper says so instead of "wrong
@@ -7,8 +8,7 @@
 // passphrase. Not trusted: the blob; its sizes and its cost are bounded before
 // anything is done with it.
 //
-// The package does not split keys among people and talks to no hardware or
-// cloud. It cannot tell a wrong key from changed bytes.
+// It cannot tell a wrong key from changed bytes.
 package keeper
 
 import (
@@ -39,6 +39,8 @@ type kind byte
 const (
 	kindFile       kind = 1
 	kindPassphrase kind = 2
+	kindShares     kind = 3
+	kindTransit    kind = 4
 )
 
 func (k kind) String() string {
@@ -47,6 +49,10 @@ func (k kind) String() string {
 		return "key file"
 	case kindPassphrase:
 		return "passphrase"
+	case kindShares:
+		return "key of shares"
+	case kindTransit:
+		return "transit key"
 	default:
 		return fmt.Sprintf("kind %d", byte(k))
 	}

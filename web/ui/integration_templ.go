@@ -357,7 +357,7 @@ func IntegrationPage(p Page, i Integration) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "<dl class=\"mb-4 grid grid-cols-[auto_1fr] gap-x-4 gap-y-1 rounded-box border border-base-300 bg-base-100 p-4 text-sm\"><dt class=\"opacity-80\">Stands at</dt><dd>event ")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "<dl class=\"facts mb-4 rounded-box border border-base-300 bg-base-100 p-4 text-sm\"><dt class=\"opacity-80\">Stands at</dt><dd>event ")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -1,0 +1,370 @@
+// Package rotatetest is the suite that every kind of rotator passes, on the real
+// system, with a proxy between that breaks connections where it hurts.
+package rotatetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/drawbolt/drawbolt/vault"
+	"github.com/drawbolt/drawbolt/vault/rotate"
+)
+
+// A Subject is one kind of rotator, with an account to try it on.
+type Subject struct {
+	Address string // of the system
+	// New returns a rotator of the account that reaches the system at the address.
+	New func(address string) rotate.Rotator
+	// Reset is New of one that sets the password by another account. nil: New is.
+	Reset func(address string) rotate.Rotator
+	First string // the password that it has
+	// Change changes the password behind our back.
+	Change func(password string) error
+	// Refused is a password that the system refuses to set; "": there is none.
+	Refused string
+	Rules   rotate.Rules
+	Grace   time.Duration
+}
+
+// Hostile are passwords that trip over quoting somewhere. A kind that takes them must
+// take them as they are.
+var Hostile = []string{`It's "quoted" \ and %s $(id) ; -- 9`, "Größe-Пароль-1!a", `{SSHA}not-a-hash-9A`, "-Starts-with-a-dash-1", "UPPER lower 12 #"}
+
+// Run runs the suite. Each test has the account in the state in which the one before left it.
+func Run(t *testing.T, s Subject) {
+	r := s.New(s.Address)
+	current := s.First
+	set := func(t *testing.T, password string) {
+		t.Helper()
+		if err := r.Set(t.Context(), secret(current), secret(password)); err != nil {
+			t.Fatalf("set: %v", err)
+		}
+		current = password
+	}
+	t.Run("set and check", func(t *testing.T) {
+		accepted(t, r, current)
+		before := current
+		set(t, "Another-Passw0rd-of-ours")
+		accepted(t, r, current)
+		if s.Grace == 0 {
+			wrong(t, r, before)
+		}
+		wrong(t, r, "never was one-1A")
+	})
+	t.Run("hostile passwords", func(t *testing.T) {
+		for _, p := range Hostile {
+			set(t, p)
+			accepted(t, r, p)
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		if s.Refused == "" {
+			return // the system takes what it is given
+		}
+		var no *rotate.Refusal
+		err := r.Set(t.Context(), secret(current), secret(s.Refused))
+		if !errors.As(err, &no) || strings.Contains(err.Error(), s.Refused) {
+			t.Errorf("set what the system refuses: %v", err)
+		}
+		accepted(t, r, current)
+	})
+	t.Run("unreachable", func(t *testing.T) {
+		down := s.New(nowhere(t))
+		if err := down.Check(t.Context(), secret(current)); !errors.Is(err, rotate.ErrUnreachable) {
+			t.Errorf("check: %v", err)
+		}
+		if err := down.Set(t.Context(), secret(current), secret("x-Y-1-unused-password")); !errors.Is(err, rotate.ErrUnreachable) {
+			t.Errorf("set: %v", err)
+		}
+	})
+	t.Run("gives up", func(t *testing.T) {
+		deaf := s.New(silent(t))
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		if err := deaf.Check(ctx, secret(current)); err == nil || errors.Is(err, rotate.ErrWrong) {
+			t.Errorf("check of one that says nothing: %v", err)
+		}
+		if err := deaf.Set(ctx, secret(current), secret("x-Y-1-unused-password")); err == nil {
+			t.Error("set at one that says nothing")
+		}
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+	t.Run("broken connections", func(t *testing.T) { broken(t, s, &current) })
+	t.Run("changed by others", func(t *testing.T) {
+		a, book := account(t, s, s.Address, current)
+		if err := s.Change("Somebody-Else-Did-1"); err != nil {
+			t.Fatal(err)
+		}
+		report, err := a.Verify(t.Context())
+		if s.Grace > 0 && err == nil && !report.Drift {
+			return // it accepts the one before still, and nobody can tell
+		}
+		if err != nil || !report.Drift || !report.Changed {
+			t.Errorf("%+v, %v", report, err)
+		}
+		accepted(t, r, book.current())
+	})
+}
+
+// broken cuts the connection of a rotation behind each chunk that the system sends, and
+// behind each that is sent to it, until a rotation comes through whole. After each the
+// password in force is found.
+func broken(t *testing.T, s Subject, current *string) {
+	for _, way := range []string{"to the system", "from the system"} {
+		for n := 1; ; n += 1 + n/6 {
+			p := newProxy(t, s.Address)
+			a, book := account(t, s, p.address, *current)
+			p.cut(way, n)
+			_, err := a.Rotate(t.Context())
+			cut := p.mend()
+			if cut {
+				rest(t, a, book, s, fmt.Sprintf("cut %s, %d", way, n))
+			} else if err != nil {
+				t.Fatalf("not cut, %d %s: %v", n, way, err)
+			}
+			if e, _, _ := book.Load(t.Context()); e.Candidate != nil {
+				t.Fatalf("cut %s, %d: a change is pending still", way, n)
+			}
+			*current = book.current()
+			if !cut {
+				if n < 3 {
+					t.Errorf("%s: only %d chunks", way, n)
+				}
+				break
+			}
+			if n > 200 {
+				t.Fatalf("%s: it does not end", way)
+			}
+		}
+	}
+}
+
+// rest brings the account to rest, with the password in force as the current one. A busy
+// system may make a change long after the connection broke, which is then a drift.
+func rest(t *testing.T, a *rotate.Account, book *memory, s Subject, name string) {
+	t.Helper()
+	for try := 0; ; try++ {
+		_, err := a.Verify(t.Context())
+		if err == nil {
+			if err = s.New(s.Address).Check(t.Context(), secret(book.current())); err == nil {
+				return
+			}
+		}
+		if try == 50 {
+			t.Fatalf("%s: it does not come to rest: %v", name, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func secret(s string) vault.Secret { return vault.NewSecret([]byte(s)) }
+
+func accepted(t *testing.T, r rotate.Rotator, password string) {
+	t.Helper()
+	if err := r.Check(t.Context(), secret(password)); err != nil {
+		t.Fatalf("the password in force: %v", err)
+	}
+}
+
+func wrong(t *testing.T, r rotate.Rotator, password string) {
+	t.Helper()
+	if err := r.Check(t.Context(), secret(password)); !errors.Is(err, rotate.ErrWrong) {
+		t.Fatalf("a wrong password: %v", err)
+	}
+}
+
+// account is an account at the address, with its book.
+func account(t *testing.T, s Subject, address, password string) (*rotate.Account, *memory) {
+	t.Helper()
+	reset := s.New
+	if s.Reset != nil {
+		reset = s.Reset
+	}
+	book := &memory{}
+	a, err := rotate.New(rotate.Config{Book: book, Rotator: s.New(address), Reset: reset(address), Rules: s.Rules, Failures: 50, Owner: "test", Grace: s.Grace, Late: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Adopt(t.Context(), secret(password)); err != nil {
+		t.Fatal(err)
+	}
+	return a, book
+}
+
+// memory is a Book that forgets.
+type memory struct {
+	mu      sync.Mutex
+	entry   rotate.Entry
+	version uint64
+}
+
+func (m *memory) Load(context.Context) (rotate.Entry, uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.entry, m.version, nil
+}
+
+func (m *memory) Save(_ context.Context, e rotate.Entry, version uint64) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if version != m.version {
+		return 0, rotate.ErrFenced
+	}
+	m.entry, m.version = e, version+1
+	return m.version, nil
+}
+
+func (m *memory) current() string { return string(m.entry.Current.Secret.Expose()) }
+
+// nowhere is an address at which nobody listens.
+func nowhere(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// silent is an address that takes connections and says nothing.
+func silent(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var open []net.Conn
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range open {
+			c.Close()
+		}
+	})
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open = append(open, c)
+			mu.Unlock()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// A proxy stands between a rotator and the system.
+type proxy struct {
+	address string
+	mu      sync.Mutex
+	way     string
+	left    int // chunks of that way until the cut; 0: none
+	was     bool
+	conns   []net.Conn
+}
+
+func newProxy(t *testing.T, system string) *proxy {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{address: l.Addr().String()}
+	var serving sync.WaitGroup
+	t.Cleanup(func() {
+		l.Close()
+		p.drop()
+		serving.Wait()
+	})
+	serving.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", system)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, in, out)
+			p.mu.Unlock()
+			serving.Go(func() { p.carry("to the system", out, in) })
+			serving.Go(func() { p.carry("from the system", in, out) })
+		}
+	})
+	return p
+}
+
+// carry sends on what comes, chunk by chunk. At the cut all connections end, and what
+// came last is not sent on.
+func (p *proxy) carry(way string, to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	b := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(b)
+		if n > 0 && p.cuts(way) {
+			p.drop()
+			return
+		}
+		if n > 0 {
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *proxy) cuts(way string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if way != p.way || p.left == 0 {
+		return false
+	}
+	p.left--
+	p.was = p.left == 0
+	return p.was
+}
+
+func (p *proxy) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+}
+
+// cut has the connection cut at the n-th chunk from now on.
+func (p *proxy) cut(way string, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.way, p.left, p.was = way, n, false
+}
+
+// mend ends that, and reports whether anything was cut.
+func (p *proxy) mend() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = 0
+	return p.was
+}
+
+// String says what the proxy does.
+func (p *proxy) String() string { return fmt.Sprintf("cut %s after %d", p.way, p.left) }
