@@ -106,7 +106,7 @@ func TestMessages(t *testing.T) {
 			Text   string      `json:"text"`
 			Blocks []sdk.Block `json:"blocks"`
 		}{m.Text, m.Blocks})
-		if m.shown() == "" || m.shown() != m.shown() {
+		if m.shown() == "" {
 			t.Errorf("%s is not told apart", name)
 		}
 	}
