@@ -104,7 +104,9 @@ func (c *cli) slackManifestCmd() *cobra.Command {
 			if ok, err := c.emit(m); ok {
 				return err
 			}
-			c.print("%s", strings.TrimSpace(m.Manifest))
+			for line := range strings.Lines(m.Manifest) {
+				c.print("%s", strings.TrimRight(line, "\n"))
+			}
 			return nil
 		},
 	}
