@@ -176,19 +176,16 @@ func (b *Broker) VoteTakes(ctx context.Context, via string, r *access.Request) (
 	if err != nil {
 		return false, err
 	}
-	people, err := b.c.Store.Users(ctx)
+	people, err := b.deciders(ctx, r)
 	if err != nil {
 		return false, err
 	}
-	groups, asked := groupsOf(people), 0
-	for _, u := range people {
-		if asked == askedAtMost {
-			break
-		}
-		if !b.mayVote(u, r) {
-			continue
-		}
-		asked++
+	voters, err := b.c.Store.Voters(ctx, r.ID)
+	if err != nil {
+		return false, err
+	}
+	groups := groupsOf(append(voters, people...))
+	for _, u := range people[:min(len(people), askedAtMost)] {
 		_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: access.Caller{User: u, Via: via}, target: &target, account: r.Account, request: r, groups: groups})
 		if err == nil {
 			return true, nil

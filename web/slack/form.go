@@ -43,7 +43,7 @@ func form(name, title, submit string, c carried, blocks ...sdk.Block) sdk.ModalV
 // bytes; the broker has the last word.
 func writing(name, says, hint, typed string, optional bool) *sdk.InputBlock {
 	e := sdk.NewPlainTextInputBlockElement(nil, "v")
-	e.Multiline, e.MaxLength, e.InitialValue = true, access.MaxReason, cut(typed, maxInput)
+	e.Multiline, e.MaxLength, e.InitialValue = true, access.MaxReason, cut(typed, access.MaxReason)
 	e.FocusOnLoad = typed == ""
 	var h *sdk.TextBlockObject
 	if hint != "" {

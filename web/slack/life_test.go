@@ -297,6 +297,11 @@ func TestInboxAndHome(t *testing.T) {
 	must(h.Approve(context.Background(), h.as("bob"), c.Request.ID, c.Request.Digest(), broker.Answer{}))
 	h.does(h.fake.OpenHome("UALICE"))
 	home("alice", "not used yet")
+	h.does(h.fake.OpenHome("UUMA")) // is not linked: told at home, and by no message
+	home("uma", "/access link")
+	if n := len(h.fake.Messages("DUUMA")); n != 0 {
+		t.Errorf("%d messages to who has only looked", n)
+	}
 	h.does(h.fake.Command("UALICE", room, "mine"))
 	h.hears("alice", "not used yet")
 	h.does(h.fake.Command("UALICE", room, "end"))

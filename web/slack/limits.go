@@ -17,7 +17,6 @@ const (
 	maxValue    = 2000
 	maxOption   = 150 // of an option's value
 	maxTitle    = 24  // of a modal
-	maxInput    = 3000
 	maxOptions  = 100 // number of what an external select offers
 	maxHome     = 100 // number of blocks in a home tab
 )

@@ -52,7 +52,14 @@ type deed struct {
 func (s *Slack) take(ctx context.Context, in any) (answer any, after func(context.Context), err error) {
 	var d deed
 	var do func(context.Context, access.Caller) error
-	once := ""
+	act := func(ctx context.Context, d deed) error {
+		by, err := s.c.Broker.Linked(ctx, d.who)
+		if err != nil {
+			return err
+		}
+		return do(ctx, by)
+	}
+	once := "" // the same when Slack brings it again
 	switch in := in.(type) {
 	case sdk.InteractionCallback:
 		d = deedOf(&in)
@@ -94,7 +101,7 @@ func (s *Slack) take(ctx context.Context, in any) (answer any, after func(contex
 		d = deed{who: access.ExternalAccount{Kind: Kind, Team: in.TeamID, ID: in.UserID, Name: clean(in.UserName)}, room: in.ChannelID, reply: in.ResponseURL, trigger: in.TriggerID}
 		once = in.TriggerID
 		if strings.TrimSpace(in.Text) == "link" {
-			return nil, func(ctx context.Context) { s.guard(ctx, d, once, s.beginLink) }, nil
+			act = s.beginLink
 		}
 		do = func(ctx context.Context, by access.Caller) error { return s.command(ctx, by, d, in.Text) }
 	case slackevents.EventsAPIEvent:
@@ -110,15 +117,7 @@ func (s *Slack) take(ctx context.Context, in any) (answer any, after func(contex
 	if !s.mayClick(d.who) {
 		return nil, nil, errTooMany
 	}
-	return answer, func(ctx context.Context) {
-		s.guard(ctx, d, once, func(ctx context.Context, d deed) error {
-			by, err := s.c.Broker.Linked(ctx, d.who)
-			if err != nil {
-				return err
-			}
-			return do(ctx, by)
-		})
-	}, nil
+	return answer, func(ctx context.Context) { s.guard(ctx, d, once, act) }, nil
 }
 
 var errTooMany = &access.Error{Kind: access.ErrUnavailable, Code: "DB-6196", Text: "you click faster than anybody can mean it: wait a little"}
@@ -318,6 +317,9 @@ func (s *Slack) sentence(err error) message {
 // whisper tells somebody something that only they see, where they are; in a
 // message of their own where that does not go.
 func (s *Slack) whisper(ctx context.Context, d deed, m message) error {
+	if d.home && d.trigger == "" { // they have only looked
+		return s.publishBlocks(ctx, d.who.ID, m.Blocks)
+	}
 	if d.reply != "" && s.mayReply(d.reply) {
 		if err := s.respond(ctx, d.reply, m); err == nil {
 			return nil
