@@ -188,7 +188,7 @@ func TestCampaign(t *testing.T) {
 		stop := h.start()
 		goesOn(t, l)
 		ok(t, decide("rita", c, access.Removed, alice, erin))
-		ends(t, l, time.Minute, broker.ErrRefused)
+		ends(t, l, broker.ErrRefused)
 		stop()
 		if a, e := h.user("alice").Groups, h.user("erin").Groups; len(a) > 0 || !slices.Equal(e, []string{"engineers"}) {
 			t.Errorf("alice %v, erin %v", a, e)

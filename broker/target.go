@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -39,6 +40,12 @@ type AccountView struct {
 // Targets lists the targets that the caller may know: of those that one of their
 // roles mentions, or for which they have a grant, what the policy lets them see.
 func (b *Broker) Targets(ctx context.Context, by access.Caller) ([]TargetView, error) {
+	return b.TargetsLike(ctx, by, "", 0)
+}
+
+// TargetsLike lists those of them whose names hold part, the first limit of them;
+// 0: all.
+func (b *Broker) TargetsLike(ctx context.Context, by access.Caller, part string, limit int) ([]TargetView, error) {
 	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, event(by, "target.list", "")); err != nil {
 		return nil, err
 	}
@@ -56,8 +63,14 @@ func (b *Broker) Targets(ctx context.Context, by access.Caller) ([]TargetView, e
 		if !mentioned(&t) {
 			continue
 		}
+		if !strings.Contains(t.Name, part) {
+			continue
+		}
 		if v := b.view(ctx, by, t, grants); v.Admin || len(v.Accounts) > 0 {
 			list = append(list, v)
+		}
+		if limit > 0 && len(list) == limit {
+			break
 		}
 	}
 	return list, nil

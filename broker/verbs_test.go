@@ -31,10 +31,12 @@ type scene struct {
 	pending, granted broker.Case
 	session          *broker.Live // of granted, open
 	closed           access.Session
-	held             string // a hold on the session that is open
-	window           string // the id of one that is not open
-	glass            string // a request that was break-glass, and is over
-	review           string // a campaign
+	held             string                 // a hold on the session that is open
+	window           string                 // the id of one that is not open
+	glass            string                 // a request that was break-glass, and is over
+	review           string                 // a campaign
+	code             string                 // of an account in another system that is nobody's yet
+	linked           access.ExternalAccount // bob's
 }
 
 func newScene(h *house) *scene {
@@ -60,6 +62,15 @@ func newScene(h *house) *scene {
 	c, err := h.StartCampaign(t.Context(), h.as("rita"), broker.CampaignOrder{Owner: "rita", Due: h.clock.now().Add(24 * time.Hour)})
 	ok(t, err)
 	s.review = c.ID
+	s.linked = access.ExternalAccount{Kind: "slack", Team: "T1", ID: "UBOB", Name: "bob"}
+	s.code, err = h.BeginLink(t.Context(), s.linked)
+	ok(t, err)
+	_, err = h.ConfirmLink(t.Context(), h.as("bob"), s.code)
+	if !errors.Is(err, access.ErrConflict) { // he may have it already
+		ok(t, err)
+	}
+	s.code, err = h.BeginLink(t.Context(), access.ExternalAccount{Kind: "slack", Team: "T1", ID: "UALICE", Name: "alice"})
+	ok(t, err)
 	_, err = h.db.ClaimChannel(t.Context(), "ops", "mail", "node1", time.Minute)
 	ok(t, err)
 	window, err := h.AddWindow(t.Context(), h.as("root"), access.Window{Kind: access.Maintenance, Reason: "CHG-1", Hours: "00:00-00:01", Targets: access.Selector{Names: []string{"other"}}})
@@ -530,6 +541,35 @@ var verbs = []struct {
 		_, err := b.RetryIntegration(ctx, by, "ops")
 		return err
 	}, false},
+	{"MayCheckIntegration", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.MayCheckIntegration(ctx, by, "slack")
+	}, false},
+	{"FindLink", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindLink(ctx, by, s.code)
+		return err
+	}, false},
+	{"ConfirmLink", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.ConfirmLink(ctx, by, s.code)
+		return err
+	}, false},
+	{"Links", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Links(ctx, by, "")
+		return err
+	}, false},
+	{"Links", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Links(ctx, by, "bob")
+		return err
+	}, false},
+	{"Unlink", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Unlink(ctx, by, "", s.linked)
+	}, false},
+	{"Unlink", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Unlink(ctx, by, "bob", s.linked)
+	}, false},
+	{"TargetsLike", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.TargetsLike(ctx, by, "db", 1)
+		return err
+	}, false},
 	{"Certify", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Certify(ctx, by, newKey(s.t))
 		return err
@@ -583,6 +623,12 @@ var notVerbs = map[string]string{
 	"AwaitEvents":        "the server's own: how long the log is",
 	"Tell":               "the server's own, for channels that the configuration names",
 	"IntegrationStatus":  "the server's own, for its metrics",
+	"BeginLink":          "for an account that its own system vouches for, which is nobody's yet",
+	"Linked":             "says who is calling",
+	"LinksTo":            "the server's own, for channels that the configuration names",
+	"CaseNow":            "the server's own, for channels that the configuration names",
+	"EnvironmentOf":      "the server's own, for channels that the configuration names",
+	"VoteTakes":          "asks for others, to show them a button; the vote asks again",
 	"Found":              "before there is anybody who could be asked about",
 	"EmergencyUser":      "for whoever holds the vault's root key",
 }

@@ -93,6 +93,7 @@ var table = map[string]string{
 	// Protocols translate and decide nothing.
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
+	"web/slack":               "broker broker/access broker/notify broker/outbound vault",
 	"web":                     "broker broker/access broker/identity/... policy policy/pack recorder recorder/audit recorder/bundle recorder/cast recorder/screen recorder/video recorder/view web/api web/ui",
 
 	// The client links no server code.
@@ -103,6 +104,7 @@ var table = map[string]string{
 	// For tests only: nobody else may import them.
 	"broker/identity/identitytest": "broker/access broker/identity broker/identity/local",
 	"test/servers":                 "",
+	"web/slack/slacktest":          "",
 	"vault/rotate/rotatetest":      "vault vault/rotate",
 }
 

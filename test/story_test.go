@@ -34,6 +34,7 @@ import (
 	"github.com/drawbolt/drawbolt/test/servers"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 	"github.com/drawbolt/drawbolt/web/api"
+	"github.com/drawbolt/drawbolt/web/slack/slacktest"
 )
 
 // told are the stories that must be there: one that is lost, renamed or emptied
@@ -43,7 +44,7 @@ var told = []string{
 	"codes", "cold-recordings", "completion", "deny", "deny-threshold", "disk-full", "display", "edit-request", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards",
 	"four-eyes", "freeze", "guest", "heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow", "narrow-rights",
 	"object-store", "one-person-once", "own-request", "passes-through", "player", "policy-ask", "policy-bundle", "policy-signed", "proxy", "recording-damaged", "recording-life", "recording-tampered",
-	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check",
+	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "slack", "target-check",
 	"target-via", "ticket", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }
 
@@ -135,6 +136,7 @@ type story struct {
 	browsers  map[string]*browser
 	targets   map[string]*lab
 	display   []string // of a screen, in the environment of ssh
+	chat      *slacktest.Server
 	ears      *ears
 }
 
@@ -250,6 +252,12 @@ func storyVerbs() map[string]command {
 		// folder $STORED; its key has the id $KEYID, and the secret that is in the
 		// file secret. away: nobody has that secret; back: it is right again.
 		"bucket": (*story).bucket,
+		// slack start: a Slack at $SLACK, whose tokens are in the files bot and app.
+		// slack types PERSON TEXT: /access TEXT. slack press PERSON ACTION: on the
+		// newest message that has such a button. slack shows TEXT, slack hears PERSON
+		// TEXT: waits until the channel shows it, or until somebody was told it, which
+		// is then on stdout. slack links PERSON VAR: types /access link; VAR is the code.
+		"slack": (*story).slack,
 		// hear: a mail server and a receiver of webhooks, named mails and hooks in
 		// drawbolt.yaml, with which serve starts the server of a demo that was
 		// stopped. deaf: the receiver is away; deaf no: it is back.

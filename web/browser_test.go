@@ -213,6 +213,9 @@ func TestEveryPageInBothThemes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	linked := access.ExternalAccount{Kind: "slack", Team: "T0EXAMPLE", ID: "U0ALICE", Name: "Alice Kim alice@example.com"}
+	must(h.broker.ConfirmLink(t.Context(), h.by("alice"), must(h.broker.BeginLink(t.Context(), linked))))
+	code := must(h.broker.BeginLink(t.Context(), linked))
 	for _, scheme := range []string{"light", "dark"} {
 		t.Run(scheme, func(t *testing.T) {
 			alice, carol := browser(t, scheme, true), browser(t, scheme, true)
@@ -224,7 +227,7 @@ func TestEveryPageInBothThemes(t *testing.T) {
 			}{
 				{"home", "/", alice}, {"ask", "/ask?target=db01&account=root", alice}, {"targets", "/targets", alice},
 				{"own-request", "/r/" + r.ID, alice}, {"device", "/device?code=" + d.Code, alice}, {"device-empty", "/device", alice},
-				{"inbox-empty", "/inbox", alice}, {"not-found", "/r/REQ-0000000000000000", alice},
+				{"link", "/link?code=" + code, alice}, {"links", "/me/links", alice}, {"inbox-empty", "/inbox", alice}, {"not-found", "/r/REQ-0000000000000000", alice},
 				{"sessions", "/sessions", carol}, {"session", "/sessions/" + x.ID, carol}, {"denied", "/nothing", carol},
 			} {
 				do(t, p.ctx, chromedp.Navigate(srv.URL+p.path), chromedp.WaitVisible(css(`h1`)))

@@ -156,7 +156,7 @@ func readBody(rt route, r *http.Request) error {
 		return &access.Error{Kind: errLarge, Code: "DB-6007", Text: fmt.Sprintf("the body is larger than %d KiB", most>>10)}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if len(body) == 0 {
+	if len(body) == 0 || rt.raw {
 		return nil
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete {

@@ -33,6 +33,7 @@ type route struct {
 	auth         auth
 	costly       bool // an open one that costs a password hash or a row: fewer of them
 	body         int  // bytes of the longest body; 0: maxBody
+	raw          bool // its handler checks the form of the body, whose bytes are signed
 	summary      string
 	api          func(*Server, huma.API, huma.Operation)
 	page         func(*Server, http.ResponseWriter, *http.Request, access.Caller)
@@ -80,6 +81,9 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/me/password", auth: login, summary: "Change the caller's password", api: call((*Server).setPassword)},
 		{method: post, path: "/v1/me/totp", auth: login, summary: "Make an authenticator; it counts when it is confirmed", api: call((*Server).beginTOTP)},
 		{method: post, path: "/v1/me/totp/confirm", auth: login, summary: "Turn the authenticator on with its first code", api: call((*Server).confirmTOTP)},
+
+		{method: get, path: "/v1/me/links", auth: login, summary: "The caller's accounts in other systems", api: call((*Server).myLinks)},
+		{method: remove, path: "/v1/me/links/{kind}/{team}/{account}", auth: login, summary: "Unlink an account of the caller", api: call((*Server).removeMyLink)},
 
 		// Targets.
 		{method: get, path: "/v1/accounts", auth: login, summary: "Accounts that exist for a grant", api: call((*Server).madeAccounts)},
@@ -175,6 +179,10 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/integrations/{name}", auth: login, summary: "One channel, with what it has set aside", api: call((*Server).findIntegration)},
 		{method: post, path: "/v1/integrations/{name}/test", auth: login, summary: "Have a channel send a test", api: call((*Server).testIntegration)},
 		{method: post, path: "/v1/integrations/{name}/retry", auth: login, summary: "Have a channel try again what it has set aside", api: call((*Server).retryIntegration)},
+		// Slack.
+		{method: post, path: "/slack/{what}", auth: open, raw: true, page: (*Server).slack},
+		{method: get, path: "/v1/integrations/slack/manifest", auth: login, summary: "What Slack makes the app of", api: call((*Server).slackManifest)},
+		{method: post, path: "/v1/integrations/slack/check", auth: login, summary: "Try what the app in Slack needs, and post a card", api: call((*Server).checkSlack)},
 
 		// People, roles, policy.
 		{method: get, path: "/v1/users", auth: login, summary: "People", api: call((*Server).users)},
@@ -190,6 +198,8 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/delegations", auth: login, summary: "Who votes in whose place", api: call((*Server).delegations)},
 		{method: put, path: "/v1/users/{name}/delegation", auth: login, summary: "Hand votes over for a time", api: call((*Server).delegate)},
 		{method: remove, path: "/v1/users/{name}/delegation", auth: login, summary: "Take votes back", api: call((*Server).endDelegation)},
+		{method: get, path: "/v1/users/{name}/links", auth: login, summary: "A person's accounts in other systems", api: call((*Server).links)},
+		{method: remove, path: "/v1/users/{name}/links/{kind}/{team}/{account}", auth: login, summary: "Unlink an account of a person", api: call((*Server).removeLink)},
 		{method: get, path: "/v1/groups", auth: login, summary: "Groups and their members", api: call((*Server).groups)},
 		{method: get, path: "/v1/roles", auth: login, summary: "Roles", api: call((*Server).roles)},
 		{method: get, path: "/v1/roles/{name}", auth: login, summary: "One role", api: call((*Server).findRole)},
@@ -216,6 +226,10 @@ func (s *Server) routes() []route {
 		{method: post, path: "/logout", auth: login, page: (*Server).logoutForm},
 		{method: get, path: "/device", auth: login, page: (*Server).devicePage},
 		{method: post, path: "/device", auth: login, page: (*Server).deviceForm},
+		{method: get, path: "/link", auth: login, page: (*Server).linkPage},
+		{method: post, path: "/link", auth: login, page: (*Server).linkForm},
+		{method: get, path: "/me/links", auth: login, page: (*Server).linksPage},
+		{method: post, path: "/me/links", auth: login, page: (*Server).linksForm},
 		{method: get, path: "/", auth: login, page: (*Server).homePage},
 		{method: get, path: "/inbox", auth: login, page: (*Server).inboxPage},
 		{method: get, path: "/ask", auth: login, page: (*Server).askPage},

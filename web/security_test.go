@@ -28,7 +28,7 @@ import (
 
 // path fills the wildcards of a route.
 func (rt route) example() string {
-	return strings.NewReplacer("{id}", "REQ-0000000000000000", "{name}", "db01", "{fingerprint}", "SHA256:x", "{version}", "0", "{file}", "app.css").Replace(rt.path)
+	return strings.NewReplacer("{id}", "REQ-0000000000000000", "{name}", "db01", "{fingerprint}", "SHA256:x", "{version}", "0", "{file}", "app.css", "{kind}", "slack", "{team}", "T1", "{account}", "U1", "{what}", "events").Replace(rt.path)
 }
 
 // TestEveryRouteSaysWhoMayCallIt lists the whole surface that needs no login,
@@ -38,7 +38,7 @@ func TestEveryRouteSaysWhoMayCallIt(t *testing.T) {
 	want := []string{
 		"POST /v1/login", "POST /v1/login/device", "POST /v1/login/device/token", "POST /v1/login/breakglass", "POST /v1/setup",
 		"GET /v1/authorities", "GET /v1/krl", "POST /v1/bootstrap", "GET /v1/version", "GET /healthz", "GET /api/openapi.json",
-		"GET /static/{version}/{file}", "GET /login", "POST /login", "GET /login/breakglass", "POST /login/breakglass", "GET /setup", "POST /setup",
+		"POST /slack/{what}", "GET /static/{version}/{file}", "GET /login", "POST /login", "GET /login/breakglass", "POST /login/breakglass", "GET /setup", "POST /setup",
 	}
 	var opened []string
 	for i, rt := range h.server.table {

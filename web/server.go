@@ -68,6 +68,14 @@ type Config struct {
 	// trusts must vouch for it.
 	PinnedTLS []byte
 
+	// Slack takes what Slack sends; it checks the signature itself. nil: nothing is
+	// taken.
+	Slack http.Handler
+	// CheckSlack tries what the app in Slack needs. nil: there is none.
+	CheckSlack func(context.Context) []access.CheckStep
+	// SlackApp describes the app, for that mode, and says where Slack makes it.
+	SlackApp func(mode string) (manifest []byte, create string)
+
 	ExternalURL    string         // https://gw.example.com: what people type, without a path
 	SSHAddress     string         // host:port of the SSH front, as clients reach it
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; default none

@@ -20,12 +20,16 @@ func (tx *Tx) AddUser(ctx context.Context, u *access.User) error {
 	return tx.join(ctx, u)
 }
 
-// SaveUser saves a user. One who is locked is logged out everywhere, for good.
+// SaveUser saves a user. One who is locked is logged out everywhere, for good,
+// and has no accounts in other systems any more.
 func (tx *Tx) SaveUser(ctx context.Context, u *access.User) error {
 	if err := users.save(ctx, tx, u, &u.Version); err != nil {
 		return err
 	}
 	if err := tx.join(ctx, u); err != nil || !u.Locked {
+		return err
+	}
+	if _, err := tx.exec(ctx, "DELETE FROM links WHERE user_id = ?", u.ID); err != nil {
 		return err
 	}
 	_, err := tx.endLogins(ctx, u.ID, "", tx.now)

@@ -433,6 +433,21 @@ func TestVerbs(t *testing.T) {
 		{"integration-test-late", []string{"integration", "test", "chat", "--wait", "1ms"}, map[string]any{
 			"POST /v1/integrations/chat/test": api.IntegrationTest{Position: 4711}, "GET /v1/integrations/chat": someIntegrations()[0]}},
 		{"integration-retry", []string{"integration", "retry", "chat"}, map[string]any{"POST /v1/integrations/chat/retry": api.IntegrationRetry{Retried: 1}}},
+		{"slack-setup-first", []string{"integration", "slack", "setup"}, map[string]any{
+			"GET /v1/integrations/slack/manifest?mode=socket": api.SlackManifest{Manifest: "{}", CreateURL: "https://api.slack.com/apps?new_app=1"}}},
+		{"slack-setup", []string{"integration", "slack", "setup"}, map[string]any{
+			"GET /v1/integrations/slack/manifest?mode=socket": api.SlackManifest{Configured: true},
+			"POST /v1/integrations/slack/check": api.SlackCheck{Steps: []api.CheckStep{
+				{Step: "bot-token", Target: "slack", State: api.CheckOK, Detail: "it is the bot drawbolt in the workspace Example"},
+				{Step: "channel", Target: "slack", State: api.CheckFailed, Detail: "channel_not_found", Next: "put the channel's id (C…) into notifications.slack.channel"},
+			}}}},
+		{"slack-manifest", []string{"integration", "slack", "manifest", "--mode", "http"}, map[string]any{
+			"GET /v1/integrations/slack/manifest?mode=http": api.SlackManifest{Manifest: "{\n  \"features\": {}\n}\n"}}},
+		{"slack-links", []string{"integration", "slack", "links", "--user", "bob"}, map[string]any{
+			"GET /v1/users/bob/links": api.List[api.Link]{Items: []api.Link{{Kind: "slack", Team: "T0EXAMPLE", Account: "U0BOB", Name: "Bob Ray", CreatedAt: noon.Add(-time.Hour)}}}}},
+		{"slack-unlink", []string{"integration", "slack", "unlink"}, map[string]any{
+			"GET /v1/me/links":                          api.List[api.Link]{Items: []api.Link{{Kind: "slack", Team: "T0EXAMPLE", Account: "U0BOB", Name: "Bob Ray"}}},
+			"DELETE /v1/me/links/slack/T0EXAMPLE/U0BOB": api.Empty{}}},
 		{"user-set-email", []string{"user", "set", "dave", "--email", "dave@example.com"}, map[string]any{
 			"GET /v1/users/dave": api.User{Name: "dave", Groups: []string{"web"}, Attributes: map[string]string{"team": "core"}, Version: 5},
 			"PUT /v1/users/dave": func(b []byte) any {

@@ -13,7 +13,7 @@ import (
 )
 
 func (c *cli) integrationCmd() *cobra.Command {
-	return nounCmd("integration", "The channels over which people are told", c.integrationLsCmd(), c.integrationShowCmd(), c.integrationTestCmd(), c.integrationRetryCmd())
+	return nounCmd("integration", "The channels over which people are told", c.integrationLsCmd(), c.integrationShowCmd(), c.integrationTestCmd(), c.integrationRetryCmd(), c.slackCmd())
 }
 
 func (c *cli) completeIntegrations(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -43,6 +43,7 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/video"
 	"github.com/drawbolt/drawbolt/recorder/view"
 	"github.com/drawbolt/drawbolt/web"
+	"github.com/drawbolt/drawbolt/web/slack"
 )
 
 // An App is a whole server, wired and not yet running. It decides nothing.
@@ -74,6 +75,7 @@ type App struct {
 	outbound *outbound.Client
 	routes   []notify.Route
 	notices  *notify.Dispatcher
+	slack    *slack.Slack // nil: none is configured
 	told     *prometheus.CounterVec
 
 	https, sshd, metrics net.Listener
@@ -325,13 +327,15 @@ func (a *App) openFronts() error {
 	if a.tls, err = serverTLS(a.config); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{
+	front := web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
 		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Film: a.films.Make, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
 		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
-	})
+	}
+	a.slackFront(&front)
+	a.web, err = web.New(front)
 	return err
 }
 
@@ -442,6 +446,9 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "push", a.pusher.Run)
 	start(&services, base, "notices", a.notices.Run)
+	if a.slack != nil {
+		start(&services, base, "slack", a.slack.Run)
+	}
 	if a.config.Recordings.Views {
 		start(&services, base, "views", a.indexer.Run)
 	}
@@ -551,7 +558,7 @@ func (a *App) housekeeping(ctx context.Context) error {
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		if n%60 == 0 {
-			if err := errors.Join(a.logins.Prune(ctx), a.local.Prune(ctx)); err != nil && ctx.Err() == nil {
+			if err := errors.Join(a.logins.Prune(ctx), a.local.Prune(ctx), a.db.PruneLinks(ctx, time.Now())); err != nil && ctx.Err() == nil {
 				a.log.ErrorContext(ctx, "expired logins were not removed", "error", err)
 			}
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/objects"
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/keeper"
+	"github.com/drawbolt/drawbolt/web/slack"
 )
 
 // Config is the file /etc/drawbolt/drawbolt.yaml: what the process needs to
@@ -135,6 +136,15 @@ type Config struct {
 	Notifications struct {
 		Internal []string        `yaml:"internal" doc:"networks inside that channels may call, such as 10.1.2.0/24 or 127.0.0.1/32 (default: none; addresses of private use, loopback and the like are refused)"`
 		Channels []ChannelConfig `yaml:"channels" doc:"over which people are told (default: none)"`
+		Slack    struct {
+			Mode              string `yaml:"mode" doc:"how Slack reaches this server: socket (over a connection that the server opens) or http (signed requests, for several servers)"`
+			Channel           string `yaml:"channel" doc:"id of the conversation that hears of requests, such as C0123456789"`
+			Alerts            string `yaml:"alerts" doc:"id of the one that hears of break-glass and of what is unusual (default: channel)"`
+			BotTokenFile      string `yaml:"bot_token_file" doc:"file with the Bot User OAuth Token (xoxb-) of the app (default: no Slack)"`
+			AppTokenFile      string `yaml:"app_token_file" doc:"file with the App-Level Token (xapp-), with mode socket"`
+			SigningSecretFile string `yaml:"signing_secret_file" doc:"file with the Signing Secret, with mode http"`
+			APIURL            string `yaml:"api_url" doc:"address of Slack's API, where a proxy stands in front of it (default: https://slack.com/api/)"`
+		} `yaml:"slack"`
 	} `yaml:"notifications"`
 	Log struct {
 		Format string `yaml:"format" doc:"auto, json or text"`
@@ -202,6 +212,7 @@ func defaultConfig() Config {
 	c.Tickets.Table = "task"
 	c.Policy.KeepDecisions = 90
 	c.Audit.CheckpointEvery = Duration(time.Minute)
+	c.Notifications.Slack.Mode = slack.SocketMode
 	c.Log.Format, c.Log.Level = "auto", "info"
 	return c
 }
@@ -500,6 +511,9 @@ func (c *Config) complete() error {
 	}
 	if n := c.BreakGlass.RequireAlarms; n < 0 || n > 16 {
 		bad("breakglass.require_alarms is between 0 and 16, not %d", n)
+	}
+	for _, problem := range c.slackProblems() {
+		bad("notifications.slack.%s", problem)
 	}
 	if d := time.Duration(c.Audit.CheckpointEvery); d > time.Minute {
 		bad("audit.checkpoint_every is at most 1m")

@@ -153,6 +153,9 @@ func (a *App) openNotices() error {
 	if a.routes, err = a.config.routes(a.outbound); err != nil {
 		return err
 	}
+	if err := a.openSlack(); err != nil {
+		return err
+	}
 	a.told = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "drawbolt_notifications_total", Help: "Tries to tell of something, on this server."}, []string{"channel", "kind", "outcome"})
 	a.notices, err = notify.New(notify.Config{
 		Broker: a.broker, Store: a.db, Node: a.config.Server.Name, Routes: a.routes, Log: a.log,

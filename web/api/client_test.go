@@ -91,6 +91,12 @@ var routes = []struct {
 	{"MyKeys", func(ctx context.Context, c *Client) error { return discard(c.MyKeys(ctx)) }, `GET /v1/me/keys`},
 	{"AddMyKey", func(ctx context.Context, c *Client) error { return discard(c.AddMyKey(ctx, KeyInput{Key: "k"})) }, `POST /v1/me/keys {"key":"k"}`},
 	{"RemoveMyKey", func(ctx context.Context, c *Client) error { return c.RemoveMyKey(ctx, "SHA256:a/b+c") }, `DELETE /v1/me/keys/SHA256:a%2Fb+c`},
+	{"Links", func(ctx context.Context, c *Client) error { return discard(c.Links(ctx, "")) }, `GET /v1/me/links`},
+	{"Unlink", func(ctx context.Context, c *Client) error {
+		return c.Unlink(ctx, "bob", Link{Kind: "slack", Team: "T1", Account: "../U"})
+	}, `DELETE /v1/users/bob/links/slack/T1/..%2FU`},
+	{"SlackManifest", func(ctx context.Context, c *Client) error { return discard(c.SlackManifest(ctx, "http")) }, `GET /v1/integrations/slack/manifest?mode=http`},
+	{"CheckSlack", func(ctx context.Context, c *Client) error { return discard(c.CheckSlack(ctx)) }, `POST /v1/integrations/slack/check {}`},
 	{"SetPassword", func(ctx context.Context, c *Client) error {
 		return c.SetPassword(ctx, PasswordInput{Current: "a", New: "b"})
 	}, `POST /v1/me/password {"current":"a","new":"b"}`},

@@ -1,0 +1,319 @@
+package slack
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	sdk "github.com/slack-go/slack"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+)
+
+// A message is what stands in Slack. The text is what notifications and screen
+// readers have of it.
+type message struct {
+	Text   string      `json:"text"`
+	Blocks []sdk.Block `json:"blocks"`
+}
+
+// shown is another text when the message is another.
+func (m message) shown() string {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return "" // it will be sent again
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+func (m message) options() []sdk.MsgOption {
+	return []sdk.MsgOption{
+		sdk.MsgOptionText(cut(m.Text, maxFallback), false), sdk.MsgOptionBlocks(m.Blocks...),
+		sdk.MsgOptionDisableLinkUnfurl(), sdk.MsgOptionDisableMediaUnfurl(),
+	}
+}
+
+// A view is a request as the card of it shows it.
+type view struct {
+	broker.Case
+	environment string            // of the target
+	accounts    map[string]string // user id -> account in Slack, of those who have linked one
+	button      bool              // a vote from Slack would count
+	now         time.Time
+	url         string // of the request's page
+}
+
+// who names a user: as Slack does, if they are known there.
+func (v *view) who(id, name string) string {
+	if a := v.accounts[id]; a != "" {
+		return "<@" + a + ">"
+	}
+	return word(name)
+}
+
+func (v *view) requester() string { return v.who(v.Request.RequesterID, v.Request.RequesterName) }
+
+// what is asked for: `root` on `db01`.
+func (v *view) what() string { return code(v.Request.Account) + " on " + code(v.Request.TargetName) }
+
+func (v *view) where() string {
+	if v.environment == "" {
+		return ""
+	}
+	return " · " + word(v.environment)
+}
+
+// line is the same for who reads no blocks.
+func (v *view) line(format string) string {
+	r := &v.Request
+	return escape(fmt.Sprintf(format, r.RequesterName, r.Account+"@"+r.TargetName))
+}
+
+// card is the message about a request: what it asks for and how it stands.
+func card(v view) message {
+	r := &v.Request
+	switch state := r.StateAt(v.now); {
+	case r.BreakGlass && v.Grant.StateAt(v.now) != access.Ended:
+		return breakGlass(v)
+	case state == access.Pending:
+		return pending(v)
+	case state == access.Denied:
+		return over(v, ":x: *Denied by "+word(r.DecidedBy)+"*", "Denied by "+r.DecidedBy+": ", r.Note, "decided "+clock(r.DecidedAt))
+	case state == access.Cancelled:
+		return over(v, ":leftwards_arrow_with_hook: *Taken back*", "Taken back: ", "", "closed "+clock(r.DecidedAt))
+	case state == access.Expired:
+		return over(v, ":hourglass: *No decision in "+length(r.ExpiresAt.Sub(r.CreatedAt))+"*", "Expired without a decision: ", "", "asked "+wanted(r.Needs), "closed "+clock(r.ExpiresAt))
+	case v.Grant == nil:
+		return over(v, ":white_check_mark: *Approved*", "Approved: ", "")
+	case v.Grant.StateAt(v.now) != access.Ended:
+		return granted(v)
+	default:
+		return ended(v)
+	}
+}
+
+func pending(v view) message {
+	r := &v.Request
+	head := sdk.NewSectionBlock(marked("*"+v.requester()+" asks for "+v.what()+"*"+v.where()+" · *"+length(r.Duration)+"*"), nil, nil)
+	vote := r.ID + " " + r.Digest()
+	if v.button {
+		var more []*sdk.OptionBlockObject
+		if r.Duration > short {
+			more = append(more, sdk.NewOptionBlockObject("short "+vote, label("Approve for "+length(short)), nil))
+		}
+		more = append(more, sdk.NewOptionBlockObject("note "+vote, label("Approve with a note…"), nil))
+		head.Accessory = sdk.NewAccessory(sdk.NewOverflowBlockElement(actionMore, more...))
+	}
+	blocks := []sdk.Block{head, quote(r.Reason)}
+	if f := facts(&v); len(f) > 0 {
+		blocks = append(blocks, sdk.NewSectionBlock(nil, f, nil))
+	}
+	var buttons []sdk.BlockElement
+	if v.button {
+		yes := button(actionApprove, vote, "Approve "+length(r.Duration), sdk.StylePrimary)
+		yes.AccessibilityLabel = cut("Approve the request of "+r.RequesterName+" for "+r.Account+" on "+r.TargetName+" for "+length(r.Duration), maxLabel)
+		buttons = append(buttons, yes)
+	} else {
+		// The policy wants more for a vote than Slack can prove.
+		yes := button(actionOpen, "", "Review & approve", sdk.StylePrimary)
+		yes.URL = v.url
+		buttons = append(buttons, yes)
+	}
+	no := button(actionDeny, vote, "Deny…", sdk.StyleDanger)
+	no.AccessibilityLabel = cut("Deny the request of "+r.RequesterName+"; you will be asked for a reason", maxLabel)
+	buttons = append(buttons, no)
+	if v.button {
+		buttons = append(buttons, details(v.url))
+	}
+	parts := []string{":hourglass_flowing_sand: waiting"}
+	if n := len(r.Approvals); n > 0 {
+		parts = []string{":white_check_mark: " + strings.Join(v.approvers(), ", ") + ", more are needed"}
+	}
+	parts = append(parts, "needs "+wanted(r.Needs))
+	if !v.button {
+		parts = append(parts, ":key: needs your second factor")
+	}
+	parts = append(parts, "rule "+word(r.Policy.Rule), "answer by "+clock(r.ExpiresAt), r.ID)
+	blocks = append(blocks, sdk.NewActionBlock("decide", buttons...), footer(parts...))
+	return message{v.line("%s asks for %s") + " for " + length(r.Duration) + ": " + escape(cut(r.Reason, maxQuote)), blocks}
+}
+
+// short is the shorter time that the menu of a card offers.
+const short = 30 * time.Minute
+
+func facts(v *view) (list []*sdk.TextBlockObject) {
+	r := &v.Request
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, sdk.NewTextBlockObject(sdk.MarkdownType, cut("*"+name+"*\n"+value, maxField), false, false))
+		}
+	}
+	add("Ticket", word(r.Ticket))
+	add("From", word(r.Source))
+	if !r.Start.IsZero() {
+		add("Starts", at(r.Start, "{date_short} {time}"))
+	}
+	if r.Made != nil {
+		add("Account", "made for this grant")
+	}
+	return list
+}
+
+// wanted says whose approval the policy wants.
+func wanted(needs []access.Need) string {
+	var parts []string
+	for _, n := range needs {
+		parts = append(parts, fmt.Sprintf("%d of %s", n.Count, word(strings.Join(n.Groups, ", "))))
+	}
+	if len(parts) == 0 {
+		return "nobody"
+	}
+	return strings.Join(parts, " and ")
+}
+
+func (v *view) approvers() (list []string) {
+	for _, a := range v.Request.Approvals {
+		list = append(list, v.who(a.UserID, a.UserName))
+	}
+	return list
+}
+
+func granted(v view) message {
+	r, g := &v.Request, v.Grant
+	by, plainly := "the policy", "the policy"
+	if len(r.Approvals) > 0 {
+		by = strings.Join(v.approvers(), ", ")
+		var names []string
+		for _, a := range r.Approvals {
+			names = append(names, a.UserName)
+		}
+		plainly = strings.Join(names, ", ")
+	}
+	head := "~" + v.requester() + " asks for " + v.what() + "~" + v.where() + "\n:white_check_mark: *Approved by " + by + "* after " + length(r.DecidedAt.Sub(r.CreatedAt)) + " · " + length(g.Duration)
+	blocks := []sdk.Block{section(head), quote(r.Reason), sdk.NewActionBlock("running", stopping(&v, "Revoke…")...), footer(use(&v), r.ID)}
+	return message{escape("Approved by "+plainly+": ") + v.line("%s, %s") + ", " + length(g.Duration), blocks}
+}
+
+func stopping(v *view, text string) []sdk.BlockElement {
+	stop := button(actionRevoke, v.Request.ID, text, sdk.StyleDanger)
+	stop.AccessibilityLabel = cut("Take the access of "+v.Request.RequesterName+" away; you will be asked for a reason", maxLabel)
+	return []sdk.BlockElement{details(v.url), stop}
+}
+
+// use says what has become of a grant that is open.
+func use(v *view) string {
+	g := v.Grant
+	switch {
+	case g.PausedBy != "":
+		return ":double_vertical_bar: paused by " + word(g.PausedBy) + " · ends " + clock(g.End)
+	case !g.Start.IsZero():
+		return "in use since " + clock(g.Start) + " · ends " + clock(g.End)
+	case g.StateAt(v.now) == access.Scheduled:
+		return "starts " + at(g.NotBefore, "{date_short} {time}")
+	default:
+		return "not used yet · lapses " + clock(g.ActivateBy)
+	}
+}
+
+func ended(v view) message {
+	g := v.Grant
+	reason, when, _ := g.EndAt(v.now)
+	used := "never used"
+	if !g.Start.IsZero() {
+		used = "used " + length(when.Sub(g.Start)) + " of " + length(g.Duration)
+	}
+	switch reason {
+	case access.EndRevoked:
+		return over(v, ":no_entry: *Revoked by "+word(g.EndedBy)+"*", "Revoked by "+g.EndedBy+": ", g.EndNote, used, "ended "+clock(when))
+	case access.EndReleased:
+		return over(v, ":checkered_flag: *Given back*", "Given back: ", "", used, "ended "+clock(when))
+	case access.EndSuperseded:
+		return over(v, ":checkered_flag: *Replaced by another grant*", "Replaced: ", "", used, "ended "+clock(when))
+	default:
+		if g.Start.IsZero() {
+			return over(v, ":checkered_flag: *Lapsed, never used*", "Lapsed: ", "", "ended "+clock(when))
+		}
+		return over(v, ":checkered_flag: *Ended by time*", "Ended by time: ", "", used, "ended "+clock(when))
+	}
+}
+
+// over is a request about which nothing is left to do.
+func over(v view, head, plainly, note string, parts ...string) message {
+	blocks := []sdk.Block{section(head + " · " + v.requester() + ", " + v.what() + v.where())}
+	if note != "" {
+		blocks = append(blocks, quote(note))
+	}
+	parts = append(parts, link(v.url, v.Request.ID))
+	return message{escape(plainly) + v.line("%s, %s"), append(blocks, footer(parts...))}
+}
+
+func breakGlass(v view) message {
+	r, g := &v.Request, v.Grant
+	blocks := []sdk.Block{
+		sdk.NewHeaderBlock(sdk.NewTextBlockObject(sdk.PlainTextType, cut("🚨 Break-glass access", maxHeader), true, false)),
+		section("*" + v.requester() + "* took *" + v.what() + "*" + v.where() + " *without approval* at " + at(r.CreatedAt, "{time_secs}") + ", for " + length(g.Duration)),
+		quote(r.Reason),
+		sdk.NewActionBlock("breakglass", stopping(&v, "Stop now…")...),
+		footer(use(&v), ":lock: somebody else reviews it afterwards", r.ID),
+	}
+	return message{v.line("BREAK-GLASS: %s took %s without approval") + ": " + escape(cut(r.Reason, maxQuote)), blocks}
+}
+
+// answer is what the requester is told, by a message of their own.
+func answer(v view) message {
+	r := &v.Request
+	name := code(r.Account + "@" + r.TargetName)
+	tell := func(s, plainly string, blocks ...sdk.Block) message {
+		return message{escape(plainly), append(append([]sdk.Block{section(s)}, blocks...), footer(link(v.url, r.ID)))}
+	}
+	what := r.Account + "@" + r.TargetName
+	switch state := r.StateAt(v.now); {
+	case state == access.Pending:
+		return tell(":hourglass_flowing_sand: "+name+" waits for "+wanted(r.Needs), what+" waits for a decision")
+	case state == access.Denied:
+		return tell(":x: *"+word(r.DecidedBy)+"* denied "+name, r.DecidedBy+" denied "+what, quote(r.Note))
+	case state == access.Cancelled:
+		return tell("You have taken "+name+" back", "You have taken "+what+" back")
+	case state == access.Expired:
+		return tell(":hourglass: nobody decided on "+name+" in time. You can ask again.", "Nobody decided on "+what+" in time")
+	case v.Grant.StateAt(v.now) == access.Ended:
+		reason, when, _ := v.Grant.EndAt(v.now)
+		if reason == access.EndRevoked {
+			return tell(":no_entry: *"+word(v.Grant.EndedBy)+"* has taken "+name+" away", v.Grant.EndedBy+" has taken "+what+" away", quote(v.Grant.EndNote))
+		}
+		return tell(":checkered_flag: "+name+" has ended "+clock(when)+": "+word(string(reason)), what+" has ended")
+	default:
+		by, plainly := "the policy", "the policy"
+		if n := len(r.Approvals); n > 0 {
+			by, plainly = strings.Join(v.approvers(), ", "), r.Approvals[n-1].UserName
+		}
+		blocks := []sdk.Block{}
+		if n := len(r.Approvals); n > 0 && r.Approvals[n-1].Comment != "" {
+			blocks = append(blocks, quote(r.Approvals[n-1].Comment))
+		}
+		give := button(actionEnd, r.ID, "Give it back", "")
+		blocks = append(blocks, sdk.NewActionBlock("mine", give, details(v.url)))
+		begin := "the clock starts when you connect"
+		if !v.Grant.Start.IsZero() {
+			begin = use(&v)
+		}
+		return tell(":white_check_mark: "+by+" approved "+name+" for "+length(v.Grant.Duration)+". "+code("ssh "+what)+" – "+begin+".", plainly+" approved "+what, blocks...)
+	}
+}
+
+func button(action, value, text string, style sdk.Style) *sdk.ButtonBlockElement {
+	b := sdk.NewButtonBlockElement(action, value, label(text))
+	b.Style = style
+	return b
+}
+
+func details(url string) *sdk.ButtonBlockElement {
+	b := button(actionOpen, "", "Details", "")
+	b.URL = url
+	return b
+}

@@ -1,0 +1,16 @@
+package ui
+
+// A Link is an account in another system that somebody says is theirs.
+type Link struct {
+	Code                      string
+	Kind, Team, Account, Name string
+	Done                      string // what has become of it
+}
+
+// System is how people call the other system.
+func System(kind string) string {
+	if kind == "slack" {
+		return "Slack"
+	}
+	return kind
+}
