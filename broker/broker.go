@@ -78,6 +78,7 @@ type Broker struct {
 	generation int64
 
 	watchers watchers
+	changes  *changes
 	unpushed *unpushed
 	looks    looks
 	searches chan struct{} // those that are looked for now
@@ -128,6 +129,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	if b.position, err = c.Store.AuditSize(ctx); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
+	b.changes = newChanges(b.position)
 	if err := errors.Join(b.refresh(ctx), b.loadAuthorities(ctx)); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}

@@ -71,6 +71,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 		return position, err
 	}
 	start, rotated := position, false
+	var moved []change
 	grants, users, targets, everything := map[string]bool{}, map[string]bool{}, map[string]bool{}, false
 	for _, leaf := range leaves {
 		e, err := audit.Parse(leaf)
@@ -83,6 +84,9 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 		}
 		if e.Request != "" {
 			b.watchers.wake(e.Request)
+		}
+		if c, any := changed(&e, position); any {
+			moved = append(moved, c)
 		}
 		switch {
 		case strings.HasPrefix(e.Action, "grant."):
@@ -115,6 +119,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 	if everything || len(targets) > 0 {
 		b.cutWatchers(ctx)
 	}
+	b.changes.add(moved, position)
 	if position < size {
 		b.nudge()
 	}

@@ -192,7 +192,7 @@ func (h *house) furnish() {
 		{Name: "auditors", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "read", Actions: []string{"session.list", "session.replay", "session.watch", "audit.read", "audit.export", "request.read"}}}},
 		{Name: "custodians", Groups: []string{"custodians"}, Rules: []access.Rule{{ID: "keep", Actions: []string{"recording.hold", "recording.delete", "session.list"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{
-			"target.read", "target.write", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "session.moderate", "session.watch", "request.read", "policy.read", "revoke", "secret.write", "system.write",
+			"target.read", "target.write", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "session.moderate", "session.watch", "request.read", "policy.read", "revoke", "secret.write", "system.read", "system.write",
 		}}}},
 	}
 	accounts := []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}}

@@ -27,7 +27,7 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 		Policy: api.Policy{
 			Rule: r.Policy.Rule, Text: r.Policy.Text, Decision: r.Policy.Decision, InputHash: r.Policy.InputHash, Digest: r.Policy.Digest,
 		},
-		URL: s.url + "/r/" + r.ID, Grant: apiGrant(c.Grant, now),
+		Session: api.SessionRules(r.Rules), URL: s.url + "/r/" + r.ID, Grant: apiGrant(c.Grant, now),
 	}
 	if len(r.Approvals) > 0 && out.DecidedBy == "" && r.State == access.Approved {
 		out.DecidedBy = r.Approvals[len(r.Approvals)-1].UserName

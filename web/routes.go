@@ -71,6 +71,10 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/me/totp", auth: login, summary: "Make an authenticator; it counts when it is confirmed", api: call((*Server).beginTOTP)},
 		{method: post, path: "/v1/me/totp/confirm", auth: login, summary: "Turn the authenticator on with its first code", api: call((*Server).confirmTOTP)},
 
+		// What the pages ask for besides.
+		{method: get, path: "/v1/events", auth: login, summary: "That something has changed, as server-sent events: what it is, is to be asked for", api: stream((*Server).follow)},
+		{method: get, path: "/v1/jump", auth: login, summary: "Targets, requests and people by a part of their names", api: call((*Server).jump)},
+
 		// Targets.
 		{method: get, path: "/v1/accounts", auth: login, summary: "Accounts that exist for a grant", api: call((*Server).madeAccounts)},
 		{method: post, path: "/v1/accounts/{id}/give-up", auth: login, summary: "End the removal of an account that fails: it is gone", api: call((*Server).giveUpAccount)},
@@ -170,6 +174,8 @@ func (s *Server) routes() []route {
 		{method: post, path: "/device", auth: login, page: (*Server).deviceForm},
 		{method: get, path: "/", auth: login, page: (*Server).homePage},
 		{method: get, path: "/inbox", auth: login, page: (*Server).inboxPage},
+		{method: post, path: "/inbox", auth: login, page: (*Server).inboxForm},
+		{method: get, path: "/requests", auth: login, page: (*Server).requestsPage},
 		{method: get, path: "/ask", auth: login, page: (*Server).askPage},
 		{method: post, path: "/ask", auth: login, page: (*Server).askForm},
 		{method: get, path: "/r/{id}", auth: login, page: (*Server).requestPage},
@@ -177,6 +183,13 @@ func (s *Server) routes() []route {
 		{method: get, path: "/batch/{id}", auth: login, page: (*Server).batchPage},
 		{method: post, path: "/batch/{id}", auth: login, page: (*Server).batchForm},
 		{method: get, path: "/targets", auth: login, page: (*Server).targetsPage},
+		{method: get, path: "/targets/{name}", auth: login, page: (*Server).targetPage},
+		{method: post, path: "/targets/{name}", auth: login, page: (*Server).targetForm},
+		{method: get, path: "/people", auth: login, page: (*Server).peoplePage},
+		{method: get, path: "/people/{name}", auth: login, page: (*Server).personPage},
+		{method: post, path: "/people/{name}", auth: login, page: (*Server).personForm},
+		{method: get, path: "/groups", auth: login, page: (*Server).groupsPage},
+		{method: get, path: "/settings", auth: login, page: (*Server).settingsPage},
 		{method: get, path: "/search", auth: login, page: (*Server).searchPage},
 		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},
@@ -187,6 +200,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/sessions/{id}/check", auth: login, page: (*Server).checkForm},
 		{method: get, path: "/sessions/{id}/transcript", auth: login, page: (*Server).transcript},
 		{method: get, path: "/sessions/{id}/evidence", auth: login, page: (*Server).evidenceFile},
+		{method: get, path: "/sessions/{id}/video", auth: login, page: (*Server).videoFile},
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/recorder"
+	"github.com/drawbolt/drawbolt/web/ui"
 )
 
 // Config is what a Server needs.
@@ -50,6 +51,12 @@ type Config struct {
 
 	// Film writes the film of a recording, as video.Maker does. nil: this server makes none.
 	Film func(ctx context.Context, recording io.ReadSeeker, out io.Writer) (cut string, err error)
+
+	MayFilm bool // Film can work here: the encoder is there
+
+	// System says how this server is set up and how it does, without its secrets. The
+	// broker has been asked before. nil: this server does not say.
+	System func(context.Context) ui.System
 
 	// Follow reads the recording of a session while it is made. The broker has been
 	// asked before. nil: this server shows no running sessions.
@@ -103,6 +110,8 @@ type Server struct {
 	reading   *counter // whole recordings and views that are read, a user
 	filming   *counter // films that are made, a user
 	films     *counter // and all
+	followed  *counter // streams of what changes, a user
+	follows   *counter // and all
 	played    *played
 	recorders note.Verifiers // of the seals of recordings
 
@@ -110,6 +119,8 @@ type Server struct {
 	filmWithin  time.Duration // for a film to begin; then its answer begins without it
 	watchAlive  time.Duration // a watcher is sent something at least so often, and its login looked at
 	watchWithin time.Duration // for a watcher to take what was sent; then it is cut
+	eventsAlive time.Duration // who follows what changes is asked about at least so often
+	eventsPause time.Duration // and told at most so often
 }
 
 // The limits of what one peer may ask of the server.
@@ -165,9 +176,12 @@ func New(c Config) (*Server, error) {
 		reading:  newCounter(maxReading),
 		filming:  newCounter(1),
 		films:    newCounter(maxFilms),
+		followed: newCounter(maxFollowed),
+		follows:  newCounter(maxFollows),
 		played:   &played{now: c.Now, kept: map[string]*playedView{}},
 
 		bodyWithin: 20 * time.Second, filmWithin: 10 * time.Second, watchAlive: 5 * time.Second, watchWithin: 10 * time.Second,
+		eventsAlive: 4 * time.Second, eventsPause: 500 * time.Millisecond,
 	}
 	if s.verifier, err = note.NewVerifier(c.VerifierKey); err != nil {
 		return nil, fmt.Errorf("web: the key of the audit log: %w", err)

@@ -56,34 +56,35 @@ const (
 
 // A Request is an access request as the caller may see it.
 type Request struct {
-	ID              string     `json:"id"`
-	State           string     `json:"state"`
-	Requester       string     `json:"requester"`
-	Target          string     `json:"target"`
-	Account         string     `json:"account"`
-	Made            string     `json:"made,omitempty"` // how the account is made for the grant, and what it may
-	Role            string     `json:"role"`
-	Batch           string     `json:"batch,omitempty"` // what else was asked for at once has the same
-	Reason          string     `json:"reason"`
-	Ticket          string     `json:"ticket,omitempty"`
-	DurationSeconds int64      `json:"duration_seconds"`
-	BreakGlass      bool       `json:"break_glass"`
-	Start           *time.Time `json:"start,omitempty"`
-	CreatedAt       time.Time  `json:"created_at"`
-	ExpiresAt       time.Time  `json:"expires_at"` // a decision must be taken before
-	DecidedAt       *time.Time `json:"decided_at,omitempty"`
-	DecidedBy       string     `json:"decided_by,omitempty"`
-	Note            string     `json:"note,omitempty"` // what the decider wrote
-	Approvals       []Approval `json:"approvals"`
-	Needed          int        `json:"needed"`     // how many people must approve, in all
-	Needs           []Need     `json:"needs"`      // out of which groups
-	Waiting         []string   `json:"waiting"`    // names of those who may still decide
-	MayDecide       bool       `json:"may_decide"` // the caller is one of them
-	Digest          string     `json:"digest"`     // of what an approver is shown; a vote names it
-	Version         int64      `json:"version"`    // grows with every change of the request and its grant
-	Policy          Policy     `json:"policy"`
-	URL             string     `json:"url,omitempty"`
-	Grant           *Grant     `json:"grant,omitempty"`
+	ID              string       `json:"id"`
+	State           string       `json:"state"`
+	Requester       string       `json:"requester"`
+	Target          string       `json:"target"`
+	Account         string       `json:"account"`
+	Made            string       `json:"made,omitempty"` // how the account is made for the grant, and what it may
+	Role            string       `json:"role"`
+	Batch           string       `json:"batch,omitempty"` // what else was asked for at once has the same
+	Reason          string       `json:"reason"`
+	Ticket          string       `json:"ticket,omitempty"`
+	DurationSeconds int64        `json:"duration_seconds"`
+	BreakGlass      bool         `json:"break_glass"`
+	Start           *time.Time   `json:"start,omitempty"`
+	CreatedAt       time.Time    `json:"created_at"`
+	ExpiresAt       time.Time    `json:"expires_at"` // a decision must be taken before
+	DecidedAt       *time.Time   `json:"decided_at,omitempty"`
+	DecidedBy       string       `json:"decided_by,omitempty"`
+	Note            string       `json:"note,omitempty"` // what the decider wrote
+	Approvals       []Approval   `json:"approvals"`
+	Needed          int          `json:"needed"`     // how many people must approve, in all
+	Needs           []Need       `json:"needs"`      // out of which groups
+	Waiting         []string     `json:"waiting"`    // names of those who may still decide
+	MayDecide       bool         `json:"may_decide"` // the caller is one of them
+	Digest          string       `json:"digest"`     // of what an approver is shown; a vote names it
+	Version         int64        `json:"version"`    // grows with every change of the request and its grant
+	Policy          Policy       `json:"policy"`
+	Session         SessionRules `json:"session"` // what a session may do, and how it is watched
+	URL             string       `json:"url,omitempty"`
+	Grant           *Grant       `json:"grant,omitempty"`
 }
 
 // An Approval is one person's yes.
