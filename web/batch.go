@@ -91,7 +91,7 @@ func (s *Server) decideTogether(r *http.Request, by access.Caller, batch string,
 	action, votes := r.PostFormValue("action"), r.PostForm["vote"]
 	switch {
 	case len(votes) == 0 || len(votes) > broker.MaxBatch:
-		return access.Invalid("pick at least one request, and at most %d", broker.MaxBatch)
+		return access.Invalid("nothing that can be decided was sent: pick at least one request, and at most %d", broker.MaxBatch)
 	case action != "approve" && action != "deny":
 		return access.Invalid("there is no such decision")
 	}

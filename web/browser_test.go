@@ -141,7 +141,7 @@ func TestApproveOnAPhone(t *testing.T) {
 			if w := width(t, ctx); w > 360 {
 				t.Errorf("the inbox is %v wide", w)
 			}
-			do(t, ctx, chromedp.Click(css(`#live li a`)), chromedp.WaitVisible(css(`button[value=approve]`)))
+			do(t, ctx, chromedp.Click(css(`#live article a`)), chromedp.WaitVisible(css(`button[value=approve]`)))
 			picture(t, ctx, file+"-3-request")
 			bottom := get(t, ctx, chromedp.Evaluate[float64](`document.querySelector("button[value=approve]").getBoundingClientRect().bottom`))
 			if w := width(t, ctx); bottom > 640 || w > 360 {
@@ -177,7 +177,7 @@ func TestLive(t *testing.T) {
 	r := h.ask("INC-1 x")
 	ctx := browser(t, "light", true)
 	signIn(t, ctx, srv.URL, "bob", "/r/"+r.ID)
-	do(t, ctx, chromedp.SendKeys(css(`input[name=note]`), "half a sen"), chromedp.Sleep(5*time.Second))
+	do(t, ctx, chromedp.SendKeys(css(`input[name=note]`), "half a sen"), chromedp.Evaluate[chromedp.Void](`dispatchEvent(new Event("pageshow"))`), chromedp.Sleep(time.Second))
 	typed := get(t, ctx, chromedp.Value(css(`input[name=note]`)))
 	if typed != "half a sen" {
 		t.Errorf("after a poll the note is %q", typed)

@@ -232,4 +232,3 @@ func (s *Server) settingsPage(w http.ResponseWriter, r *http.Request, by access.
 	}
 	s.show(w, r, http.StatusOK, ui.SettingsPage(s.page(by, "Settings", "/settings"), v))
 }
-

@@ -474,7 +474,7 @@ func (s *Server) viewSession(ctx context.Context, by access.Caller, id string) (
 	if err != nil {
 		return ui.Session{}, err
 	}
-	view := ui.Session{Session: known, MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID, Films: s.c.MayFilm}
+	view := ui.Session{Session: known, MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID, Films: s.c.MayFilm != nil && s.c.MayFilm()}
 	c, err := s.c.Broker.FindRequest(ctx, by, x.RequestID)
 	switch {
 	case err == nil:

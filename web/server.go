@@ -52,7 +52,9 @@ type Config struct {
 	// Film writes the film of a recording, as video.Maker does. nil: this server makes none.
 	Film func(ctx context.Context, recording io.ReadSeeker, out io.Writer) (cut string, err error)
 
-	MayFilm bool // Film can work here: the encoder is there
+	// MayFilm reports whether Film can work here now. nil: it cannot, and no page
+	// offers a film.
+	MayFilm func() bool
 
 	// System says how this server is set up and how it does, without its secrets. The
 	// broker has been asked before. nil: this server does not say.
