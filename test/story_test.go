@@ -42,7 +42,7 @@ var told = []string{
 	"account-key", "agent", "approve-cli", "approve-web", "ask", "audit-tampered", "bootstrap", "bootstrap-fails", "break-glass", "burst", "ca-rotate",
 	"codes", "cold-recordings", "completion", "deny", "disk-full", "display", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards",
 	"four-eyes", "guest", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
-	"object-store", "one-person-once", "own-request", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered",
+	"object-store", "one-person-once", "own-request", "pages", "passes-through", "player", "proxy", "recording-damaged", "recording-life", "recording-tampered",
 	"refused-channels", "release", "restart", "revoke", "role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "target-check",
 	"target-via", "unknown-key", "verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }

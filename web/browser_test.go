@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +35,7 @@ func browser(t *testing.T, scheme string, scripts bool) context.Context {
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
 	var mu sync.Mutex
 	var complaints []string
@@ -129,8 +128,7 @@ func TestApproveOnAPhone(t *testing.T) {
 	}{{"light", "light", true}, {"dark", "dark", true}, {"without scripts", "light", false}} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t)
-			srv := httptest.NewTLSServer(h.server.Handler())
-			defer srv.Close()
+			srv := h.serve()
 			r := h.ask("INC-1234 replication lag on the primary, need to look at the replication slots")
 			ctx := browser(t, c.scheme, c.scripts)
 			file := strings.ReplaceAll(c.name, " ", "-")
@@ -172,8 +170,7 @@ func TestApproveOnAPhone(t *testing.T) {
 // what is being typed there stays until then.
 func TestLive(t *testing.T) {
 	h := newHouse(t)
-	srv := httptest.NewTLSServer(h.server.Handler())
-	defer srv.Close()
+	srv := h.serve()
 	r := h.ask("INC-1 x")
 	ctx := browser(t, "light", true)
 	signIn(t, ctx, srv.URL, "bob", "/r/"+r.ID)
@@ -201,8 +198,7 @@ func TestLive(t *testing.T) {
 // is seen to keep its content policy and to fit a phone.
 func TestEveryPageInBothThemes(t *testing.T) {
 	h := newHouse(t)
-	srv := httptest.NewTLSServer(h.server.Handler())
-	defer srv.Close()
+	srv := h.serve()
 	x := h.record("uptime; cat /etc/very/long/path/to/some/file/that/does/not/fit/on/a/phone.conf", "up\r\n")
 	r := h.ask("INC-1234 replication lag")
 	if _, err := h.broker.Approve(t.Context(), h.by("bob"), r.ID, r.Digest, broker.Answer{}); err != nil {

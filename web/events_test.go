@@ -111,8 +111,7 @@ func (p *pulse) quiet(beats int) {
 func livelyHouse(t *testing.T) (*house, *httptest.Server) {
 	h := newHouse(t)
 	h.server.eventsAlive, h.server.eventsPause = 100*time.Millisecond, time.Millisecond
-	srv := httptest.NewTLSServer(h.server.Handler())
-	t.Cleanup(srv.Close)
+	srv := h.serve()
 	return h, srv
 }
 

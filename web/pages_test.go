@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,21 @@ func visit(t *testing.T, ctx context.Context, url string) {
 	do(t, ctx, chromedp.Navigate(url), chromedp.WaitVisible(css(`h1`)))
 }
 
+// soon waits until an expression is true in the page, or in the one that it leads to.
+func soon(t *testing.T, ctx context.Context, expression string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`(() => { try { return !!(`+expression+`); } catch { return false; } })()`))
+		if err == nil && is {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("never true: %s (%v)\nat %s the focus is on %s, and it says:\n%s", expression, err,
+				eval[string](t, ctx, `location.href`), eval[string](t, ctx, `document.activeElement.outerHTML.slice(0, 300)`), eval[string](t, ctx, `document.body.innerText`))
+		}
+	}
+}
+
 // scheme changes what the browser says its person prefers.
 func scheme(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
@@ -41,7 +57,7 @@ func scheme(t *testing.T, ctx context.Context, name string) {
 	}
 }
 
-const hostile = `</title><script>window.hit=1</script><img src=x onerror="window.hit=1">" onmouseover="window.hit=1' javascript:window.hit=1`
+const hostileText = `</title><script>window.hit=1</script><img src=x onerror="window.hit=1">" onmouseover="window.hit=1' javascript:window.hit=1`
 
 // busyHouse has something on every page, some of it written by somebody hostile.
 func busyHouse(t *testing.T) (*house, *httptest.Server, map[string]string) {
@@ -50,7 +66,7 @@ func busyHouse(t *testing.T) (*house, *httptest.Server, map[string]string) {
 		c.System = func(context.Context) ui.System {
 			return ui.System{
 				Version: "1.2.3", Node: "gw-1", Since: time.Now().Add(-time.Hour), Certificates: []ui.Certificate{{Name: "TLS certificate", Ends: time.Now().Add(90 * 24 * time.Hour)}},
-				Findings: []ui.Finding{{Check: "database", State: "ok", Text: "answers in 1ms"}, {Check: "tls", State: "warning", Text: "ends soon", Next: "renew it"}, {Check: "disk", State: "error", Text: hostile}},
+				Findings: []ui.Finding{{Check: "database", State: "ok", Text: "answers in 1ms"}, {Check: "tls", State: "warning", Text: "ends soon", Next: "renew it"}, {Check: "disk", State: "error", Text: hostileText}},
 				Settings: []ui.Setting{{Name: "server.name", Value: "gw-1"}, {Name: "server.external_url", Value: "https://gw.example.com/" + strings.Repeat("long", 30)}, {Name: "vault.master_key"}},
 			}
 		}
@@ -64,22 +80,21 @@ func busyHouse(t *testing.T) (*house, *httptest.Server, map[string]string) {
 		Name: "web-01", Address: "192.0.2.77:22", Labels: access.Labels{Environment: "staging", Tier: "1", Owner: "shop team", Criticality: "high"}, Applications: []string{"shop", "checkout"},
 		Accounts: []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "deploy", Credential: access.CredentialCertificate}},
 	}))
-	if err := h.broker.LockUser(ctx, h.by("root"), "eve", true, hostile); err != nil {
+	if err := h.broker.LockUser(ctx, h.by("root"), "eve", true, hostileText); err != nil {
 		t.Fatal(err)
 	}
-	must(h.broker.AddUser(ctx, h.by("root"), access.User{Name: "ci-deploy", Display: hostile[:60], Groups: []string{"engineers"}, Bot: true}))
-	past := h.record("echo '"+hostile+"'", "x\r\n")
+	must(h.broker.AddUser(ctx, h.by("root"), access.User{Name: "ci-deploy", Display: hostileText[:60], Groups: []string{"engineers"}, Bot: true}))
+	past := h.record("echo '"+hostileText+"'", "x\r\n")
 	granted := h.ask("INC-1234 replication lag on the primary")
-	must(h.broker.Approve(ctx, h.by("bob"), granted.ID, granted.Digest, broker.Answer{Comment: "read only please " + hostile}))
+	must(h.broker.Approve(ctx, h.by("bob"), granted.ID, granted.Digest, broker.Answer{Comment: "read only please " + hostileText}))
 	short := must(h.broker.Request(ctx, h.by("alice"), broker.Ask{Target: "db02", Account: "guest", Reason: "CHG-77 release", Duration: 4 * time.Minute}))
 	l := must(h.broker.Open(ctx, h.by("alice"), short.Grant.ID, broker.Opening{Kind: "shell", Client: "SSH-2.0-OpenSSH_9.9"}))
 	if err := h.broker.Started(ctx, l); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.broker.Close(context.WithoutCancel(ctx), l, broker.Closing{Reason: "exited"}) })
-	waiting := callJSON[api.Request](h, "alice", "POST", "/v1/requests", api.RequestInput{Target: "db02", Account: "root", DurationSeconds: 3600, Reason: hostile}, 200)
-	srv := httptest.NewTLSServer(h.server.Handler())
-	t.Cleanup(srv.Close)
+	waiting := callJSON[api.Request](h, "alice", "POST", "/v1/requests", api.RequestInput{Target: "db02", Account: "root", DurationSeconds: 3600, Reason: hostileText}, 200)
+	srv := h.serve()
 	return h, srv, map[string]string{"granted": granted.ID, "waiting": waiting.ID, "past": past.RequestID, "session": past.ID, "live": l.Session.ID, "short": short.Request.ID}
 }
 
@@ -100,23 +115,28 @@ func TestEveryPage(t *testing.T) {
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			h.become(ctx, srv.URL, p.who)
-			for _, size := range []struct {
+			for _, look := range []struct {
 				name          string
 				width, height int64
-			}{{"phone", 320, 640}, {"wide", 1280, 900}} {
-				do(t, ctx, chromedp.EmulateViewport(size.width, size.height))
-				for _, theme := range []string{"light", "dark"} {
-					scheme(t, ctx, theme)
-					visit(t, ctx, srv.URL+p.path)
-					where := p.name + "-" + size.name + "-" + theme
-					picture(t, ctx, where)
-					if w := width(t, ctx); w > float64(size.width) {
-						t.Errorf("%s is %v wide", where, w)
-					}
+				theme         string
+				only          bool // for who looks at the pictures
+			}{{"phone-light", 320, 640, "light", false}, {"wide-dark", 1280, 900, "dark", false}, {"phone-dark", 320, 640, "dark", true}, {"wide-light", 1280, 900, "light", true}} {
+				if look.only && os.Getenv("SCREENSHOTS") == "" {
+					continue
+				}
+				do(t, ctx, chromedp.EmulateViewport(look.width, look.height))
+				scheme(t, ctx, look.theme)
+				visit(t, ctx, srv.URL+p.path)
+				where := p.name + "-" + look.name
+				picture(t, ctx, where)
+				if w := width(t, ctx); w > float64(look.width) {
+					t.Errorf("%s is %v wide", where, w)
+				}
+				if !look.only {
 					accessible(t, ctx, where)
-					if eval[bool](t, ctx, `window.hit !== undefined`) {
-						t.Errorf("%s runs what somebody wrote", where)
-					}
+				}
+				if eval[bool](t, ctx, `window.hit !== undefined`) {
+					t.Errorf("%s runs what somebody wrote", where)
 				}
 			}
 		})
@@ -133,57 +153,57 @@ func TestKeysAlone(t *testing.T) {
 	visit(t, ctx, srv.URL+"/")
 
 	press(t, ctx, "g", "i")
-	eventually(t, ctx, `location.pathname === "/inbox" && document.readyState === "complete"`)
+	soon(t, ctx, `location.pathname === "/inbox" && document.readyState === "complete"`)
 	press(t, ctx, "j")
-	eventually(t, ctx, `document.activeElement.closest("[data-row]")?.dataset.row === "`+second.Request.ID+`"`)
+	soon(t, ctx, `document.activeElement.closest("[data-row]")?.dataset.row === "`+second.Request.ID+`"`)
 	press(t, ctx, "j")
-	eventually(t, ctx, `document.activeElement.closest("[data-row]")?.dataset.row === "`+is["waiting"]+`"`)
+	soon(t, ctx, `document.activeElement.closest("[data-row]")?.dataset.row === "`+is["waiting"]+`"`)
 	press(t, ctx, "k", "x")
-	eventually(t, ctx, `!document.querySelector("[data-bar]").hidden && document.querySelector("button[value=deny] [data-count]").textContent === "1"`)
+	soon(t, ctx, `!document.querySelector("[data-bar]").hidden && document.querySelector("button[value=deny] [data-count]").textContent === "1"`)
 	picture(t, ctx, "keys-picked")
 	accessible(t, ctx, "picked")
 	press(t, ctx, "d")
-	eventually(t, ctx, `document.activeElement.value === "deny" || document.activeElement.closest("[data-row]")`)
+	soon(t, ctx, `document.activeElement.value === "deny" || document.activeElement.closest("[data-row]")`)
 	// Out of the rows, the same key leads to the bar.
 	do(t, ctx, chromedp.Focus(css(`.pick-bar input[name=note]`)))
 	press(t, ctx, "a", "d", "j") // are typed
-	eventually(t, ctx, `document.querySelector(".pick-bar input[name=note]").value === "adj"`)
+	soon(t, ctx, `document.querySelector(".pick-bar input[name=note]").value === "adj"`)
 	press(t, ctx, kb.Escape)
 	do(t, ctx, chromedp.Focus(css(`.pick-bar button[value=deny]`)))
 	press(t, ctx, kb.Enter)
-	eventually(t, ctx, `document.querySelectorAll("[data-row]").length === 1 && document.readyState === "complete"`)
+	soon(t, ctx, `document.querySelectorAll("[data-row]").length === 1 && document.readyState === "complete"`)
 	if got := callJSON[api.Request](h, "alice", "GET", "/v1/requests/"+second.Request.ID, nil, 200); got.State != api.Denied || got.Note != "adj" {
 		t.Errorf("denied by keys: %+v", got)
 	}
 
 	// Open it, go to approving, and press the button.
 	press(t, ctx, "j", "o")
-	eventually(t, ctx, `location.pathname === "/r/`+is["waiting"]+`" && document.readyState === "complete"`)
+	soon(t, ctx, `location.pathname === "/r/`+is["waiting"]+`" && document.readyState === "complete"`)
 	press(t, ctx, "a")
-	eventually(t, ctx, `document.activeElement.value === "approve"`)
+	soon(t, ctx, `document.activeElement.value === "approve"`)
 	press(t, ctx, kb.Enter)
-	eventually(t, ctx, `document.body.textContent.includes("Approved by bob")`)
+	soon(t, ctx, `document.body.textContent.includes("Approved by bob")`)
 
 	// The palette.
 	h.become(ctx, srv.URL, "root")
 	visit(t, ctx, srv.URL+"/")
 	do(t, ctx, chromedp.KeyEvent("k", chromedp.KeyModifiers(2)))
-	eventually(t, ctx, `document.querySelector("dialog[open] input") === document.activeElement`)
+	soon(t, ctx, `document.querySelector("dialog[open] input") === document.activeElement`)
 	picture(t, ctx, "palette-pages")
 	do(t, ctx, chromedp.KeyEvent("alic"))
-	eventually(t, ctx, `document.querySelector("[data-url='/people/alice']")`)
+	soon(t, ctx, `document.querySelector("[data-url='/people/alice']")`)
 	accessible(t, ctx, "palette")
 	picture(t, ctx, "palette-found")
 	press(t, ctx, kb.ArrowDown, kb.ArrowUp, kb.Escape)
-	eventually(t, ctx, `!document.querySelector("dialog")`)
+	soon(t, ctx, `!document.querySelector("dialog")`)
 	do(t, ctx, chromedp.KeyEvent("k", chromedp.KeyModifiers(2)), chromedp.KeyEvent("web-01"))
-	eventually(t, ctx, `document.querySelector("[aria-selected=true]")?.dataset.url === "/targets/web-01"`)
+	soon(t, ctx, `document.querySelector("[aria-selected=true]")?.dataset.url === "/targets/web-01"`)
 	press(t, ctx, kb.Enter)
-	eventually(t, ctx, `location.pathname === "/targets/web-01" && document.readyState === "complete"`)
+	soon(t, ctx, `location.pathname === "/targets/web-01" && document.readyState === "complete"`)
 
 	// Single keys can be switched off, in this browser.
 	press(t, ctx, "?")
-	eventually(t, ctx, `document.querySelector("dialog[open] h2")?.textContent === "Keys"`)
+	soon(t, ctx, `document.querySelector("dialog[open] h2")?.textContent === "Keys"`)
 	picture(t, ctx, "keys-help")
 	accessible(t, ctx, "the list of keys")
 	do(t, ctx, chromedp.Focus(css(`dialog input[type=checkbox]`)))
@@ -210,10 +230,10 @@ func TestPagesFollow(t *testing.T) {
 	do(t, ctx, chromedp.EmulateViewport(1280, 900))
 	h.become(ctx, srv.URL, "bob")
 	visit(t, ctx, srv.URL+"/inbox")
-	eventually(t, ctx, `document.querySelectorAll("[data-row]").length === 1`)
+	soon(t, ctx, `document.querySelectorAll("[data-row]").length === 1`)
 	do(t, ctx, chromedp.Click(css(`input[name=vote]`)), chromedp.SendKeys(css(`.pick-bar input[name=note]`), "half a sen"))
 	r := h.ask("INC-99 comes while bob types")
-	eventually(t, ctx, `document.querySelector("[data-row='`+r.ID+`']")?.classList.contains("flash")`)
+	soon(t, ctx, `document.querySelector("[data-row='`+r.ID+`']")?.classList.contains("flash")`)
 	if got := eval[string](t, ctx, `document.querySelector(".pick-bar input[name=note]").value + document.querySelectorAll("input[name=vote]:checked").length + document.activeElement.name`); got != "half a sen1note" {
 		t.Errorf("after the change the form has %q", got)
 	}
@@ -236,13 +256,13 @@ func TestPagesFollow(t *testing.T) {
 
 	// A stream that is lost is said to be.
 	visit(t, ctx, srv.URL+"/")
-	eventually(t, ctx, `document.getElementById("stale").hidden`)
+	soon(t, ctx, `document.getElementById("stale").hidden`)
 	h.server.followed = newCounter(0)
 	srv.CloseClientConnections()
 	time.Sleep(100 * time.Millisecond)
 	srv.Listener.Close()
 	srv.CloseClientConnections()
-	eventually(t, ctx, `!document.getElementById("stale").hidden`)
+	soon(t, ctx, `!document.getElementById("stale").hidden`)
 	picture(t, ctx, "follow-stale")
 	accessible(t, ctx, "stale")
 }

@@ -105,6 +105,7 @@ func (s *Server) routes() []route {
 
 		// Sessions and their recordings.
 		{method: get, path: "/v1/sessions", auth: login, summary: "Sessions, the newest first", api: call((*Server).sessions)},
+		{method: get, path: "/v1/wall", auth: login, summary: "The last lines of running sessions, while they change: one JSON object a line", api: stream((*Server).wall)},
 		{method: get, path: "/v1/sessions/{id}", auth: login, summary: "One session", api: call((*Server).findSession)},
 		{method: post, path: "/v1/sessions/{id}/end", auth: login, summary: "Cut a running session", api: call((*Server).endSession)},
 		{method: get, path: "/v1/sessions/{id}/watch", auth: login, summary: "A running session, while it runs: one JSON object a line", api: stream((*Server).watch)},

@@ -13,3 +13,10 @@ type Hit struct {
 	Detail string `json:"detail"`
 	URL    string `json:"url"` // a path
 }
+
+// A WallEvent is what stands last on the screen of a running session.
+type WallEvent struct {
+	Session string `json:"session"`
+	Text    string `json:"text"`           // lines; when it is over, perhaps why
+	Over    bool   `json:"over,omitempty"` // there will be no more of it
+}
