@@ -232,7 +232,7 @@ func TestPagesFollow(t *testing.T) {
 	visit(t, ctx, srv.URL+"/inbox")
 	soon(t, ctx, `document.querySelectorAll("[data-row]").length === 1`)
 	do(t, ctx, chromedp.Click(css(`input[name=vote]`)), chromedp.SendKeys(css(`.pick-bar input[name=note]`), "half a sen"))
-	r := h.ask("INC-99 comes while bob types")
+	r := must(h.broker.Request(t.Context(), h.by("alice"), broker.Ask{Target: "web-01", Account: "root", Reason: "INC-99 comes while bob types"})).Request
 	soon(t, ctx, `document.querySelector("[data-row='`+r.ID+`']")?.classList.contains("flash")`)
 	if got := eval[string](t, ctx, `document.querySelector(".pick-bar input[name=note]").value + document.querySelectorAll("input[name=vote]:checked").length + document.activeElement.name`); got != "half a sen1note" {
 		t.Errorf("after the change the form has %q", got)

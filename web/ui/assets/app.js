@@ -58,7 +58,7 @@ setInterval(tick, 1000);
 // server says that something of it has changed, and each time that the stream
 // begins, the page is read again, and that part of it replaced if it is another.
 const live = () => one("[data-live]");
-let stream = null, looking = false, again = false, lostAt = 0, looked = 0;
+let stream = null, looking = false, again = false, looked = Date.now();
 const paused = () => kept.get("live") === "off";
 
 async function look() {
@@ -101,6 +101,7 @@ function replace(was, page) {
     location.reload();
     return;
   }
+  if (was.isEqualNode(now)) return;
   const fields = new Map(all("input:not([type=hidden]), select, textarea", was).filter(chosen).map((f) => [place(f), f]));
   const open = new Set(all("details[open][id]", was).map((d) => d.id));
   const focus = was.contains(document.activeElement) ? document.activeElement : null;
@@ -128,8 +129,6 @@ function replace(was, page) {
 
 function stale(is) {
   const banner = $("stale");
-  if (!is) lostAt = 0;
-  else if (!lostAt) lostAt = Date.now();
   banner.hidden = !is;
   const text = "Live updates are lost; trying again. What you see may be old.";
   if (is && banner.textContent !== text) banner.textContent = text;
@@ -170,10 +169,13 @@ if (live()) {
   addEventListener("pagehide", unfollow);
   addEventListener("pageshow", follow);
   document.addEventListener("visibilitychange", () => document.hidden ? unfollow() : follow());
-  let beats = 0;
-  setInterval(() => { // where there is no stream; and rights that change without a word
-    if (!document.hidden && !paused() && (++beats % 6 === 0 || !stream || stream.readyState !== EventSource.OPEN)) look();
-  }, 10000);
+  // Where there is no stream; for rights that change without a word; and as often as
+  // the page says by data-every, in seconds.
+  setInterval(() => {
+    const streaming = stream && stream.readyState === EventSource.OPEN;
+    const every = Number(live()?.dataset.every) || (streaming ? 60 : 10);
+    if (!document.hidden && !paused() && Date.now() - looked >= every * 1000) look();
+  }, 1000);
 }
 tick();
 
@@ -306,6 +308,7 @@ function palette() {
   input.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) mark(at + step);
+    else if (event.key === "Escape") d.close(); // a search field would first be emptied
     else if (event.key === "Enter" && all("[data-url]", hits)[at]) location.href = all("[data-url]", hits)[at].dataset.url;
     else return;
     event.preventDefault();
