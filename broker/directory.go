@@ -16,7 +16,7 @@ import (
 // at a time.
 
 // maxLooked is how many targets are asked about for one page.
-const maxLooked = 1000
+const maxLooked = 400
 
 // A TargetFilter picks targets, by name. Zero fields do not limit.
 type TargetFilter struct {

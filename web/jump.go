@@ -29,6 +29,19 @@ func (s *Server) jump(ctx context.Context, by access.Caller, in *struct {
 	for _, v := range targets {
 		out.Items = append(out.Items, api.Hit{Kind: "target", Name: v.Target.Name, Detail: v.Target.Labels.Environment, URL: "/targets/" + url.PathEscape(v.Target.Name)})
 	}
+	may, err := b.May(ctx, by, policy.ActionUserRead)
+	if err != nil {
+		return out, err
+	}
+	if may[policy.ActionUserRead] {
+		people, _, err := b.FindUsers(ctx, by, broker.UserFilter{Part: in.Q, Limit: jumpHits})
+		if err != nil {
+			return out, err
+		}
+		for _, u := range people {
+			out.Items = append(out.Items, api.Hit{Kind: "person", Name: u.Name, Detail: u.Display, URL: "/people/" + url.PathEscape(u.Name)})
+		}
+	}
 	requests, err := b.Requests(ctx, by, broker.Filter{Limit: 50})
 	if err != nil {
 		return out, err
@@ -45,17 +58,6 @@ func (s *Server) jump(ctx context.Context, by access.Caller, in *struct {
 			Kind: "request", Name: r.Account + " on " + r.TargetName, URL: "/r/" + r.ID,
 			Detail: r.RequesterName + ", " + ui.Span(seconds(s.now().Sub(r.CreatedAt))) + " ago: " + clip(r.Reason, 80),
 		})
-	}
-	may, err := b.May(ctx, by, policy.ActionUserRead)
-	if err != nil || !may[policy.ActionUserRead] {
-		return out, err
-	}
-	people, _, err := b.FindUsers(ctx, by, broker.UserFilter{Part: in.Q, Limit: jumpHits})
-	if err != nil {
-		return out, err
-	}
-	for _, u := range people {
-		out.Items = append(out.Items, api.Hit{Kind: "person", Name: u.Name, Detail: u.Display, URL: "/people/" + url.PathEscape(u.Name)})
 	}
 	return out, nil
 }

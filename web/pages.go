@@ -130,6 +130,16 @@ func (s *Server) keyOf(by access.Caller, lists ...[]ui.Request) string {
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
+// keyOfSessions is keyOf for sessions.
+func (s *Server) keyOfSessions(by access.Caller, list ...api.Session) string {
+	sum := sha256.New()
+	fmt.Fprintln(sum, s.assets.version, s.c.Version, by.User.Version)
+	for _, x := range list {
+		fmt.Fprintln(sum, x.ID, x.State, x.Risks, x.Recording != nil, x.Deleted != nil, len(x.Holds), x.KeptUntil)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}
+
 func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
 	r := &c.Request
 	v := ui.Request{
@@ -440,14 +450,19 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, by access.
 		s.fail(w, r, by, err)
 		return
 	}
-	older := ""
+	l := ui.SessionList{Live: live, First: q.Get("before") == ""}
 	if len(list) == limit {
-		older = "/sessions?" + url.Values{"live": {strconv.FormatBool(live)}, "before": {list[limit-1].ID}}.Encode()
+		l.Older = "/sessions?" + url.Values{"live": {strconv.FormatBool(live)}, "before": {list[limit-1].ID}}.Encode()
 	}
 	if live {
 		slices.SortStableFunc(list, func(a, b access.Session) int { return risk(a) - risk(b) })
 	}
-	s.show(w, r, http.StatusOK, ui.SessionsPage(s.page(by, "Sessions", "/sessions"), each(list, apiSession), live, older))
+	l.Items = each(list, apiSession)
+	l.Key = s.keyOfSessions(by, l.Items...)
+	if unchanged(w, r, l.Key) {
+		return
+	}
+	s.show(w, r, http.StatusOK, ui.SessionsPage(s.page(by, "Sessions", "/sessions"), l))
 }
 
 func (s *Server) sessionPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
@@ -458,6 +473,10 @@ func (s *Server) showSession(w http.ResponseWriter, r *http.Request, by access.C
 	view, err := s.viewSession(r.Context(), by, r.PathValue("id"))
 	if err != nil {
 		s.fail(w, r, by, err)
+		return
+	}
+	view.Key = s.keyOfSessions(by, view.Session)
+	if wrong == nil && unchanged(w, r, view.Key) {
 		return
 	}
 	p := s.page(by, view.ID, "/sessions")

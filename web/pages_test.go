@@ -398,3 +398,49 @@ func TestLookAgain(t *testing.T) {
 		t.Errorf("as eve: %d", status)
 	}
 }
+
+// TestFormsOfOtherSites: no form of a page does anything when another site sends it.
+func TestFormsOfOtherSites(t *testing.T) {
+	h := newHouse(t)
+	r := h.ask("INC-1 x")
+	for _, rt := range h.server.table {
+		if rt.page == nil || rt.method != "POST" {
+			continue
+		}
+		path := strings.ReplaceAll(rt.example(), "REQ-0000000000000000", r.ID)
+		for _, header := range []map[string]string{
+			{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "same-site", "Origin": "https://evil.example.com"}, {"Origin": "null"}, {},
+		} {
+			if len(header) == 0 && rt.auth != login {
+				continue // without a cookie there is nobody's right to borrow
+			}
+			resp := h.do(httpCall{method: "POST", path: path, cookie: h.token("bob"), header: header, body: "action=approve&seconds=3600&digest=" + r.Digest + "&vote=" + r.ID + "+" + r.Digest})
+			if resp.StatusCode != 403 {
+				t.Errorf("%s %v: %d", rt.pattern(), header, resp.StatusCode)
+			}
+		}
+	}
+	if got := callJSON[api.Request](h, "alice", "GET", "/v1/requests/"+r.ID, nil, 200); got.State != api.Pending {
+		t.Errorf("the request is %s", got.State)
+	}
+}
+
+// TestFilmIsOffered where it can be made, and its address says so where it cannot.
+func TestFilmIsOffered(t *testing.T) {
+	works := true
+	h := newHouse(t, func(c *Config) { c.MayFilm = func() bool { return works } })
+	x := h.record("uptime", "up\r\n")
+	for _, works = range []bool{true, false} {
+		page := text(h.do(httpCall{method: "GET", path: "/sessions/" + x.ID, cookie: h.token("carol")}))
+		if strings.Contains(page, "/sessions/"+x.ID+"/video") != works {
+			t.Errorf("with an encoder %v the page is\n%s", works, page)
+		}
+	}
+	resp := h.do(httpCall{method: "GET", path: "/sessions/" + x.ID + "/video", cookie: h.token("carol")})
+	if body := text(resp); resp.StatusCode != 503 || !strings.Contains(body, "DB-6120") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	if resp := h.do(httpCall{method: "GET", path: "/sessions/" + x.ID + "/video", cookie: h.token("eve")}); resp.StatusCode != 404 {
+		t.Errorf("as eve: %d", resp.StatusCode)
+	}
+}

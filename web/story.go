@@ -12,11 +12,14 @@ import (
 func step(e audit.Event) ui.Step {
 	what, known := map[string]string{
 		"request.create": "asked", "request.join": "asked again", "request.approve": "approved", "request.deny": "denied", "request.cancel": "took the request back",
-		"breakglass": "used break-glass", "grant.open": "opened the grant", "grant.extend": "lengthened the grant", "grant.release": "gave the grant back",
+		"breakglass": "used break-glass", "grant.extend": "lengthened the grant", "grant.release": "gave the grant back",
 		"grant.revoke": "revoked the grant", "session.open": "opened a session", "session.pause": "held back the input", "session.resume": "let the input pass again",
 	}[e.Action]
-	if !known {
-		what = strings.ReplaceAll(e.Action, ".", " ") // of a later version, or of another part
+	switch {
+	case e.Action == "grant.open": // by a vote, or by the policy at once
+		e.ActorName, e.Details, what = "The grant", map[string]string{"duration": e.Details["duration"]}, "opened"
+	case !known:
+		what = strings.ReplaceAll(e.Action, ".", " ") // of another part
 	}
 	if d := e.Details["duration"]; d != "" {
 		what += ", for " + d

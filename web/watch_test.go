@@ -380,6 +380,16 @@ func TestWatchPage(t *testing.T) {
 			}
 			picture(t, ctx, "watch-"+scheme+"-1-live")
 			accessible(t, ctx, "the live sessions")
+			do(t, ctx, chromedp.Click(css(`#wall`)))
+			soon(t, ctx, `document.querySelector("[data-wall='`+x.Session.ID+`']").textContent.includes("backup.tar")`)
+			accessible(t, ctx, "the live sessions with their screens")
+			picture(t, ctx, "watch-"+scheme+"-1-wall")
+			do(t, ctx, chromedp.Navigate(s.http.URL+"/targets"))
+			for _, want := range []string{"bob watches this session", "bob no longer watches"} {
+				if n := <-x.Notices(); n.Show != want {
+					t.Errorf("notice %+v, want %s", n, want)
+				}
+			}
 			do(t, ctx, chromedp.Navigate(s.http.URL+"/sessions/"+x.Session.ID+"/watch"), chromedp.WaitVisible(css(`#terminal div`)))
 			wait := func(js string) {
 				t.Helper()

@@ -307,7 +307,7 @@ func link(p Page, e Entry) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if p.Path == e.Path {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, " aria-current=\"page\" class=\"btn btn-ghost btn-sm justify-start bg-base-200\"")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, " aria-current=\"page\" class=\"btn btn-ghost btn-sm justify-start bg-base-300\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

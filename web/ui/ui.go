@@ -227,8 +227,18 @@ type Session struct {
 	Of            *api.Request
 	MayEnd        bool
 	VerifyCommand string
+	Key           string   // changes when what is shown does
 	Films         bool     // this server makes films
 	HostKeys      []string // fingerprints of those that the target was pinned to
+}
+
+// A SessionList is a page of sessions.
+type SessionList struct {
+	Key   string
+	Items []api.Session
+	Live  bool   // those that run
+	First bool   // it is the first page
+	Older string // the address of the next one; "": there is none
 }
 
 // A Play is a session whose recording is played.

@@ -125,6 +125,7 @@ function replace(was, page) {
   }
   $("told").textContent = n > 1 ? `${n} entries have changed` : "The page has changed";
   tick();
+  document.dispatchEvent(new Event("replaced"));
 }
 
 function stale(is) {
