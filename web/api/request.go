@@ -79,10 +79,10 @@ type Request struct {
 	Needs           []Need       `json:"needs"`      // out of which groups
 	Waiting         []string     `json:"waiting"`    // names of those who may still decide
 	MayDecide       bool         `json:"may_decide"` // the caller is one of them
+	Session         SessionRules `json:"session"`    // what a session may do, and how it is watched
 	Digest          string       `json:"digest"`     // of what an approver is shown; a vote names it
 	Version         int64        `json:"version"`    // grows with every change of the request and its grant
 	Policy          Policy       `json:"policy"`
-	Session         SessionRules `json:"session"` // what a session may do, and how it is watched
 	URL             string       `json:"url,omitempty"`
 	Grant           *Grant       `json:"grant,omitempty"`
 }
