@@ -106,8 +106,8 @@ function replace(was, page) {
   const open = new Set(all("details[open][id]", was).map((d) => d.id));
   const focus = was.contains(document.activeElement) ? document.activeElement : null;
   const rows = new Map(all("[data-row]", was).map((r) => [r.dataset.row, r.dataset.version]));
-  was.replaceWith(document.importNode(now, true));
-  const is = live();
+  const is = document.importNode(now, true);
+  was.replaceWith(is);
   for (const f of all("input:not([type=hidden]), select, textarea", is)) {
     const typed = fields.get(place(f));
     if (!typed) continue;
@@ -138,7 +138,7 @@ function stale(is) {
 function follow() {
   const topic = live()?.dataset.live;
   if (!topic || stream || document.hidden || paused()) return;
-  stream = new EventSource("/v1/events?topic=" + encodeURIComponent(topic));
+  const mine = stream = new EventSource("/v1/events?topic=" + encodeURIComponent(topic));
   stream.onopen = () => {
     stale(false);
     look();
@@ -150,7 +150,7 @@ function follow() {
     setTimeout(follow, 30000);
   });
   stream.onerror = () => {
-    if (stream.readyState === EventSource.CLOSED) { // refused: it is asked again later, and the page by itself until then
+    if (mine.readyState === EventSource.CLOSED) { // refused: it is asked again later, and the page by itself until then
       unfollow();
       look();
       setTimeout(follow, 30000);
@@ -223,6 +223,7 @@ function counted() {
   }
 }
 document.addEventListener("change", counted);
+document.addEventListener("replaced", counted);
 counted();
 
 // Dialogs.
