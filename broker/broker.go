@@ -88,6 +88,7 @@ type Broker struct {
 	circumstances atomic.Pointer[circumstances] // loaded with the policy data
 
 	watchers watchers
+	changes  *changes
 	unpushed *unpushed
 	looks    looks
 	searches chan struct{} // those that are looked for now
@@ -142,6 +143,7 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	if b.position, err = c.Store.AuditSize(ctx); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
+	b.changes = newChanges(b.position)
 	if err := errors.Join(b.refresh(ctx), b.loadAuthorities(ctx)); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}

@@ -81,6 +81,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 		return position, err
 	}
 	start, rotated := position, false
+	var moved []change
 	grants, users, targets, everything := map[string]bool{}, map[string]bool{}, map[string]bool{}, false
 	for _, leaf := range leaves {
 		e, err := audit.Parse(leaf)
@@ -95,6 +96,9 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 			b.watchers.wake(e.Request)
 		}
 		b.raise(ctx, &e)
+		if c, any := changed(&e, position); any {
+			moved = append(moved, c)
+		}
 		switch {
 		case strings.HasPrefix(e.Action, "grant."):
 			grants[e.Grant] = true
@@ -128,6 +132,7 @@ func (b *Broker) follow(ctx context.Context, position int64) (int64, error) {
 		b.cutWatchers(ctx)
 	}
 	b.watchers.wake(wholeLog)
+	b.changes.add(moved, position)
 	if position < size {
 		b.nudge()
 	}

@@ -70,7 +70,7 @@ func (b *Broker) holdings(ctx context.Context, f HoldingFilter) ([]access.Holdin
 	var list []access.Holding
 	after := f.After
 	for looked := 0; looked < holdingLooked; looked += holdingChunk {
-		users, err := b.c.Store.UsersAfter(ctx, after, holdingChunk)
+		users, err := b.c.Store.UsersAfter(ctx, after, "", "", holdingChunk)
 		if err != nil {
 			return nil, "", err
 		}

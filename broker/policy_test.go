@@ -101,7 +101,7 @@ func TestPolicyRefused(t *testing.T) {
 		}
 		v, err := h.ShowPolicy(ctx, h.as("root"))
 		ok(t, err)
-		if len(v.Servers) != 2 || v.Servers[0].Refused == "" || v.Servers[1].Digest == v.Servers[0].Digest || len(v.Roles) != 5 {
+		if len(v.Servers) != 2 || v.Servers[0].Refused == "" || v.Servers[1].Digest == v.Servers[0].Digest || len(v.Roles) != 6 {
 			t.Errorf("shown %+v", v)
 		}
 		// A server that has said nothing for some minutes does not run.

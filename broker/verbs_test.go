@@ -270,6 +270,37 @@ var verbs = []struct {
 	{"GiveUpAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.GiveUpAccount(ctx, by, s.stuck(), "the machine is gone")
 	}, false},
+	{"FindTargets", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, _, err := b.FindTargets(ctx, by, broker.TargetFilter{})
+		return err
+	}, false},
+	{"FindUsers", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, _, err := b.FindUsers(ctx, by, broker.UserFilter{})
+		return err
+	}, false},
+	{"Groups", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Groups(ctx, by)
+		return err
+	}, false},
+	{"FindPerson", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindPerson(ctx, by, "alice")
+		return err
+	}, false},
+	{"Changes", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Changes(ctx, by, broker.TopicRequests, -1)
+		return err
+	}, false},
+	{"May", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.May(ctx, by, "role.read")
+		return err
+	}, false},
+	{"MayReadSystem", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.MayReadSystem(ctx, by)
+	}, false},
+	{"Story", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Story(ctx, by, s.granted.Request.ID)
+		return err
+	}, true},
 	{"Users", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Users(ctx, by)
 		return err

@@ -31,7 +31,7 @@ func (s *Server) findBatch(r *http.Request, by access.Caller) (ui.Batch, error) 
 	}
 	b.Items = s.viewRequests(by, list)
 	slices.SortFunc(b.Items, func(x, y ui.Request) int { return cmp.Compare(x.Target, y.Target) })
-	b.Key = keyOf(b.Items)
+	b.Key = s.keyOf(by, b.Items)
 	return b, nil
 }
 
@@ -52,7 +52,7 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, by access.Cal
 }
 
 func (s *Server) showBatch(w http.ResponseWriter, r *http.Request, by access.Caller, b ui.Batch, err error) {
-	p := s.page(by, b.Items[0].Account+" on "+strconv.Itoa(len(b.Items))+" targets", "")
+	p := s.page(by, b.Items[0].Account+" on "+strconv.Itoa(len(b.Items))+" targets", "/inbox")
 	status := s.with(&p, r, err)
 	s.show(w, r, status, ui.BatchPage(p, b))
 }
@@ -66,7 +66,12 @@ func (s *Server) batchForm(w http.ResponseWriter, r *http.Request, by access.Cal
 		seconds = 0
 	}
 	note := r.PostFormValue("note")
-	if err := s.decideTogether(r, by, r.PostForm["vote"], seconds, note); err != nil {
+	if seconds == 0 && r.PostFormValue("action") == "approve" {
+		err = access.Invalid("choose for how long")
+	} else {
+		err = s.decideTogether(r, by, r.PathValue("id"), seconds, note)
+	}
+	if err != nil {
 		b, findErr := s.findBatch(r, by)
 		if findErr != nil {
 			s.fail(w, r, by, err) // what was wrong first
@@ -79,14 +84,14 @@ func (s *Server) batchForm(w http.ResponseWriter, r *http.Request, by access.Cal
 	http.Redirect(w, r, "/batch/"+url.PathEscape(r.PathValue("id")), http.StatusSeeOther)
 }
 
-// decideTogether returns the first error; the others are decided all the same.
-func (s *Server) decideTogether(r *http.Request, by access.Caller, votes []string, seconds int64, note string) error {
-	action := r.PostFormValue("action")
+// decideTogether decides the requests that the form names, of a batch or ("") of
+// any, each by the digest of what was shown, for seconds or (0) as long as each
+// asks for. What is refused does not keep the others from being decided.
+func (s *Server) decideTogether(r *http.Request, by access.Caller, batch string, seconds int64, note string) error {
+	action, votes := r.PostFormValue("action"), r.PostForm["vote"]
 	switch {
 	case len(votes) == 0 || len(votes) > broker.MaxBatch:
-		return access.Invalid("nothing that can be decided was sent")
-	case action == "approve" && seconds == 0:
-		return access.Invalid("choose for how long")
+		return access.Invalid("nothing that can be decided was sent: pick at least one request, and at most %d", broker.MaxBatch)
 	case action != "approve" && action != "deny":
 		return access.Invalid("there is no such decision")
 	}
@@ -96,8 +101,8 @@ func (s *Server) decideTogether(r *http.Request, by access.Caller, votes []strin
 		c, err := s.c.Broker.FindRequest(r.Context(), by, id)
 		switch {
 		case err != nil:
-		case c.Request.Batch != r.PathValue("id"):
-			err = noBatch(r.PathValue("id")) // a form of ours names none of another
+		case batch != "" && c.Request.Batch != batch:
+			err = noBatch(batch) // a form of ours names none of another
 		case action == "approve":
 			_, err = s.c.Broker.Approve(r.Context(), by, id, digest, broker.Answer{Duration: duration(seconds), Comment: note})
 		default:

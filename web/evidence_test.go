@@ -61,8 +61,7 @@ func TestEvidence(t *testing.T) {
 // what came in a browser, from a file.
 func TestEvidenceInBrowser(t *testing.T) {
 	h := newHouse(t)
-	srv := httptest.NewTLSServer(h.server.Handler())
-	defer srv.Close()
+	srv := h.serve()
 	x := h.record("uptime", "up 3 days\r\n")
 	ctx := browser(t, "light", true)
 	signIn(t, ctx, srv.URL, "carol", "/sessions/"+x.ID)

@@ -182,6 +182,14 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	return h
 }
 
+// serve answers over a real connection until the test ends: after browsers, whose
+// pages hold connections open.
+func (h *house) serve() *httptest.Server {
+	srv := httptest.NewTLSServer(h.server.Handler())
+	h.t.Cleanup(srv.Close)
+	return srv
+}
+
 // A seekable is a recording in memory.
 type seekable struct{ *bytes.Reader }
 

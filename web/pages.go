@@ -16,9 +16,11 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/web/api"
 	"github.com/drawbolt/drawbolt/web/ui"
 )
@@ -27,7 +29,25 @@ import (
 // page can say nothing that a client would not be told.
 
 func (s *Server) page(by access.Caller, title, path string) ui.Page {
-	return ui.Page{Title: title, User: by.User.Name, Path: path, Static: s.assets.path(), Now: s.now()}
+	return ui.Page{Title: title, User: by.User.Name, Path: path, Static: s.assets.path(), Now: s.now(), Entries: s.entries(by)}
+}
+
+// entries are those of the navigation that lead somewhere for the caller. When the
+// policy cannot be asked, only what is everybody's is shown.
+func (s *Server) entries(by access.Caller) []ui.Entry {
+	if by.User.ID == "" {
+		return nil
+	}
+	list := ui.Entries()
+	var needs []policy.Action
+	for _, e := range list {
+		if e.Needs != "" {
+			needs = append(needs, policy.Action(e.Needs))
+		}
+	}
+	// Answered out of memory, but for one number that is read.
+	may, err := s.c.Broker.May(context.Background(), by, needs...)
+	return slices.DeleteFunc(list, func(e ui.Entry) bool { return e.Needs != "" && (err != nil || !may[policy.Action(e.Needs)]) })
 }
 
 // show writes a page. It is rendered whole first: half a page is none. It may be
@@ -78,37 +98,69 @@ func again(r *http.Request, p *problem) string {
 	return "/login?next=" + url.QueryEscape(r.URL.Path)
 }
 
-// unchanged answers a poll that has nothing new with 204, on which htmx leaves
-// the page alone: what somebody is typing stays.
+// unchanged answers 304 to a script that looks at a page again of which it knows
+// what is shown (RFC 9110, section 13.1.2): what somebody is typing stays.
 func unchanged(w http.ResponseWriter, r *http.Request, key string) bool {
-	if r.Header.Get("HX-Request") != "true" || r.URL.Query().Get("seen") != key {
+	w.Header().Set("ETag", `"`+key+`"`)
+	if r.Header.Get("If-None-Match") != `"`+key+`"` {
 		return false
 	}
-	w.WriteHeader(http.StatusNoContent)
+	w.WriteHeader(http.StatusNotModified)
 	return true
 }
 
-// keyOf changes when what is shown of the requests does.
-func keyOf(lists ...[]ui.Request) string {
+// keyOf changes when what is shown of the requests does, with the program that
+// shows them, and with what the person may see of it.
+func (s *Server) keyOf(by access.Caller, lists ...[]ui.Request) string {
 	sum := sha256.New()
+	fmt.Fprintln(sum, s.assets.version, s.c.Version, by.User.Version)
 	for _, list := range lists {
 		for _, r := range list {
 			grant := ""
 			if r.Grant != nil {
 				grant = r.Grant.State
 			}
-			fmt.Fprintln(sum, r.ID, r.Version, r.State, grant)
+			fmt.Fprintln(sum, r.ID, r.Version, r.State, grant, r.MayDecide, r.Waiting, len(r.Story.Steps))
+			for _, x := range r.Story.Sessions {
+				fmt.Fprintln(sum, x.ID, x.State)
+			}
 		}
 		fmt.Fprintln(sum)
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
-func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
-	return ui.Request{
-		Request: s.viewCase(c), Mine: c.Request.RequesterID == by.User.ID, Source: c.Request.Source,
-		Command: s.sshCommand(c.Request.Account, c.Request.TargetName),
+// keyOfSessions is keyOf for sessions.
+func (s *Server) keyOfSessions(by access.Caller, list ...api.Session) string {
+	sum := sha256.New()
+	fmt.Fprintln(sum, s.assets.version, s.c.Version, by.User.Version)
+	for _, x := range list {
+		fmt.Fprintln(sum, x.ID, x.State, x.Risks, x.Recording != nil, x.Deleted != nil, len(x.Holds), x.KeptUntil)
 	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}
+
+func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
+	r := &c.Request
+	v := ui.Request{
+		Request: s.viewCase(c), Mine: r.RequesterID == by.User.ID, Source: r.Source,
+		Command: s.sshCommand(r.Account, r.TargetName), Plain: "ssh " + r.Account + "@" + r.TargetName,
+	}
+	if !v.Mine { // an approver vouches for it; who asks need not know how it is reached
+		v.Reached = ui.Reached{Address: r.TargetAddress, Via: r.TargetVia, HostKeys: fingerprints(r.TargetKeys)}
+	}
+	return v
+}
+
+// fingerprints are those of keys in the form of authorized_keys.
+func fingerprints(keys []string) []string {
+	return each(keys, func(k string) string {
+		key, err := parseKey(k)
+		if err != nil {
+			return "a key that cannot be read"
+		}
+		return key.Type() + " " + ssh.FingerprintSHA256(key)
+	})
 }
 
 // sshCommand is what a stock ssh client takes without any configuration.
@@ -235,67 +287,64 @@ func (s *Server) deviceForm(w http.ResponseWriter, r *http.Request, by access.Ca
 // Requests.
 
 func (s *Server) homePage(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	open, err := s.c.Broker.Requests(r.Context(), by, broker.Filter{Mine: true, Active: true, Limit: 50})
-	if err != nil {
-		s.fail(w, r, by, err)
-		return
+	var lists [3][]ui.Request
+	for i, f := range []broker.Filter{
+		{Mine: true, Active: true, Limit: 50}, {Mine: true, Limit: 50}, {Inbox: true, Limit: ui.InboxCount},
+	} {
+		list, err := s.c.Broker.Requests(r.Context(), by, f)
+		if err != nil {
+			s.fail(w, r, by, err)
+			return
+		}
+		lists[i] = s.viewRequests(by, list)
 	}
-	mine, err := s.c.Broker.Requests(r.Context(), by, broker.Filter{Mine: true, Limit: 20})
-	if err != nil {
-		s.fail(w, r, by, err)
-		return
-	}
-	inbox, err := s.c.Broker.Requests(r.Context(), by, broker.Filter{Inbox: true, Limit: 50})
-	if err != nil {
-		s.fail(w, r, by, err)
-		return
-	}
-	h := ui.Home{Open: s.viewRequests(by, open), Inbox: len(inbox)}
-	for _, x := range s.viewRequests(by, mine) {
+	h := ui.Home{Open: lists[0], Inbox: len(lists[2])}
+	seen := map[string]bool{}
+	for _, x := range lists[1] {
 		switch {
 		case x.State == api.Pending:
 			h.Pending = append(h.Pending, x)
 		case !x.Open() && len(h.Recent) < 10:
 			h.Recent = append(h.Recent, x)
 		}
+		if at := x.Account + "@" + x.Target; x.Grant != nil && !x.Open() && !seen[at] && len(seen) < 6 {
+			seen[at] = true
+			h.Again = append(h.Again, x)
+		}
 	}
-	h.Key = keyOf(h.Open, h.Pending, h.Recent, s.viewRequests(by, inbox))
+	h.Key = s.keyOf(by, h.Open, h.Pending, h.Recent, lists[2])
 	if unchanged(w, r, h.Key) {
 		return
 	}
 	s.show(w, r, http.StatusOK, ui.HomePage(s.page(by, "My access", "/"), h))
 }
 
-func (s *Server) inboxPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	list, err := s.c.Broker.Requests(r.Context(), by, broker.Filter{Inbox: true, Limit: 100})
-	if err != nil {
-		s.fail(w, r, by, err)
-		return
-	}
-	items := s.viewRequests(by, list)
-	in := ui.Inbox{Key: keyOf(items), Items: items}
-	if unchanged(w, r, in.Key) {
-		return
-	}
-	s.show(w, r, http.StatusOK, ui.InboxPage(s.page(by, "Inbox", "/inbox"), in))
-}
-
 func (s *Server) requestPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	c, err := s.c.Broker.FindRequest(r.Context(), by, r.PathValue("id"))
+	view, err := s.viewStory(r.Context(), by, r.PathValue("id"))
 	if err != nil {
 		s.fail(w, r, by, err)
 		return
 	}
-	view := s.viewRequest(by, c)
-	if unchanged(w, r, keyOf([]ui.Request{view})) {
+	if unchanged(w, r, view.Key) {
 		return
 	}
 	s.showRequest(w, r, by, view, nil)
 }
 
+// viewStory is a request with what has happened to it.
+func (s *Server) viewStory(ctx context.Context, by access.Caller, id string) (ui.Request, error) {
+	story, err := s.c.Broker.Story(ctx, by, id)
+	if err != nil {
+		return ui.Request{}, err
+	}
+	view := s.viewRequest(by, story.Case)
+	view.Story = ui.Story{Steps: each(story.Steps, step), Sessions: each(story.Sessions, apiSession), More: story.More}
+	view.Key = s.keyOf(by, []ui.Request{view})
+	return view, nil
+}
+
 func (s *Server) showRequest(w http.ResponseWriter, r *http.Request, by access.Caller, view ui.Request, err error) {
-	view.Key = keyOf([]ui.Request{view})
-	p := s.page(by, view.Account+" on "+view.Target, "")
+	p := s.page(by, view.Account+" on "+view.Target, "/requests")
 	status := s.with(&p, r, err)
 	s.show(w, r, status, ui.RequestPage(p, view))
 }
@@ -335,12 +384,11 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 		http.Redirect(w, r, "/r/"+url.PathEscape(id), http.StatusSeeOther)
 		return
 	}
-	c, findErr := b.FindRequest(ctx, by, id)
+	view, findErr := s.viewStory(ctx, by, id)
 	if findErr != nil {
 		s.fail(w, r, by, err) // what was wrong first
 		return
 	}
-	view := s.viewRequest(by, c)
 	view.Typed = ui.Decision{Seconds: secondsGiven, Note: note, Without: r.PostForm["without"], FourEyes: r.PostFormValue("four_eyes") != ""}
 	s.showRequest(w, r, by, view, err)
 }
@@ -358,7 +406,8 @@ func (s *Server) askPage(w http.ResponseWriter, r *http.Request, by access.Calle
 func (s *Server) showAsk(w http.ResponseWriter, r *http.Request, by access.Caller, a ui.Ask, err error) {
 	p := s.page(by, "Ask for access", "")
 	status := s.with(&p, r, err)
-	list, err := s.c.Broker.Targets(r.Context(), by)
+	// Some to choose from. Others are typed, or found under Targets.
+	list, _, err := s.c.Broker.FindTargets(r.Context(), by, broker.TargetFilter{Part: a.Target, Usable: true, Limit: 100})
 	if err != nil {
 		s.fail(w, r, by, err)
 		return
@@ -368,28 +417,31 @@ func (s *Server) showAsk(w http.ResponseWriter, r *http.Request, by access.Calle
 }
 
 func (s *Server) askForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	a := asked(r, r.PostFormValue("target"))
+	if err := s.ask(w, r, by, a); err != nil {
+		s.showAsk(w, r, by, a, err)
+	}
+}
+
+// asked reads a form that asks for access to a target.
+func asked(r *http.Request, target string) ui.Ask {
 	a := ui.Ask{
-		Target: r.PostFormValue("target"), Account: r.PostFormValue("account"), Reason: r.PostFormValue("reason"),
+		Target: target, Account: r.PostFormValue("account"), Reason: r.PostFormValue("reason"),
 		BreakGlass: r.PostFormValue("break_glass") == "yes",
 	}
 	a.Seconds, _ = strconv.ParseInt(r.PostFormValue("seconds"), 10, 64) // 0: the default
+	return a
+}
+
+// ask asks, and sends the browser to the request.
+func (s *Server) ask(w http.ResponseWriter, r *http.Request, by access.Caller, a ui.Ask) error {
 	c, err := s.c.Broker.Request(r.Context(), by, broker.Ask{
 		Target: a.Target, Account: a.Account, Reason: a.Reason, Duration: duration(a.Seconds), BreakGlass: a.BreakGlass,
 	})
-	if err != nil {
-		s.showAsk(w, r, by, a, err)
-		return
+	if err == nil {
+		http.Redirect(w, r, "/r/"+c.Request.ID, http.StatusSeeOther)
 	}
-	http.Redirect(w, r, "/r/"+c.Request.ID, http.StatusSeeOther)
-}
-
-func (s *Server) targetsPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	list, err := s.c.Broker.Targets(r.Context(), by)
-	if err != nil {
-		s.fail(w, r, by, err)
-		return
-	}
-	s.show(w, r, http.StatusOK, ui.TargetsPage(s.page(by, "Targets", "/targets"), each(list, viewTarget)))
+	return err
 }
 
 // Sessions.
@@ -403,14 +455,19 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, by access.
 		s.fail(w, r, by, err)
 		return
 	}
-	older := ""
+	l := ui.SessionList{Live: live, First: q.Get("before") == ""}
 	if len(list) == limit {
-		older = "/sessions?" + url.Values{"live": {strconv.FormatBool(live)}, "before": {list[limit-1].ID}}.Encode()
+		l.Older = "/sessions?" + url.Values{"live": {strconv.FormatBool(live)}, "before": {list[limit-1].ID}}.Encode()
 	}
 	if live {
 		slices.SortStableFunc(list, func(a, b access.Session) int { return risk(a) - risk(b) })
 	}
-	s.show(w, r, http.StatusOK, ui.SessionsPage(s.page(by, "Sessions", "/sessions"), each(list, apiSession), live, older))
+	l.Items = each(list, apiSession)
+	l.Key = s.keyOfSessions(by, l.Items...)
+	if unchanged(w, r, l.Key) {
+		return
+	}
+	s.show(w, r, http.StatusOK, ui.SessionsPage(s.page(by, "Sessions", "/sessions"), l))
 }
 
 func (s *Server) sessionPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
@@ -421,6 +478,10 @@ func (s *Server) showSession(w http.ResponseWriter, r *http.Request, by access.C
 	view, err := s.viewSession(r.Context(), by, r.PathValue("id"))
 	if err != nil {
 		s.fail(w, r, by, err)
+		return
+	}
+	view.Key = s.keyOfSessions(by, view.Session)
+	if wrong == nil && unchanged(w, r, view.Key) {
 		return
 	}
 	p := s.page(by, view.ID, "/sessions")
@@ -437,12 +498,15 @@ func (s *Server) viewSession(ctx context.Context, by access.Caller, id string) (
 	if err != nil {
 		return ui.Session{}, err
 	}
-	view := ui.Session{Session: known, MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID}
+	view := ui.Session{Session: known, MayEnd: x.State != access.Closed, VerifyCommand: "drawbolt verify " + x.ID, Films: s.c.MayFilm != nil && s.c.MayFilm()}
 	c, err := s.c.Broker.FindRequest(ctx, by, x.RequestID)
 	switch {
 	case err == nil:
 		of := s.viewCase(c)
 		view.Of = &of
+		if c.Request.RequesterID != by.User.ID {
+			view.HostKeys = fingerprints(c.Request.TargetKeys)
+		}
 	case !errors.Is(err, access.ErrNotFound) && !errors.Is(err, access.ErrDenied):
 		return view, err
 	}
@@ -502,6 +566,15 @@ func (s *Server) sessionForm(w http.ResponseWriter, r *http.Request, by access.C
 
 func (s *Server) evidenceFile(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	c, err := s.openEvidence(r.Context(), by, r.PathValue("id"))
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	s.send(w, r, c)
+}
+
+func (s *Server) videoFile(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	c, err := s.video(r.Context(), by, &ByID{ID: r.PathValue("id")})
 	if err != nil {
 		s.fail(w, r, by, err)
 		return

@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -79,8 +78,7 @@ func moment(t *testing.T, ctx context.Context) string {
 // both themes.
 func TestPlayerByKeyboard(t *testing.T) {
 	h := newTheatre(t)
-	srv := httptest.NewTLSServer(h.server.Handler())
-	defer srv.Close()
+	srv := h.serve()
 	x := h.perform(80, 24, anHour()...)
 	for _, scheme := range []string{"light", "dark"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -197,8 +195,7 @@ func TestPlayerByKeyboard(t *testing.T) {
 // TestPlayerOnAPhone plays on a screen of 360 pixels, and without scripts.
 func TestPlayerOnAPhone(t *testing.T) {
 	h := newTheatre(t)
-	srv := httptest.NewTLSServer(h.server.Handler())
-	defer srv.Close()
+	srv := h.serve()
 	x := h.perform(80, 24, anHour()...)
 	for _, scheme := range []string{"light", "dark"} {
 		ctx := browser(t, scheme, true)
@@ -244,8 +241,7 @@ func TestPlayerOnAPhone(t *testing.T) {
 // by the browser.
 func TestPlayerHostile(t *testing.T) {
 	h := newTheatre(t)
-	srv := httptest.NewTLSServer(h.server.Handler())
-	defer srv.Close()
+	srv := h.serve()
 	x := h.perform(80, 24, hostile()...)
 	ctx := browser(t, "light", true)
 	do(t, ctx, chromedp.EmulateViewport(1280, 900))
@@ -280,8 +276,7 @@ func TestPlayerHostile(t *testing.T) {
 // by itself.
 func TestPlayerWaitsForItsView(t *testing.T) {
 	h := newTheatre(t)
-	srv := httptest.NewTLSServer(h.server.Handler())
-	defer srv.Close()
+	srv := h.serve()
 	x := h.stage(80, 24, anHour()...)
 	ctx := browser(t, "light", true)
 	signIn(t, ctx, srv.URL, "carol", "/sessions/"+x.ID+"/play")

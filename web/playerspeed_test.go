@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -114,8 +113,7 @@ func TestPlayerLong(t *testing.T) {
 			return unclosed{r}, err
 		}
 	})
-	srv := httptest.NewTLSServer(h.server.Handler())
-	defer srv.Close()
+	srv := h.serve()
 	began := time.Now()
 	x := h.stage(120, 40, aShift(time.Duration(*longHours*float64(time.Hour)), *longMB<<20)...)
 	t.Logf("%d MB generated in %v", len(h.casts[x.ID])>>20, time.Since(began).Round(time.Second))

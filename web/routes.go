@@ -85,6 +85,10 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/me/links", auth: login, summary: "The caller's accounts in other systems", api: call((*Server).myLinks)},
 		{method: remove, path: "/v1/me/links/{kind}/{team}/{account}", auth: login, summary: "Unlink an account of the caller", api: call((*Server).removeMyLink)},
 
+		// What the pages ask for besides.
+		{method: get, path: "/v1/events", auth: login, summary: "That something has changed, as server-sent events: what it is, is to be asked for", api: stream((*Server).follow)},
+		{method: get, path: "/v1/jump", auth: login, summary: "Targets, requests and people by a part of their names", api: call((*Server).jump)},
+
 		// Targets.
 		{method: get, path: "/v1/accounts", auth: login, summary: "Accounts that exist for a grant", api: call((*Server).madeAccounts)},
 		{method: post, path: "/v1/accounts/{id}/give-up", auth: login, summary: "End the removal of an account that fails: it is gone", api: call((*Server).giveUpAccount)},
@@ -136,6 +140,7 @@ func (s *Server) routes() []route {
 
 		// Sessions and their recordings.
 		{method: get, path: "/v1/sessions", auth: login, summary: "Sessions, the newest first", api: call((*Server).sessions)},
+		{method: get, path: "/v1/wall", auth: login, summary: "The last lines of running sessions, while they change: one JSON object a line", api: stream((*Server).wall)},
 		{method: get, path: "/v1/sessions/{id}", auth: login, summary: "One session", api: call((*Server).findSession)},
 		{method: post, path: "/v1/sessions/{id}/end", auth: login, summary: "Cut a running session", api: call((*Server).endSession)},
 		{method: get, path: "/v1/sessions/{id}/watch", auth: login, summary: "A running session, while it runs: one JSON object a line", api: stream((*Server).watch)},
@@ -232,6 +237,8 @@ func (s *Server) routes() []route {
 		{method: post, path: "/me/links", auth: login, page: (*Server).linksForm},
 		{method: get, path: "/", auth: login, page: (*Server).homePage},
 		{method: get, path: "/inbox", auth: login, page: (*Server).inboxPage},
+		{method: post, path: "/inbox", auth: login, page: (*Server).inboxForm},
+		{method: get, path: "/requests", auth: login, page: (*Server).requestsPage},
 		{method: get, path: "/ask", auth: login, page: (*Server).askPage},
 		{method: post, path: "/ask", auth: login, page: (*Server).askForm},
 		{method: get, path: "/r/{id}", auth: login, page: (*Server).requestPage},
@@ -253,6 +260,13 @@ func (s *Server) routes() []route {
 		{method: get, path: "/reviews/{id}", auth: login, page: (*Server).reviewPage},
 		{method: post, path: "/reviews/{id}", auth: login, page: (*Server).reviewForm},
 		{method: get, path: "/reviews/{id}/export", auth: login, page: (*Server).reviewCSV},
+		{method: get, path: "/targets/{name}", auth: login, page: (*Server).targetPage},
+		{method: post, path: "/targets/{name}", auth: login, page: (*Server).targetForm},
+		{method: get, path: "/people", auth: login, page: (*Server).peoplePage},
+		{method: get, path: "/people/{name}", auth: login, page: (*Server).personPage},
+		{method: post, path: "/people/{name}", auth: login, page: (*Server).personForm},
+		{method: get, path: "/groups", auth: login, page: (*Server).groupsPage},
+		{method: get, path: "/settings", auth: login, page: (*Server).settingsPage},
 		{method: get, path: "/search", auth: login, page: (*Server).searchPage},
 		{method: get, path: "/sessions", auth: login, page: (*Server).sessionsPage},
 		{method: get, path: "/sessions/{id}", auth: login, page: (*Server).sessionPage},
@@ -263,6 +277,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/sessions/{id}/check", auth: login, page: (*Server).checkForm},
 		{method: get, path: "/sessions/{id}/transcript", auth: login, page: (*Server).transcript},
 		{method: get, path: "/sessions/{id}/evidence", auth: login, page: (*Server).evidenceFile},
+		{method: get, path: "/sessions/{id}/video", auth: login, page: (*Server).videoFile},
 	}
 }
 

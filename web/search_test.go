@@ -1,7 +1,6 @@
 package web
 
 import (
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -113,8 +112,7 @@ func TestSearchPage(t *testing.T) {
 // scripts, in both themes.
 func TestSearchOnAPhone(t *testing.T) {
 	h := newHouse(t)
-	srv := httptest.NewTLSServer(h.server.Handler())
-	defer srv.Close()
+	srv := h.serve()
 	x := h.shown("psql", "postgres=# DROP TABLE "+strings.Repeat("a_very_long_name_", 20)+";", "DROP TABLE")
 	for _, c := range []struct {
 		name, scheme string

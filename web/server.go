@@ -32,6 +32,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/recorder"
+	"github.com/drawbolt/drawbolt/web/ui"
 )
 
 // Config is what a Server needs.
@@ -50,6 +51,14 @@ type Config struct {
 
 	// Film writes the film of a recording, as video.Maker does. nil: this server makes none.
 	Film func(ctx context.Context, recording io.ReadSeeker, out io.Writer) (cut string, err error)
+
+	// MayFilm reports whether Film can work here now. nil: it cannot, and no page
+	// offers a film.
+	MayFilm func() bool
+
+	// System says how this server is set up and how it does, without its secrets. The
+	// broker has been asked before. nil: this server does not say.
+	System func(context.Context) ui.System
 
 	// Follow reads the recording of a session while it is made. The broker has been
 	// asked before. nil: this server shows no running sessions.
@@ -116,11 +125,15 @@ type Server struct {
 	provings    *counter // and all
 	played      *played
 	recorders   note.Verifiers // of the seals of recordings
+	followed    *counter       // streams of what changes, a user
+	follows     *counter       // and all
 
 	bodyWithin  time.Duration // from the headers to the last byte of the body
 	filmWithin  time.Duration // for a film to begin; then its answer begins without it
 	watchAlive  time.Duration // a watcher is sent something at least so often, and its login looked at
 	watchWithin time.Duration // for a watcher to take what was sent; then it is cut
+	eventsAlive time.Duration // who follows what changes is asked about at least so often
+	eventsPause time.Duration // and told at most so often
 }
 
 // The limits of what one peer may ask of the server.
@@ -181,8 +194,11 @@ func New(c Config) (*Server, error) {
 		proving:     newCounter(1),
 		provings:    newCounter(maxProvings),
 		played:      &played{now: c.Now, kept: map[string]*playedView{}},
+		followed:    newCounter(maxFollowed),
+		follows:     newCounter(maxFollows),
 
 		bodyWithin: 20 * time.Second, filmWithin: 10 * time.Second, watchAlive: 5 * time.Second, watchWithin: 10 * time.Second,
+		eventsAlive: 4 * time.Second, eventsPause: 500 * time.Millisecond,
 	}
 	if s.verifier, err = note.NewVerifier(c.VerifierKey); err != nil {
 		return nil, fmt.Errorf("web: the key of the audit log: %w", err)

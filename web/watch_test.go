@@ -380,6 +380,16 @@ func TestWatchPage(t *testing.T) {
 			}
 			picture(t, ctx, "watch-"+scheme+"-1-live")
 			accessible(t, ctx, "the live sessions")
+			do(t, ctx, chromedp.Click(css(`#wall`)))
+			soon(t, ctx, `document.querySelector("[data-wall='`+x.Session.ID+`']").textContent.includes("backup.tar")`)
+			accessible(t, ctx, "the live sessions with their screens")
+			picture(t, ctx, "watch-"+scheme+"-1-wall")
+			do(t, ctx, chromedp.Navigate(s.http.URL+"/targets"))
+			for _, want := range []string{"bob watches this session", "bob no longer watches"} {
+				if n := <-x.Notices(); n.Show != want {
+					t.Errorf("notice %+v, want %s", n, want)
+				}
+			}
 			do(t, ctx, chromedp.Navigate(s.http.URL+"/sessions/"+x.Session.ID+"/watch"), chromedp.WaitVisible(css(`#terminal div`)))
 			wait := func(js string) {
 				t.Helper()
@@ -463,4 +473,76 @@ func TestWatchPage(t *testing.T) {
 			picture(t, ctx, "watch-"+scheme+"-5-phone")
 		})
 	}
+}
+
+// wallOf reads the wall of some sessions.
+func (s *stage) wallOf(name string, ids ...string) (next func() api.WallEvent) {
+	s.t.Helper()
+	r := must(http.NewRequest("GET", s.http.URL+"/v1/wall?id="+strings.Join(ids, "&id="), nil))
+	r.Header.Set("Authorization", "Bearer "+s.token(name))
+	answer := must(s.http.Client().Do(r))
+	s.t.Cleanup(func() { answer.Body.Close() })
+	if answer.StatusCode != 200 {
+		s.t.Fatalf("the wall: %d %s", answer.StatusCode, text(answer))
+	}
+	lines := bufio.NewScanner(answer.Body)
+	return func() (e api.WallEvent) {
+		s.t.Helper()
+		if !lines.Scan() {
+			s.t.Fatal("the wall has ended")
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			s.t.Fatal(err)
+		}
+		return e
+	}
+}
+
+// TestWall: the last lines of several sessions come in one answer; that is watching,
+// to who may, on record, told to the users, and cut like it. It is not four eyes.
+func TestWall(t *testing.T) {
+	s := newStage(t)
+	s.server.watchAlive = 200 * time.Millisecond
+	one, two := s.run("shell", "xterm"), s.run("shell", "xterm")
+	one.shows(t, strings.Repeat("before\r\n", 20)+"\x1b[31mlast\x1b[0m <b>line</b> \x1b]0;t\x07$ ")
+	two.shows(t, "two\r\n")
+	next := s.wallOf("bob", one.Session.ID, two.Session.ID, "SES-0000000000000000")
+	seen := map[string]api.WallEvent{}
+	for len(seen) < 3 {
+		e := next()
+		seen[e.Session] = e
+	}
+	if got := seen[one.Session.ID].Text; !strings.HasSuffix(got, "before\nlast <b>line</b> $") || strings.Count(got, "\n") != wallLines-1 || seen[one.Session.ID].Over {
+		t.Errorf("of the first: %q", got)
+	}
+	if e := seen["SES-0000000000000000"]; !e.Over || !strings.Contains(e.Text, "no session") {
+		t.Errorf("of one that is not: %+v", e)
+	}
+	if n := <-one.Notices(); n.Show != "bob watches this session" {
+		t.Errorf("the user is told %+v", n)
+	}
+	two.shows(t, "more\r\n")
+	if e := next(); e.Session != two.Session.ID || e.Text != "two\nmore" {
+		t.Errorf("then: %+v", e)
+	}
+	two.end("exited")
+	for e := next(); !e.Over || e.Session != two.Session.ID; e = next() {
+	}
+	if err := s.broker.RemoveRole(t.Context(), s.by("root"), "responder"); err != nil {
+		t.Fatal(err)
+	}
+	for e := next(); !e.Over || !strings.Contains(e.Text, "you may not watch this session any more"); e = next() {
+	}
+	for _, e := range s.watched(2) {
+		if e.ActorName != "bob" {
+			t.Errorf("event %+v", e)
+		}
+	}
+	for _, name := range []string{"alice", "eve"} {
+		e := s.wallOf(name, one.Session.ID)()
+		if !e.Over || strings.Contains(e.Text, "line") {
+			t.Errorf("%s sees %+v", name, e)
+		}
+	}
+	callJSON[api.Problem](s.house, "carol", "GET", "/v1/wall?id="+strings.Repeat("SES-0000000000000000&id=", 8)+"x", nil, 422)
 }

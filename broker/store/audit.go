@@ -177,15 +177,15 @@ func (db *DB) Leaves(ctx context.Context, f LeafFilter) ([][]byte, error) {
 	} else if f.Action != "" {
 		add("action = ?", f.Action)
 	}
-	for _, c := range []struct{ column, value string }{
-		{"actor", f.Actor}, {"object", f.Object}, {"target", f.Target},
-	} {
+	for _, c := range []struct{ column, value string }{{"actor", f.Actor}, {"target", f.Target}} {
 		if c.value != "" {
 			add(c.column+" = ?", c.value)
 		}
 	}
-	if f.Session != "" {
-		add("session <> '' AND session = ?", f.Session) // both, for the partial index
+	for _, c := range []struct{ column, value string }{{"object", f.Object}, {"session", f.Session}} {
+		if c.value != "" {
+			add(c.column+" <> '' AND "+c.column+" = ?", c.value) // both, for the partial index
+		}
 	}
 	order := "seq"
 	if f.Newest {
@@ -224,6 +224,20 @@ func (db *DB) Leaf(ctx context.Context, seq int64) ([]byte, error) {
 		return nil, err
 	}
 	return leaves[0], nil
+}
+
+// LastLogin returns the leaf of the newest login of a user, or access.ErrNotFound.
+func (db *DB) LastLogin(ctx context.Context, userID string) ([]byte, error) {
+	var leaf []byte
+	// The action stands in the query, for the partial index.
+	err := db.row(ctx, "SELECT leaf FROM audit_leaves WHERE action = 'login' AND actor = ? ORDER BY seq DESC LIMIT 1", userID).Scan(&leaf)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, access.ErrNotFound
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return leaf, nil
 }
 
 // LeafAt is the sequence number of the first event that is surely not later than

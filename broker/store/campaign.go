@@ -138,11 +138,6 @@ func (db *DB) DecisionLeaves(ctx context.Context, id string, from int64) ([][]by
 	return leaves, nil
 }
 
-// UsersAfter returns the users whose names come behind the given one, by name.
-func (q queryer) UsersAfter(ctx context.Context, name string, limit int) ([]access.User, error) {
-	return users.all(ctx, q, "WHERE name > ? ORDER BY name LIMIT ?", name, page(limit))
-}
-
 // A Use is how often something was done since a time, and when it was last.
 type Use struct {
 	Last  time.Time

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -139,6 +140,50 @@ func (q queryer) Users(ctx context.Context) ([]access.User, error) {
 	return users.all(ctx, q, "ORDER BY name")
 }
 
+// UsersAfter returns at most limit users by name: those behind the name after in
+// whose name part stands and who are in the group, as far as these are not empty.
+func (q queryer) UsersAfter(ctx context.Context, after, part, group string, limit int) ([]access.User, error) {
+	clause, args := "WHERE name > ?", []any{after}
+	if part != "" {
+		clause, args = clause+containing("name"), append(args, pattern(part))
+	}
+	if group != "" {
+		clause, args = clause+containing("groups"), append(args, pattern(`"`+group+`"`)) // names of groups need no escapes in JSON
+	}
+	return users.all(ctx, q, clause+" ORDER BY name LIMIT ?", append(args, limit)...)
+}
+
+func containing(column string) string { return " AND " + column + ` LIKE ? ESCAPE '\'` }
+
+// pattern is what LIKE finds a part with.
+func pattern(part string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(part) + "%"
+}
+
+// GroupSizes counts the members of each group.
+func (q queryer) GroupSizes(ctx context.Context) (map[string]int, error) {
+	rows, err := q.rows(ctx, "SELECT groups, COUNT(*) FROM users GROUP BY groups")
+	if err != nil {
+		return nil, q.failed("read users", err)
+	}
+	defer rows.Close()
+	sizes := map[string]int{}
+	for rows.Next() {
+		var groups []string
+		var n int
+		if err := rows.Scan(encoded{&groups}, &n); err != nil {
+			return nil, q.failed("read users", err)
+		}
+		for _, g := range groups {
+			sizes[g] += n
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, q.failed("read users", err)
+	}
+	return sizes, nil
+}
+
 // Actor returns the user of that id. A change that reads it lets others that this
 // user makes go on beside it, where User has them wait for one another.
 func (q queryer) Actor(ctx context.Context, id string) (access.User, error) {
@@ -190,6 +235,16 @@ func (q queryer) Target(ctx context.Context, idOrName string) (access.Target, er
 		column = "id"
 	}
 	return targets.one(ctx, q, "WHERE "+column+" = ?"+q.lock(), idOrName)
+}
+
+// TargetsAfter returns at most limit targets by name: those behind the name after
+// in whose name part stands.
+func (q queryer) TargetsAfter(ctx context.Context, after, part string, limit int) ([]access.Target, error) {
+	clause, args := "WHERE name > ?", []any{after}
+	if part != "" {
+		clause, args = clause+containing("name"), append(args, pattern(part))
+	}
+	return targets.all(ctx, q, clause+" ORDER BY name LIMIT ?", append(args, limit)...)
 }
 
 // Targets returns all targets by name.

@@ -49,6 +49,7 @@ import (
 // An App is a whole server, wired and not yet running. It decides nothing.
 type App struct {
 	config   Config
+	since    time.Time // it was made
 	log      *slog.Logger
 	db       *store.DB
 	keys     *Keys
@@ -85,7 +86,7 @@ type App struct {
 // NewApp opens and wires everything. What it opened before an error is closed.
 // create makes keys that are missing, which only init and demo do.
 func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (_ *App, err error) {
-	a := &App{config: c, log: log}
+	a := &App{config: c, since: time.Now().UTC(), log: log}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -329,7 +330,7 @@ func (a *App) openFronts() error {
 	}
 	front := web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
-		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Film: a.films.Make, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
+		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Film: a.films.Make, MayFilm: a.films.Works, System: a.system, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
 		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,

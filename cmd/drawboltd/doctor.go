@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,108 +72,137 @@ func doctorCommand() *cobra.Command {
 // examine runs the checks, each of which goes on where the one before allows.
 // It changes nothing but the schema, which serve would bring up to date too.
 func examine(ctx context.Context, path string) []finding {
-	var list []finding
-	ok := func(check, format string, args ...any) {
-		list = append(list, finding{check, "ok", fmt.Sprintf(format, args...), ""})
-	}
-	bad := func(check string, err error, next string) {
-		list = append(list, finding{check, "error", err.Error(), next})
-	}
-	warn := func(check, text, next string) { list = append(list, finding{check, "warning", text, next}) }
+	var list findings
 
 	c, err := configOf(path)
 	if err != nil {
-		bad("configuration", err, "drawboltd config check")
+		list.bad("configuration", err, "drawboltd config check")
 		return list
 	}
-	ok("configuration", "sound")
-	if t, err := serverTLS(c); err != nil {
-		bad("tls", err, "drawboltd config show")
-	} else if left := time.Until(certificateEnd(t)); left < 14*24*time.Hour {
-		warn("tls", fmt.Sprintf("the certificate ends in %d days", int(left.Hours()/24)), "renew server.tls.certificate")
-	} else {
-		ok("tls", "%d days left, %s", int(left.Hours()/24), c.Server.TLS.Mode)
+	t, err := serverTLS(c)
+	if err != nil {
+		list.bad("tls", err, "drawboltd config show")
+		t = nil
 	}
-	for _, dir := range []string{c.Data, c.Recordings.Folder} {
-		if err := writable(dir); err != nil {
-			bad("disk", err, "make it writable for this user: "+dir)
-		} else {
-			ok("disk", "%s is writable", dir)
-		}
-	}
-	if info, err := os.Stat(c.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
-		warn("disk", c.Data+" can be read by others", "chmod 700 "+c.Data)
-	}
+	list = append(list, c.findings(t)...)
 	a, err := NewApp(ctx, c, newLog(c, io.Discard), false)
 	if err != nil {
-		bad("installation", err, "drawboltd init")
+		list.bad("installation", err, "drawboltd init")
 		return list
 	}
 	defer a.Close()
+	return append(list, a.findings(ctx)...)
+}
+
+// A findings list is filled by ok, bad and warn.
+type findings []finding
+
+func (l *findings) ok(check, format string, args ...any) {
+	*l = append(*l, finding{check, "ok", fmt.Sprintf(format, args...), ""})
+}
+
+func (l *findings) bad(check string, err error, next string) {
+	*l = append(*l, finding{check, "error", err.Error(), next})
+}
+
+func (l *findings) warn(check, text, next string) {
+	*l = append(*l, finding{check, "warning", text, next})
+}
+
+// findings are those about what is configured; t is nil when there is no certificate.
+func (c Config) findings(t *tls.Config) []finding {
+	var list findings
+	list.ok("configuration", "sound")
+	if t == nil {
+		// told already
+	} else if left := time.Until(certificateEnd(t)); left < 14*24*time.Hour {
+		list.warn("tls", fmt.Sprintf("the certificate ends in %d days", int(left.Hours()/24)), "renew server.tls.certificate")
+	} else {
+		list.ok("tls", "%d days left, %s", int(left.Hours()/24), c.Server.TLS.Mode)
+	}
+	for _, dir := range []string{c.Data, c.Recordings.Folder} {
+		if err := writable(dir); err != nil {
+			list.bad("disk", err, "make it writable for this user: "+dir)
+		} else {
+			list.ok("disk", "%s is writable", dir)
+		}
+	}
+	if info, err := os.Stat(c.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
+		list.warn("disk", c.Data+" can be read by others", "chmod 700 "+c.Data)
+	}
+	return list
+}
+
+// findings are those about the installation as it is.
+func (a *App) findings(ctx context.Context) []finding {
+	var list findings
+	c := a.config
 	begin := time.Now()
 	if err := a.db.Ping(ctx); err != nil {
-		bad("database", err, "")
+		list.bad("database", err, "")
 	} else {
-		ok("database", "answers in %s", time.Since(begin).Round(10*time.Microsecond))
+		list.ok("database", "answers in %s", time.Since(begin).Round(10*time.Microsecond))
 	}
-	ok("vault", "opened, certificate authorities loaded")
-	a.examinePolicy(ctx, ok, bad, warn)
+	list.ok("vault", "opened, certificate authorities loaded")
+	list = append(list, a.examinePolicy(ctx)...)
 	if a.onCall != nil {
 		a.onCall.Refresh(ctx)
 		problems := a.onCall.Problems(time.Now())
 		for _, group := range slices.Sorted(maps.Keys(problems)) {
-			bad("on call", fmt.Errorf("%s: %s", group, problems[group]), "mend the schedule in "+c.OnCall.File)
+			list.bad("on call", fmt.Errorf("%s: %s", group, problems[group]), "mend the schedule in "+c.OnCall.File)
 		}
 		if len(problems) == 0 {
-			ok("on call", "every schedule is read")
+			list.ok("on call", "every schedule is read")
 		}
 	}
 	if err := a.checkLog(ctx); errors.Is(err, errNoKept) {
-		warn("audit log", err.Error(), "compare drawbolt audit export with a checkpoint that an auditor keeps")
+		list.warn("audit log", err.Error(), "compare drawbolt audit export with a checkpoint that an auditor keeps")
 	} else if err != nil {
-		bad("audit log", err, "drawbolt audit export, and compare with checkpoints kept elsewhere")
+		list.bad("audit log", err, "drawbolt audit export, and compare with checkpoints kept elsewhere")
 	} else if n, err := a.db.AuditSize(ctx); err != nil {
-		bad("audit log", err, "")
+		list.bad("audit log", err, "")
 	} else {
-		ok("audit log", "%d events, nothing was rolled back", n)
+		list.ok("audit log", "%d events, nothing was rolled back", n)
 	}
 	if left, err := filepath.Glob(filepath.Join(c.Data, "journals", "quarantine", "*")); err == nil && len(left) > 0 {
-		warn("recordings", fmt.Sprintf("%d damaged journals are in quarantine", len(left)), "look at "+filepath.Join(c.Data, "journals", "quarantine"))
+		list.warn("recordings", fmt.Sprintf("%d damaged journals are in quarantine", len(left)), "look at "+filepath.Join(c.Data, "journals", "quarantine"))
 	} else {
-		ok("recordings", "no journal is damaged")
+		list.ok("recordings", "no journal is damaged")
 	}
 	switch open, failed, err := a.db.CountViews(ctx); {
 	case err != nil:
-		bad("views", err, "")
+		list.bad("views", err, "")
 	case !c.Recordings.Views:
-		ok("views", "none are made (recordings.views)")
+		list.ok("views", "none are made (recordings.views)")
 	case failed > 0:
-		warn("views", fmt.Sprintf("of %d recordings no view could be made; %d wait", failed, open), "drawboltd views")
+		list.warn("views", fmt.Sprintf("of %d recordings no view could be made; %d wait", failed, open), "drawboltd views")
 	default:
-		ok("views", "%d wait to be made", open)
+		list.ok("views", "%d wait to be made", open)
 	}
 	list = append(append(list, a.examineKeeping(ctx)...), a.examineNotices(ctx)...)
 	return append(list, a.examineGlass(ctx)...)
 }
 
 // examinePolicy tells what decides, and what keeps another bundle from it.
-func (a *App) examinePolicy(ctx context.Context, ok func(check, format string, args ...any), bad func(check string, err error, next string), warn func(check, text, next string)) {
+func (a *App) examinePolicy(ctx context.Context) []finding {
+	var list findings
 	findings, err := a.broker.PolicyFindings(ctx)
 	if err != nil {
-		bad("policy", err, "")
-		return
+		list.bad("policy", err, "")
+		return list
 	}
 	for _, f := range findings {
-		warn("policy", f.Text, f.Next)
+		list.warn("policy", f.Text, f.Next)
 	}
 	switch s := a.bundle; {
 	case s.refused != nil && len(findings) == 0:
-		warn("policy", "the bundle that is there is refused: "+s.refused.Error(), "drawboltd policy test "+s.path)
+		list.warn("policy", "the bundle that is there is refused: "+s.refused.Error(), "drawboltd policy test "+s.path)
 	case s.refused == nil && s.path == "":
-		ok("policy", "the bundle in the program, %.12s", s.program.Digest())
+		list.ok("policy", "the bundle in the program, %.12s", s.program.Digest())
 	case s.refused == nil:
-		ok("policy", "%s", strings.Join(strings.Fields(fmt.Sprintf("%s, %.12s %s %s", s.path, s.program.Digest(), s.origin.Commit, s.origin.Signer)), " "))
+		list.ok("policy", "%s", strings.Join(strings.Fields(fmt.Sprintf("%s, %.12s %s %s", s.path, s.program.Digest(), s.origin.Commit, s.origin.Signer)), " "))
 	}
+	return list
 }
 
 func writable(dir string) error {

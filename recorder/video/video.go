@@ -52,6 +52,12 @@ type Maker struct {
 	Command []string
 }
 
+// Works reports whether there is an encoder on this machine now.
+func (m Maker) Works() bool {
+	_, err := exec.LookPath("ffmpeg")
+	return err == nil
+}
+
 // Make writes the film of a recording, which it reads twice, to out, as it is
 // made. cut says what is missing in a film that is otherwise whole, and is empty
 // for nothing. The error is ErrNoEncoder, a *Failure when nothing was written,

@@ -78,3 +78,14 @@ func (in Inbox) Groups() [][]Request {
 	}
 	return out
 }
+
+// vote names a request and what is shown of it.
+func vote(r Request) string { return r.ID + " " + r.Digest }
+
+// more marks a number that is one of more.
+func (in Inbox) more() string {
+	if in.More {
+		return " or more"
+	}
+	return ""
+}

@@ -2,7 +2,6 @@ package ui
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 
@@ -14,13 +13,12 @@ type Integration struct {
 	api.Integration
 	Test string // what became of the test that was just sent; "": none was
 	Wait bool   // nothing yet
-	Here string // the address of the page, to look again
 }
 
 // TriedIntegration says of an integration what became of the test of that number;
 // of no number, or of one that is none, nothing.
 func TriedIntegration(i api.Integration, test string) Integration {
-	out := Integration{Integration: i, Here: "/integrations/" + url.PathEscape(i.Name) + "?test=" + url.QueryEscape(test)}
+	out := Integration{Integration: i}
 	n, err := strconv.ParseInt(test, 10, 64)
 	aside := slices.IndexFunc(i.SetAside, func(a api.SetAside) bool { return a.Position == n })
 	switch {

@@ -7,8 +7,8 @@ type Link struct {
 	Done                      string // what has become of it
 }
 
-// System is how people call the other system.
-func System(kind string) string {
+// SystemName is how people call the other system.
+func SystemName(kind string) string {
 	if kind == "slack" {
 		return "Slack"
 	}

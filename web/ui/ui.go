@@ -39,6 +39,8 @@ type Page struct {
 	Error  *api.Problem // what went wrong with the form that was sent
 	Again  string       // where to sign in again, when that is what it needs
 	Wide   bool         // the content needs the whole width
+
+	Entries []Entry // of the navigation, that are shown
 }
 
 // A Request is a request as one person looks at it.
@@ -47,9 +49,37 @@ type Request struct {
 	Key     string // changes when what is shown does
 	Mine    bool
 	Source  string   // the address the request came from
-	Command string   // what to type to use the grant
+	Command string   // what to type to use the grant, with any client
+	Plain   string   // the same for who has run drawbolt ssh-config
 	Typed   Decision // what was typed into a form that was refused
+	Reached Reached  // for others than the requester
+	Story   Story    // of one request, not in lists
 }
+
+// Reached is where a grant leads: what an approver vouches for.
+type Reached struct {
+	Address  string
+	Via      []string // the targets on the way
+	HostKeys []string // fingerprints
+}
+
+// A Story is what has happened to a request.
+type Story struct {
+	Steps    []Step
+	Sessions []api.Session
+	More     bool // there is more than this
+}
+
+// A Step is one thing that was done.
+type Step struct {
+	At   time.Time
+	Who  string
+	What string // a sentence without its beginning
+	Said string // the reason or note
+	Seq  int64  // of the event in the audit log
+}
+
+func (r Request) version() string { return strconv.FormatInt(r.Version, 10) + r.State }
 
 // A Decision is what an approver typed.
 type Decision struct {
@@ -193,13 +223,30 @@ type Home struct {
 	Open    []Request
 	Pending []Request
 	Recent  []Request
-	Inbox   int // requests that wait for this person
+	Again   []Request // of each account on a target that was used lately, the newest
+	Inbox   int       // requests that wait for this person, up to InboxCount
 }
+
+// InboxCount is how many waiting requests the first page counts.
+const InboxCount = 50
+
+func (h Home) inbox() string {
+	if h.Inbox >= InboxCount {
+		return strconv.Itoa(InboxCount) + " or more"
+	}
+	return strconv.Itoa(h.Inbox)
+}
+
+// soon is how long before its end a grant is said to end soon.
+const soon = 5 * time.Minute
 
 // An Inbox is what waits for one person's decision.
 type Inbox struct {
-	Key   string
-	Items []Request
+	Key    string
+	Items  []Request
+	Picked []string // the votes that were picked in a form that was refused
+	Note   string   // what was typed there
+	More   bool     // there are more than these
 }
 
 // A Session is a session with the request that led to it, where the person may
@@ -209,6 +256,18 @@ type Session struct {
 	Of            *api.Request
 	MayEnd        bool
 	VerifyCommand string
+	Key           string   // changes when what is shown does
+	Films         bool     // this server makes films
+	HostKeys      []string // fingerprints of those that the target was pinned to
+}
+
+// A SessionList is a page of sessions.
+type SessionList struct {
+	Key   string
+	Items []api.Session
+	Live  bool   // those that run
+	First bool   // it is the first page
+	Older string // the address of the next one; "": there is none
 }
 
 // A Play is a session whose recording is played.
@@ -284,8 +343,39 @@ type Device struct {
 	Done                 string // what became of it; "" while it waits
 }
 
-func askURL(target, account string) templ.SafeURL {
-	return templ.SafeURL("/ask?" + url.Values{"target": {target}, "account": {account}}.Encode())
+func targetURL(target, account string) templ.SafeURL {
+	to := "/targets/" + url.PathEscape(target)
+	if account != "" {
+		to += "?" + url.Values{"account": {account}}.Encode() + "#ask"
+	}
+	return templ.SafeURL(to)
+}
+
+// RulesText says in words what a session under a request may do.
+func RulesText(r api.SessionRules) string {
+	var may, watched []string
+	for _, x := range []struct {
+		is   bool
+		what string
+	}{{r.Shell, "shell"}, {r.Exec && len(r.Commands) == 0, "any command"}, {r.Exec && len(r.Commands) > 0, "commands: " + strings.Join(r.Commands, ", ")}, {r.Agent, "key agent"}, {r.X11, "display"},
+		{len(r.Files) > 0, "files: " + strings.Join(r.Files, ", ")}, {len(r.Forwards) > 0, "tunnels: " + strings.Join(r.Forwards, ", ")}} {
+		if x.is {
+			may = append(may, x.what)
+		}
+	}
+	if len(may) == 0 {
+		may = []string{"nothing"}
+	}
+	if r.FourEyes {
+		watched = append(watched, "only while somebody else watches (four eyes)")
+	}
+	if r.SilentWatch {
+		watched = append(watched, "watched without a word to the user (silent watch)")
+	}
+	if len(r.Detect) > 0 {
+		watched = append(watched, "looked for: "+strings.Join(r.Detect, ", "))
+	}
+	return strings.Join(append([]string{strings.Join(may, ", ")}, watched...), "; ")
 }
 
 // The sentences of the pages that are put together of several parts.
@@ -374,4 +464,9 @@ func closing(s api.Session) string {
 		text += fmt.Sprintf(", exit status %d", *s.ExitStatus)
 	}
 	return text
+}
+
+func sorted(list []string) []string {
+	slices.Sort(list)
+	return list
 }

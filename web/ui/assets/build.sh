@@ -9,7 +9,9 @@ npm install --no-save --no-audit --no-fund --silent
 rm -rf ../static
 mkdir ../static
 npx --no-install tailwindcss -i app.css -o ../static/app.css --minify
-npx --no-install esbuild app.js --minify --target=es2020 --outfile=../static/app.js --log-level=warning
+npx --no-install esbuild theme.js --minify --target=es2022 --outfile=../static/theme.js --log-level=warning
+npx --no-install esbuild app.js --minify --format=iife --target=es2022 --outfile=../static/app.js --log-level=warning
+npx --no-install esbuild wall.js --minify --format=iife --target=es2022 --outfile=../static/wall.js --log-level=warning
 npx --no-install esbuild watch.js --minify --target=es2022 --outfile=../static/watch.js --log-level=warning
 npx --no-install esbuild player.css --minify --outfile=../static/player.css --log-level=warning
 npx --no-install esbuild player.js --minify --format=iife --target=es2022 --outfile=../static/player.js --log-level=warning
@@ -17,7 +19,5 @@ cp node_modules/asciinema-player/dist/bundle/asciinema-player.min.js node_module
 cp node_modules/asciinema-player/LICENSE ../static/asciinema-player.LICENSE.txt
 mkdir -p ../../testdata/axe
 cp node_modules/axe-core/axe.min.js node_modules/axe-core/LICENSE ../../testdata/axe/
-cp node_modules/htmx.org/dist/htmx.min.js ../static/htmx.min.js
-cp node_modules/htmx.org/LICENSE ../static/htmx.LICENSE.txt
 node ../../../recorder/bundle/assets/build.mjs "$PWD/node_modules"
 cp favicon.svg ../static/favicon.svg
