@@ -132,7 +132,7 @@ func TestForwards(t *testing.T) {
 	h := newHouse(t, withForwards("local 127.0.0.1:"+far.port, "local localhost:"+far.port, "local unix:"+dir+"/*", "remote 127.0.0.1:*", "remote unix:"+dir+"/*"))
 	h.realTarget("db01")
 	h.grant("alice", "db01", time.Hour)
-	login, here, there := me(t)+"@db01", freePort(t), freePort(t)
+	login, here, there, beside := me(t)+"@db01", freePort(t), freePort(t), freePort(t)
 	t.Run("-W", func(t *testing.T) {
 		cmd := h.ssh("alice", "-W", far.addr, login)
 		cmd.Stdin = strings.NewReader(httpQuestion)
@@ -156,7 +156,7 @@ func TestForwards(t *testing.T) {
 		"-L to a socket":   {[]string{"-L", here + ":" + farSocket.addr, login}, "tcp", "127.0.0.1:" + here, `local to unix "` + farSocket.addr},
 		"-L socket":        {[]string{"-L", dir + "/here:" + farSocket.addr, login}, "unix", dir + "/here", `local to unix "` + farSocket.addr},
 		"-R":               {[]string{"-R", there + ":" + near.addr, login}, "tcp", "127.0.0.1:" + there, `remote from at "localhost" port ` + there + " at 127.0.0.1, port " + there},
-		"-R with address":  {[]string{"-R", "127.0.0.1:" + there + ":" + nearSocket.addr, login}, "tcp", "127.0.0.1:" + there, `remote from at "127.0.0.1" port ` + there},
+		"-R with address":  {[]string{"-R", "127.0.0.1:" + beside + ":" + nearSocket.addr, login}, "tcp", "127.0.0.1:" + beside, `remote from at "127.0.0.1" port ` + beside},
 		"-R from a socket": {[]string{"-R", dir + "/there:" + near.addr, login}, "unix", dir + "/there", `remote from at unix "` + dir + `/there"`},
 	} {
 		t.Run(name, func(t *testing.T) {
