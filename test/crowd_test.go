@@ -329,9 +329,9 @@ func TestExpiryUnderLoad(t *testing.T) {
 	}
 }
 
-// multiply copies a row of a table of the stopped server into n more, each with
-// an id of its own and a microsecond older.
-func (s *server) multiply(table, id, prefix, moment string, n int) {
+// multiply copies what is in a table of the stopped server under the key of that
+// value into n more, each with a key of its own and a microsecond older.
+func (s *server) multiply(table, key, value, prefix, moment string, n int) {
 	s.t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(s.dir, "data", "drawbolt.db"))
 	must(s.t, err)
@@ -345,14 +345,14 @@ func (s *server) multiply(table, id, prefix, moment string, n int) {
 	for i, c := range columns {
 		columns[i], values[i] = `"`+c+`"`, `t."`+c+`"`
 		switch c {
-		case "id":
+		case key:
 			values[i] = "printf('" + prefix + "%016d', i)"
 		case moment:
 			values[i] += " - i"
 		}
 	}
 	_, err = db.Exec("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO "+table+" ("+strings.Join(columns, ", ")+
-		") SELECT "+strings.Join(values, ", ")+" FROM "+table+" t, n WHERE t.id = ?", n, id)
+		") SELECT "+strings.Join(values, ", ")+" FROM "+table+" t, n WHERE t."+key+" = ?", n, value)
 	must(s.t, err)
 }
 
@@ -364,7 +364,8 @@ func TestManyRequests(t *testing.T) {
 	r, err := x.alice.Request(t.Context(), api.RequestInput{Target: "db01", Account: "acct00", DurationSeconds: 600, Reason: "INC-1"})
 	must(t, err)
 	x.stop()
-	x.multiply("requests", r.ID, "REQ-", "created_at", n)
+	x.multiply("requests", "id", r.ID, "REQ-", "created_at", n)
+	x.multiply("asked", "request_id", r.ID, "REQ-", "created_at", n)
 	if took := x.start(); took > 10*time.Second {
 		t.Errorf("the start took %v", took)
 	}
