@@ -122,6 +122,7 @@ type PolicyView struct {
 	Roles              []PolicyRole
 	Servers            []PolicyServer // those that run, and this one
 	Node               string         // this one
+	Files              []policy.File  // of the bundle by which this one decides
 }
 
 // A PolicyServer says by which bundle a server decides.
@@ -146,7 +147,8 @@ func (b *Broker) ShowPolicy(ctx context.Context, by access.Caller) (PolicyView, 
 	if err != nil {
 		return PolicyView{}, err
 	}
-	v := PolicyView{Digest: b.c.Policy.Digest(), DataDigest: b.c.Policy.DataDigest(), Node: b.c.Node}
+	program := b.c.Policy.Program()
+	v := PolicyView{Digest: program.Digest(), DataDigest: b.c.Policy.DataDigest(), Node: b.c.Node, Files: program.Files()}
 	for _, r := range data.Roles {
 		role := PolicyRole{Name: r.Name, Members: r.Members()}
 		for _, rule := range r.Rules {

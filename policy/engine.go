@@ -62,7 +62,14 @@ type Program struct {
 	compiler *ast.Compiler
 	question ast.Body // binds the answer to the variable decision
 	digest   string
+	files    []File
 }
+
+// A File is a file of a bundle.
+type File struct{ Name, Text string }
+
+// Files returns the files of the bundle by their names, without its tests.
+func (p *Program) Files() []File { return p.files }
 
 // Digest returns the hex SHA-256 over the names and bytes of the bundle's files,
 // without its tests.
@@ -129,7 +136,11 @@ func Compile(files map[string][]byte) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare policy: %w", err)
 	}
-	return &Program{compiler, question, digest}, nil
+	p := &Program{compiler: compiler, question: question, digest: digest}
+	for _, name := range slices.Sorted(maps.Keys(modules)) {
+		p.files = append(p.files, File{name, string(files[name])})
+	}
+	return p, nil
 }
 
 // Use puts another bundle in the place of the one that decides. Decisions under way

@@ -71,6 +71,7 @@ func (s *Server) policy(ctx context.Context, by access.Caller, _ *struct{}) (api
 				Refused: p.Refused, RefusedAt: when(p.RefusedAt),
 			}
 		}),
+		Files: each(v.Files, func(f policy.File) api.PolicyFile { return api.PolicyFile(f) }),
 	}, err
 }
 

@@ -65,6 +65,7 @@ func TestPolicyAPI(t *testing.T) {
 		want              string
 	}{
 		{"root", "GET", "/v1/policy", nil, 200, `"text":"may request and extend root everywhere; for at most 4h; approved by 1 person of approvers`},
+		{"root", "GET", "/v1/policy", nil, 200, `"name":"drawbolt.rego","text":"`},
 		{"carol", "GET", "/v1/policy", nil, 403, "DB-2103"},
 		{"root", "POST", "/v1/policy/explain", ask, 200, `{"changes":[{"kind":"duration","text":"for 4h or shorter"}]}`},
 		{"root", "POST", "/v1/policy/explain", api.ExplainInput{Target: "db01", Account: "root", Action: "request", Source: "nowhere"}, 422, "is not an IP address"},
@@ -140,7 +141,7 @@ func TestPoliciesPage(t *testing.T) {
 			}
 		}
 	}
-	contains(page("root", "/policies", "", 200), true, "approved by 1 person of approvers", "the bundle in the program", `"max_duration_seconds": 14400`)
+	contains(page("root", "/policies", "", 200), true, "approved by 1 person of approvers", "the bundle in the program", `"max_duration_seconds": 14400`, "What reads them, in Rego", "package drawbolt")
 	mine := page("alice", "/policies?target=db01&account=root&for=9h", "", 200)
 	contains(mine, true, "It would refuse", "for 4h or shorter")
 	contains(mine, false, "Who can come to", "Roles and rules", `name="user"`)

@@ -83,6 +83,13 @@ type PolicyView struct {
 	DataDigest string         `json:"data_digest"`
 	Roles      []PolicyRole   `json:"roles"`
 	Servers    []PolicyServer `json:"servers"`
+	Files      []PolicyFile   `json:"files"` // of the bundle by which the server decides that was asked
+}
+
+// A PolicyFile is a file of a bundle, in Rego.
+type PolicyFile struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
 }
 
 // A PolicyRole is a role in words.
