@@ -216,7 +216,9 @@ func (b *Broker) wayOf(ctx context.Context, look policy.Lookup, explained *int, 
 			return nil, policyDown(err)
 		}
 		i := slices.IndexFunc(x.Ways, func(set []policy.Change) bool {
-			return !slices.ContainsFunc(set, func(c policy.Change) bool { return c.Kind == "group" || c.Kind == "account" || c.Kind == "break_glass" })
+			return !slices.ContainsFunc(set, func(c policy.Change) bool {
+				return c.Kind == "group" || c.Kind == "attribute" || c.Kind == "account" || c.Kind == "break_glass"
+			})
 		})
 		if i < 0 {
 			return nil, nil

@@ -278,6 +278,24 @@ func (s *search) ruleSteps(r Rule) (steps []step) {
 // joins are the ways into a role.
 func (s *search) joins(role string) (steps []step) {
 	for _, r := range s.look.data.Roles {
+		if len(r.Attributes) > 0 && len(steps) < maxHolders {
+			missing := map[string]string{}
+			for key, values := range r.Attributes {
+				if !slices.Contains(values, s.in.User.Attributes[key]) {
+					missing[key] = values[0]
+				}
+			}
+			give := func(in *Input) {
+				in.User.Attributes = maps.Clone(in.User.Attributes)
+				maps.Copy(in.User.Attributes, missing)
+			}
+			would := s.in.filled()
+			give(&would)
+			if slices.Contains(s.look.RolesOf(would.User), role) {
+				text := fmt.Sprintf("have the %s, which gives role %s", r.attributeWords(func(key string) string { return orList(r.Attributes[key]) }), role)
+				steps = append(steps, step{Change{"attribute", text}, give})
+			}
+		}
 		if !slices.Contains(s.look.RolesOf(User{ID: "nobody", Groups: r.Groups}), role) {
 			continue
 		}
