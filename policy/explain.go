@@ -355,6 +355,12 @@ func (s *search) limits(ctx context.Context, d Decision) ([][]Change, error) {
 			in.User.Groups = slices.DeleteFunc(in.User.Groups, func(g string) bool { return g == group })
 		})
 	}
+	for _, key := range sortedKeys(s.in.User.Attributes)[:min(len(s.in.User.Attributes), maxExplained)] {
+		add("attribute", "without the attribute "+key+" "+s.in.User.Attributes[key], func(in *Input) {
+			in.User.Attributes = maps.Clone(in.User.Attributes)
+			delete(in.User.Attributes, key)
+		})
+	}
 	if rule, ok := s.look.Rule(RuleName{d.Role, d.Rule}); ok {
 		if at, ok := s.nextTime(rule, false); ok {
 			add("hours", "outside of "+hoursWords(rule)+", from "+when(at)+" on", func(in *Input) { setTime(&in.Environment, at) })
