@@ -165,7 +165,8 @@ const MaxDecisions = 500
 
 // DecideItems keeps or removes items of a review, all of them or none. What is
 // removed is gone with that: the person is taken out of the role, and out of each
-// group through which they had it.
+// group through which they had it. Where they would have it all the same, nothing is
+// done.
 func (b *Broker) DecideItems(ctx context.Context, by access.Caller, id string, numbers []int, decision, reason string) (access.Campaign, error) {
 	var c access.Campaign
 	numbers = slices.Compact(slices.Sorted(slices.Values(numbers)))
@@ -177,7 +178,9 @@ func (b *Broker) DecideItems(ctx context.Context, by access.Caller, id string, n
 		if c, err = tx.Campaign(ctx, id); err != nil {
 			return unknownCampaign(err, id)
 		}
-		begun, removes := *e, false
+		begun := *e
+		var removed []*access.CampaignItem
+		var removals []audit.Event
 		for i, n := range numbers {
 			item, err := tx.CampaignItem(ctx, id, n)
 			if errors.Is(err, access.ErrNotFound) {
@@ -205,11 +208,11 @@ func (b *Broker) DecideItems(ctx context.Context, by access.Caller, id string, n
 				if err != nil {
 					return err
 				}
-				removes = true
 				detail(&told, "taken", strings.Join(taken, ", "))
 				if len(taken) == 0 {
-					detail(&told, "taken", "nothing: it was gone already")
+					detail(&told, "taken", "nothing: it was gone already, or goes with another role")
 				}
+				removed, removals = append(removed, &item), append(removals, told)
 			}
 			if err := tx.SaveCampaignItem(ctx, &item); err != nil {
 				return err
@@ -220,7 +223,13 @@ func (b *Broker) DecideItems(ctx context.Context, by access.Caller, id string, n
 				tx.Also(told)
 			}
 		}
-		if removes {
+		for i, item := range removed { // after all: one may go with another
+			if err := stillHeld(ctx, tx, item); err != nil {
+				*e = removals[i]
+				return err
+			}
+		}
+		if len(removed) > 0 {
 			if err := keepAdministrator(ctx, tx); err != nil {
 				return err
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
@@ -276,6 +277,100 @@ func TestCampaignDirect(t *testing.T) {
 	ok(t, h.RemoveRole(ctx, h.as("root"), "short"))
 	_, err = h.DecideItems(ctx, h.as("rita"), c.ID, []int{1}, access.Removed, "left the team")
 	ok(t, err)
+}
+
+// attributed gives mallory the role analysts by attributes, and dave by inheritance.
+// Carol has one of the two attributes.
+func (h *house) attributed() {
+	h.t.Helper()
+	ctx, root := h.t.Context(), h.as("root")
+	_, err := h.SetRole(ctx, root, access.Role{Name: "analysts", Attributes: map[string][]string{"team": {"data", "db"}, "site": {"nyc"}},
+		Rules: []access.Rule{{ID: "ask", Actions: []string{"request"}, Targets: access.Selector{Names: []string{"db01"}}, Accounts: []string{"root"}, MaxDuration: time.Hour, Session: access.SessionRules{Shell: true}}}})
+	ok(h.t, err)
+	_, err = h.SetRole(ctx, root, access.Role{Name: "seniors", Inherits: []string{"analysts"}, Users: []string{h.user("dave").ID}})
+	ok(h.t, err)
+	h.setUser("mallory", func(u *access.User) { u.Attributes = map[string]string{"team": "data", "site": "nyc", "tier": "0"} })
+	h.setUser("carol", func(u *access.User) { u.Attributes = map[string]string{"team": "data"} })
+}
+
+// TestHoldingsAreThePolicys: whoever has a role in the policy's eyes is in the report
+// of that role, and nobody else.
+func TestHoldingsAreThePolicys(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.attributed()
+		if x := h.holding("mallory", "analysts"); x == nil || !slices.Equal(x.How, []string{"attributes site=nyc team=data"}) || !x.Unused() {
+			t.Errorf("mallory: %+v", x)
+		}
+		if x := h.holding("dave", "analysts"); x != nil {
+			t.Errorf("a report of everything has what goes with another role: %+v", x)
+		}
+		users, err := h.db.Users(ctx)
+		ok(t, err)
+		roles, err := h.db.Roles(ctx)
+		ok(t, err)
+		look, found := h.config.Policy.Lookup(), 0
+		for _, role := range roles {
+			list, next, err := h.Holdings(ctx, h.as("rita"), broker.HoldingFilter{Role: role.Name, Limit: 1000})
+			if err != nil || next != "" {
+				t.Fatal(next, err)
+			}
+			for _, u := range users {
+				has := slices.Contains(look.RolesOf(policy.User{ID: u.ID, Groups: u.Groups, Attributes: u.Attributes}), role.Name)
+				if told := slices.ContainsFunc(list, func(x access.Holding) bool { return x.UserID == u.ID && x.Role == role.Name }); told != has {
+					t.Errorf("%s as %s: the policy says %v, the report %v", u.Name, role.Name, has, told)
+				}
+				if has {
+					found++
+				}
+			}
+			if role.Name == "analysts" && (len(list) != 2 || !slices.Equal(list[0].How, []string{"role seniors"})) {
+				t.Errorf("analysts: %+v", list)
+			}
+		}
+		if found < 5 {
+			t.Errorf("only %d holdings were compared", found)
+		}
+		for account, want := range map[string]string{"mallory": "attributes site nyc and team data > role analysts", "dave": "named in person > role seniors > role analysts"} {
+			w, err := h.WhoCan(ctx, h.as("root"), "db01", "root")
+			ok(t, err)
+			if !slices.ContainsFunc(w.Ways, func(a broker.Access) bool {
+				return strings.Join(a.Path, " > ") == want && slices.Equal(a.People, []string{account})
+			}) {
+				t.Errorf("who-can does not know %s by %s: %+v", account, want, w.Ways)
+			}
+		}
+	})
+}
+
+// TestCampaignAttributes: what a removal would leave standing refuses it.
+func TestCampaignAttributes(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.attributed()
+		c := h.campaign("rita", "analysts", "seniors")
+		remove := func(numbers ...int) error {
+			_, err := h.DecideItems(ctx, h.as("rita"), c.ID, numbers, access.Removed, "moved to sales")
+			return err
+		}
+		mallory, dave, senior := h.item(c, "mallory", "analysts"), h.item(c, "dave", "analysts"), h.item(c, "dave", "seniors")
+		before := h.dump()
+		refusedWith(t, remove(mallory), "DB-6272")
+		refusedWith(t, remove(dave), "DB-6272")
+		refusedWith(t, remove(senior, dave, mallory), "DB-6272")
+		if after := h.dump(); after != before {
+			t.Errorf("refused, but changed:\n%s", difference(before, after))
+		}
+		ok(t, remove(dave, senior)) // together, whichever stands first
+		h.setUser("mallory", func(u *access.User) { u.Attributes = nil })
+		ok(t, remove(mallory))
+		for _, who := range []string{"mallory", "dave"} {
+			list, _, err := h.Holdings(ctx, h.as("rita"), broker.HoldingFilter{Role: "analysts", User: who})
+			if err != nil || len(list) != 0 {
+				t.Errorf("%s still has %+v, %v", who, list, err)
+			}
+		}
+	})
 }
 
 // TestCampaignRace: two who decide on the same items at once do not both.

@@ -94,7 +94,7 @@ func (b *Broker) Explain(ctx context.Context, by access.Caller, w WhatIf) (Expla
 	}
 	if _, err := b.decideNow(ctx, question{action: policy.ActionPolicyRead, by: by}); err != nil {
 		out.Ways = slices.DeleteFunc(out.Ways, func(set []policy.Change) bool {
-			return !x.Decision.Allow && slices.ContainsFunc(set, func(c policy.Change) bool { return c.Kind == "group" })
+			return !x.Decision.Allow && slices.ContainsFunc(set, func(c policy.Change) bool { return c.Kind == "group" || c.Kind == "attribute" })
 		})
 	}
 	return out, nil

@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -35,7 +37,8 @@ const (
 // Holdings lists who has which role, how, and when they last used it, by the
 // names of the people. A page ends with everything of its last user, so it may be
 // longer than the limit. The second result is where the next page begins; "" says
-// that there is none.
+// that there is none. Who has two roles that exclude each other, and so for the time
+// being neither, is listed with both.
 func (b *Broker) Holdings(ctx context.Context, by access.Caller, f HoldingFilter) ([]access.Holding, string, error) {
 	if _, err := b.allow(ctx, question{action: policy.ActionReviewRead, by: by}, event(by, "review.report", "")); err != nil {
 		return nil, "", err
@@ -103,48 +106,86 @@ type heldRole struct {
 	decides bool     // its rules let people vote
 }
 
-// rolesByHolder finds roles by the ids of users and by groups; all, or one.
-func rolesByHolder(roles []access.Role, only string) (held struct{ byUser, byGroup map[string][]*heldRole }) {
-	held.byUser, held.byGroup = map[string][]*heldRole{}, map[string][]*heldRole{}
+// A way is one by which people come to a role that is looked for.
+type way struct {
+	to      *heldRole
+	through string // role of theirs that inherits it; "": they have it itself
+}
+
+// holders say who has which role, as the policy finds it: by the ids of users, by
+// groups, and by attributes.
+type holders struct {
+	byUser, byGroup map[string][]way
+	byAttributes    []attributeWay
+}
+
+type attributeWay struct {
+	way
+	role *access.Role
+}
+
+// rolesByHolder finds roles by who has them; all, or one. A role that is looked for by
+// its name is also held through those that inherit it. In a list of all, these are
+// there themselves, and nobody takes away the one without the other.
+func rolesByHolder(roles []access.Role, only string) holders {
+	held := holders{byUser: map[string][]way{}, byGroup: map[string][]way{}}
 	byName := map[string]*access.Role{}
 	for i := range roles {
 		byName[roles[i].Name] = &roles[i]
 	}
+	var wanted *heldRole
+	if r := byName[only]; r != nil {
+		wanted = newHeldRole(r, byName)
+	}
 	for i := range roles {
 		r := &roles[i]
+		w := way{to: newHeldRole(r, byName)}
 		if only != "" && r.Name != only {
-			continue
-		}
-		h := &heldRole{name: r.Name, grants: []string{r.Name}}
-		for i := 0; i < len(h.grants); i++ {
-			part := byName[h.grants[i]]
-			if part == nil {
+			if !slices.Contains(w.to.grants, only) {
 				continue
 			}
-			for _, parent := range part.Inherits {
-				if !slices.Contains(h.grants, parent) {
-					h.grants = append(h.grants, parent)
-				}
-			}
-			for _, rule := range part.Rules {
-				for _, a := range rule.Actions {
-					switch policy.Action(a) {
-					case policy.ActionRequest, policy.ActionBreakGlass:
-						h.asks = true
-					case policy.ActionApprove, policy.ActionDeny:
-						h.decides = true
-					}
-				}
-			}
+			w = way{to: wanted, through: r.Name}
+		} else if only != "" {
+			w.to = wanted
 		}
 		for _, id := range r.Users {
-			held.byUser[id] = append(held.byUser[id], h)
+			held.byUser[id] = append(held.byUser[id], w)
 		}
 		for _, g := range r.Groups {
-			held.byGroup[g] = append(held.byGroup[g], h)
+			held.byGroup[g] = append(held.byGroup[g], w)
+		}
+		if len(r.Attributes) > 0 {
+			held.byAttributes = append(held.byAttributes, attributeWay{w, r})
 		}
 	}
 	return held
+}
+
+// newHeldRole puts together what a role has by itself and by those that it inherits.
+func newHeldRole(r *access.Role, byName map[string]*access.Role) *heldRole {
+	h := &heldRole{name: r.Name, grants: []string{r.Name}}
+	for i := 0; i < len(h.grants); i++ {
+		part := byName[h.grants[i]]
+		if part == nil {
+			continue
+		}
+		for _, parent := range part.Inherits {
+			if !slices.Contains(h.grants, parent) {
+				h.grants = append(h.grants, parent)
+			}
+		}
+		for _, rule := range part.Rules {
+			for _, a := range rule.Actions {
+				switch policy.Action(a) {
+				case policy.ActionRequest, policy.ActionBreakGlass:
+					h.asks = true
+				case policy.ActionApprove, policy.ActionDeny:
+					h.decides = true
+				}
+			}
+		}
+	}
+	return h
 }
 
 // HeldDirectly is how a role is held that names the user.
@@ -153,22 +194,58 @@ const HeldDirectly = "direct"
 // heldByGroup is how a role is held that names a group of the user's.
 func heldByGroup(group string) string { return "group " + group }
 
+// heldByAttributes is how a role is held that wants attributes which the user has.
+func heldByAttributes(r *access.Role, u *access.User) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(r.Attributes)) {
+		list = append(list, name+"="+u.Attributes[name])
+	}
+	return heldByAttribute + strings.Join(list, " ")
+}
+
+const (
+	heldByAttribute = "attributes "
+	// heldThrough is how a role is held that another role of the user's inherits.
+	heldThrough = "role "
+)
+
+// of says which roles a user has and how: by themselves first, then through others.
+func (h *holders) of(u *access.User) map[*heldRole][]string {
+	own, through := map[*heldRole][]string{}, map[*heldRole][]string{}
+	add := func(w way, how string) {
+		if w.through == "" {
+			own[w.to] = append(own[w.to], how)
+		} else if how = heldThrough + w.through; !slices.Contains(through[w.to], how) {
+			through[w.to] = append(through[w.to], how)
+		}
+	}
+	for _, w := range h.byUser[u.ID] {
+		add(w, HeldDirectly)
+	}
+	for _, g := range u.Groups {
+		for _, w := range h.byGroup[g] {
+			add(w, heldByGroup(g))
+		}
+	}
+	for _, w := range h.byAttributes {
+		if hasAttributes(w.role, u) {
+			add(w.way, heldByAttributes(w.role, u))
+		}
+	}
+	for r, how := range through {
+		slices.Sort(how)
+		own[r] = append(own[r], how...)
+	}
+	return own
+}
+
 // holdingsOf lists what some users hold, in their order and by role.
-func (b *Broker) holdingsOf(ctx context.Context, held struct{ byUser, byGroup map[string][]*heldRole }, users []access.User, f HoldingFilter) ([]access.Holding, error) {
+func (b *Broker) holdingsOf(ctx context.Context, held holders, users []access.User, f HoldingFilter) ([]access.Holding, error) {
 	var ids []string
 	how := make([]map[*heldRole][]string, len(users))
-	for i, u := range users {
-		of := map[*heldRole][]string{}
-		for _, r := range held.byUser[u.ID] {
-			of[r] = append(of[r], HeldDirectly)
-		}
-		for _, g := range u.Groups {
-			for _, r := range held.byGroup[g] {
-				of[r] = append(of[r], heldByGroup(g))
-			}
-		}
-		if how[i] = of; len(of) > 0 {
-			ids = append(ids, u.ID)
+	for i := range users {
+		if how[i] = held.of(&users[i]); len(how[i]) > 0 {
+			ids = append(ids, users[i].ID)
 		}
 	}
 	grants, err := b.c.Store.RoleUses(ctx, ids, f.Since)
@@ -205,8 +282,9 @@ func (b *Broker) holdingsOf(ctx context.Context, held struct{ byUser, byGroup ma
 	return list, nil
 }
 
-// takeRole takes a role away from a user, in each way in which they hold it, and
-// says what that was. It is no error when they do not hold it any more.
+// takeRole takes a role away from a user, as far as it names them or groups of theirs,
+// and says what that was. It is no error when they do not hold it any more. What is
+// left, [stillHeld] tells.
 func takeRole(ctx context.Context, tx *store.Tx, by access.Caller, i *access.CampaignItem) (taken []string, err error) {
 	role, err := tx.Role(ctx, i.Role)
 	if errors.Is(err, access.ErrNotFound) {
@@ -249,4 +327,38 @@ func takeRole(ctx context.Context, tx *store.Tx, by access.Caller, i *access.Cam
 	detail(&e, "review", i.CampaignID)
 	tx.Also(e)
 	return taken, tx.SaveUser(ctx, &user)
+}
+
+// stillHeld refuses a removal after which the user has the role all the same: by
+// attributes, or through another role that the item shows. These stand for more than
+// the role, so a review does not change them.
+func stillHeld(ctx context.Context, tx *store.Tx, i *access.CampaignItem) error {
+	user, err := tx.User(ctx, i.UserID)
+	if errors.Is(err, access.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	roles, err := tx.Roles(ctx)
+	if err != nil {
+		return err
+	}
+	held := rolesByHolder(roles, i.Role)
+	for _, how := range held.of(&user) {
+		for _, one := range how {
+			next := ""
+			switch {
+			case strings.HasPrefix(one, heldByAttribute):
+				next = "drawbolt user set " + user.Name
+			case slices.Contains(i.How, one):
+				next = "drawbolt role show " + strings.TrimPrefix(one, heldThrough)
+			default:
+				continue
+			}
+			return &access.Error{Kind: access.ErrConflict, Code: "DB-6272", Next: next,
+				Text: fmt.Sprintf("%s would keep %s by %s: change that first; nothing was changed", user.Name, i.Role, one)}
+		}
+	}
+	return nil
 }

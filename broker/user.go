@@ -207,6 +207,12 @@ func holds(r *access.Role, u *access.User) bool {
 			return true
 		}
 	}
+	return hasAttributes(r, u)
+}
+
+// hasAttributes reports whether the user has each of the attributes by which the role
+// is given.
+func hasAttributes(r *access.Role, u *access.User) bool {
 	for name, values := range r.Attributes {
 		if !slices.Contains(values, u.Attributes[name]) {
 			return false

@@ -111,7 +111,8 @@ func (b *Broker) WhoCan(ctx context.Context, by access.Caller, target, account s
 
 // waysOf asks for everybody who has one of the relevant roles.
 func (b *Broker) waysOf(ctx context.Context, look policy.Lookup, relevant map[string]bool, t *access.Target, account string, breakGlass bool) (list []Access, users int, err error) {
-	asked := map[string]*Access{} // nil: nothing comes of it
+	asked := map[string]*Access{}  // nil: nothing comes of it
+	byPath := map[string]*Access{} // the same, for those who come to the role alike
 	var classes []*Access
 	explained := 0
 	err = b.c.Store.EachUser(ctx, func(u access.User) error {
@@ -139,15 +140,22 @@ func (b *Broker) waysOf(ctx context.Context, look policy.Lookup, relevant map[st
 				return err
 			}
 			asked[class] = way
-			if way != nil {
-				classes = append(classes, way)
-			}
 		}
-		if way != nil {
-			way.Count++
-			if len(way.People) < maxPeople {
-				way.People = append(way.People, u.Name)
-			}
+		if way == nil {
+			return nil
+		}
+		path := look.Path(policyUser(&u), way.Role)
+		class += "\n\n" + strings.Join(path, "\n")
+		mine, known := byPath[class]
+		if !known {
+			copied := *way
+			mine = &copied
+			mine.Path = path
+			byPath[class], classes = mine, append(classes, mine)
+		}
+		mine.Count++
+		if len(mine.People) < maxPeople {
+			mine.People = append(mine.People, u.Name)
 		}
 		return nil
 	})
@@ -216,7 +224,9 @@ func (b *Broker) wayOf(ctx context.Context, look policy.Lookup, explained *int, 
 			return nil, policyDown(err)
 		}
 		i := slices.IndexFunc(x.Ways, func(set []policy.Change) bool {
-			return !slices.ContainsFunc(set, func(c policy.Change) bool { return c.Kind == "group" || c.Kind == "account" || c.Kind == "break_glass" })
+			return !slices.ContainsFunc(set, func(c policy.Change) bool {
+				return c.Kind == "group" || c.Kind == "attribute" || c.Kind == "account" || c.Kind == "break_glass"
+			})
 		})
 		if i < 0 {
 			return nil, nil

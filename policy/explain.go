@@ -278,6 +278,24 @@ func (s *search) ruleSteps(r Rule) (steps []step) {
 // joins are the ways into a role.
 func (s *search) joins(role string) (steps []step) {
 	for _, r := range s.look.data.Roles {
+		if len(r.Attributes) > 0 && len(steps) < maxHolders {
+			missing := map[string]string{}
+			for key, values := range r.Attributes {
+				if !slices.Contains(values, s.in.User.Attributes[key]) {
+					missing[key] = values[0]
+				}
+			}
+			give := func(in *Input) {
+				in.User.Attributes = maps.Clone(in.User.Attributes)
+				maps.Copy(in.User.Attributes, missing)
+			}
+			would := s.in.filled()
+			give(&would)
+			if slices.Contains(s.look.RolesOf(would.User), role) {
+				text := fmt.Sprintf("have the %s, which gives role %s", r.attributeWords(func(key string) string { return orList(r.Attributes[key]) }), role)
+				steps = append(steps, step{Change{"attribute", text}, give})
+			}
+		}
 		if !slices.Contains(s.look.RolesOf(User{ID: "nobody", Groups: r.Groups}), role) {
 			continue
 		}
@@ -335,6 +353,12 @@ func (s *search) limits(ctx context.Context, d Decision) ([][]Change, error) {
 	for _, group := range s.in.User.Groups[:min(len(s.in.User.Groups), maxExplained)] {
 		add("group", "without the group "+group, func(in *Input) {
 			in.User.Groups = slices.DeleteFunc(in.User.Groups, func(g string) bool { return g == group })
+		})
+	}
+	for _, key := range sortedKeys(s.in.User.Attributes)[:min(len(s.in.User.Attributes), maxExplained)] {
+		add("attribute", "without the attribute "+key+" "+s.in.User.Attributes[key], func(in *Input) {
+			in.User.Attributes = maps.Clone(in.User.Attributes)
+			delete(in.User.Attributes, key)
 		})
 	}
 	if rule, ok := s.look.Rule(RuleName{d.Role, d.Rule}); ok {

@@ -187,6 +187,44 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// Who has a role by attributes is known by them, and who has not is told of them.
+func TestLookupAttributes(t *testing.T) {
+	e, _ := house(t)
+	d := houseRoles()
+	d.Roles[1].Attributes = map[string][]string{"team": {"db", "data"}, "site": {"nyc"}}
+	d.Roles = append(d.Roles, Role{Name: "payer", Groups: []string{"payers"}, Excludes: []string{"dba"}})
+	if err := e.SetData(d); err != nil {
+		t.Fatal(err)
+	}
+	look := e.Lookup()
+	dba := User{ID: "u-1", Attributes: map[string]string{"team": "data", "site": "nyc", "tier": "0"}}
+	if got := strings.Join(look.Path(dba, "engineer"), " > "); got != "attributes site nyc and team data > role dba > role engineer" {
+		t.Errorf("path %s", got)
+	}
+	both := dba
+	both.Groups = []string{"payers"}
+	for name, u := range map[string]User{"one attribute of two": {ID: "u-2", Attributes: map[string]string{"team": "db"}}, "another value": {ID: "u-2", Attributes: map[string]string{"team": "web", "site": "nyc"}}, "excluded": both} {
+		if got := look.Path(u, "dba"); got != nil {
+			t.Errorf("%s: path %v", name, got)
+		}
+	}
+	in := at()
+	in.Request.BreakGlass, in.Request.Reason, in.Request.DurationSeconds = true, "an emergency", 3600
+	in.User.Attributes = map[string]string{"team": "data", "site": "rio"}
+	x, err := e.Explain(t.Context(), in)
+	if got := told(x.Ways); err != nil || !strings.Contains(got, "have the attributes site nyc and team db or data, which gives role dba") {
+		t.Errorf("ways %s, %v", got, err)
+	}
+	in.User.Attributes["site"] = "nyc"
+	x, err = e.Explain(t.Context(), in)
+	if got := told(x.Ways); err != nil || !x.Decision.Allow || !strings.Contains(got, "without the attribute team data") || strings.Contains(got, "the attribute tier") {
+		t.Errorf("limits %s, %v", got, err)
+	}
+	if got := d.Roles[1].Members(); got != "members of dbas and whoever has the attributes site nyc and team db or data, with all of engineer" {
+		t.Errorf("members %s", got)
+	}
+}
+
 const good = `package drawbolt
 decision := {
 	"allow": input.user.name == "root", "role": "", "rule": "", "approvals": [], "max_seconds": 60, "mfa_seconds": 0, "break_glass": false,

@@ -80,8 +80,11 @@ func (l Lookup) Rule(n RuleName) (Rule, bool) {
 
 // Path returns how the user comes to a role, the shortest way: "group dbas", then the
 // roles from the one that the group has to the one that is meant. It is empty when the
-// user does not have the role.
+// user does not have the role, also when that is because it excludes another of theirs.
 func (l Lookup) Path(u User, role string) []string {
+	if !slices.Contains(l.RolesOf(u), role) {
+		return nil
+	}
 	roles := map[string]*Role{}
 	for i := range l.data.Roles {
 		roles[l.data.Roles[i].Name] = &l.data.Roles[i]
@@ -128,5 +131,32 @@ func (l Lookup) membership(r *Role, u User) string {
 			return "group " + g
 		}
 	}
+	if r.heldByAttributes(u) {
+		return r.attributeWords(func(key string) string { return u.Attributes[key] })
+	}
 	return ""
+}
+
+// heldByAttributes reports whether the user has each of the attributes that the role
+// wants, as [ruleset.assigned] decides.
+func (r *Role) heldByAttributes(u User) bool {
+	for key, values := range r.Attributes {
+		if value, ok := u.Attributes[key]; !ok || !slices.Contains(values, value) {
+			return false
+		}
+	}
+	return len(r.Attributes) > 0
+}
+
+// attributeWords names the attributes that the role wants, with a value of each:
+// "attribute team db", "attributes site nyc and team db".
+func (r *Role) attributeWords(value func(key string) string) string {
+	var list []string
+	for _, key := range sortedKeys(r.Attributes) {
+		list = append(list, key+" "+value(key))
+	}
+	if len(list) == 1 {
+		return "attribute " + list[0]
+	}
+	return "attributes " + andList(list)
 }

@@ -254,6 +254,9 @@ func (r Role) Members() string {
 	if len(r.Users) > 0 {
 		list = append(list, strconv.Itoa(len(r.Users))+" named in person")
 	}
+	if len(r.Attributes) > 0 {
+		list = append(list, "whoever has the "+r.attributeWords(func(key string) string { return orList(r.Attributes[key]) }))
+	}
 	if len(list) == 0 {
 		list = append(list, "nobody")
 	}

@@ -37,7 +37,7 @@ type Holding struct {
 	UserID   string
 	UserName string
 	Role     string
-	How      []string // "direct", "group NAME"
+	How      []string // "direct", "group NAME", "attributes NAME=VALUE ...", "role NAME" that inherits it
 	// Measured says that uses of the role leave a trace that is counted: its rules
 	// let people ask for access, or vote.
 	Measured bool

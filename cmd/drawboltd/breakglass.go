@@ -214,9 +214,10 @@ func (a *App) glassRules() broker.GlassRules {
 }
 
 // alarms are the ways by which people are told of break-glass at once: the log of
-// the server, which needs no network, and the channels that are given it.
+// the server, which needs no network, and the channels that are given it. The
+// channels are opened after the broker, and do not change after that.
 func (a *App) alarms() []string {
-	return []string{"log"}
+	return append([]string{"log"}, alarmChannels(a.routes)...)
 }
 
 // glassMetrics count break-glass, by whether it was reviewed.
@@ -244,14 +245,16 @@ func (a *App) glassMetrics() []prometheus.Collector {
 // anybody would hear of it.
 func (a *App) examineGlass(ctx context.Context) (list []finding) {
 	add := func(state, text, next string) { list = append(list, finding{"break-glass", state, text, next}) }
-	if ways := a.alarms(); len(ways) < max(2, a.config.BreakGlass.RequireAlarms) {
-		state := "warning"
-		if len(ways) < a.config.BreakGlass.RequireAlarms {
-			state = "error" // nobody can break glass
-		}
-		add(state, fmt.Sprintf("%d way would raise the alarm: %s", len(ways), strings.Join(ways, ", ")), "configure a channel that is given break-glass: docs/operating.md")
-	} else {
-		add("ok", fmt.Sprintf("%d ways raise the alarm: %s", len(ways), strings.Join(ways, ", ")), "")
+	const next = "configure a channel that is told of breakglass: docs/operating.md"
+	ways := a.alarms()
+	told := fmt.Sprintf("ways that raise the alarm: %d (%s)", len(ways), strings.Join(ways, ", "))
+	switch required := a.config.BreakGlass.RequireAlarms; {
+	case len(ways) < required:
+		add("error", fmt.Sprintf("%s, and breakglass.require_alarms is %d: nobody breaks glass", told, required), next)
+	case len(ways) < 2:
+		add("warning", told, next)
+	default:
+		add("ok", told, "")
 	}
 	s, err := a.logins.Codes(ctx)
 	switch made, e := a.db.CodesMade(ctx); {

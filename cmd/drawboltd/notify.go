@@ -214,6 +214,16 @@ func (m noticeMetrics) Collect(to chan<- prometheus.Metric) {
 // alarmWays is over how many channels an alarm is to go.
 const alarmWays = 2
 
+// alarmChannels are the names of the channels that are told of break-glass.
+func alarmChannels(routes []notify.Route) (names []string) {
+	for _, r := range routes {
+		if slices.Contains(r.Kinds, notify.BreakGlass) {
+			names = append(names, r.Channel.Name())
+		}
+	}
+	return names
+}
+
 // examineNotices is the doctor's look at the channels.
 func (a *App) examineNotices(ctx context.Context) (list []finding) {
 	add := func(state, text, next string) { list = append(list, finding{"notifications", state, text, next}) }
@@ -222,11 +232,7 @@ func (a *App) examineNotices(ctx context.Context) (list []finding) {
 		add("error", err.Error(), "")
 		return list
 	}
-	alarms := 0
 	for _, r := range a.routes {
-		if slices.Contains(r.Kinds, notify.BreakGlass) {
-			alarms++
-		}
 		name := r.Channel.Name()
 		n := slices.IndexFunc(status, func(i broker.Integration) bool { return i.Name == name })
 		switch {
@@ -240,7 +246,7 @@ func (a *App) examineNotices(ctx context.Context) (list []finding) {
 			add("ok", fmt.Sprintf("%s has come to event %d", name, status[n].Position), "")
 		}
 	}
-	if alarms < alarmWays {
+	if alarms := len(alarmChannels(a.routes)); alarms < alarmWays {
 		add("warning", fmt.Sprintf("break-glass alarms over %d channels, and should over %d that do not depend on each other", alarms, alarmWays), "name them in notifications.channels")
 	}
 	return list

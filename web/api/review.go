@@ -15,7 +15,7 @@ import (
 type Holding struct {
 	User     string     `json:"user"`
 	Role     string     `json:"role"`
-	How      []string   `json:"how"`                 // "direct", "group NAME"
+	How      []string   `json:"how"`                 // "direct", "group NAME", "attributes NAME=VALUE ...", "role NAME" that inherits it
 	Measured bool       `json:"measured"`            // uses of such a role are counted
 	LastUsed *time.Time `json:"last_used,omitempty"` // absent: never, or not measured
 	Uses     int        `json:"uses"`                // in the days that were asked for
