@@ -102,7 +102,9 @@ var table = map[string]string{
 	"cmd/drawboltd": "...",
 
 	// For tests only: nobody else may import them.
+	"broker/brokertest":            "broker broker/store policy recorder/audit rego vault vault/keeper vault/sshca",
 	"broker/identity/identitytest": "broker/access broker/identity broker/identity/local",
+	"broker/store/storetest":       "broker/store test/servers",
 	"test/servers":                 "",
 	"web/slack/slacktest":          "",
 	"vault/rotate/rotatetest":      "vault vault/rotate",
