@@ -84,7 +84,11 @@ func TestStepsAndEscalation(t *testing.T) {
 		n := len(h.events())
 		h.clock.advance(5 * time.Minute)
 		eventually(t, "the escalation", func() bool { return slices.Contains(h.told(n), "request.escalate done") })
-		if c = h.look("carol", c); !c.MayDecide || !slices.Contains(c.Waiting, "carol") {
+		before := c.Version()
+		if c = h.look("carol", c); c.Version() <= before {
+			t.Error("who waits for the request does not hear of it")
+		}
+		if !c.MayDecide || !slices.Contains(c.Waiting, "carol") {
 			t.Errorf("after the time %v are asked", c.Waiting)
 		}
 		c, err = h.vote("carol", c)

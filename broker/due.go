@@ -145,6 +145,9 @@ func (b *Broker) escalateRequest(ctx context.Context, tx *store.Tx, id string) (
 	if len(to) == 0 {
 		return e, again, nil
 	}
+	if err := tx.RaiseVersion(ctx, &r); err != nil { // whoever waits for it looks again
+		return e, again, err
+	}
 	e = event(access.System(), store.DueEscalate, r.ID)
 	e.Request, e.Target, e.Account, e.Rule = r.ID, r.TargetName, r.Account, r.Policy.Rule
 	e.Reason = "nobody has decided so far"

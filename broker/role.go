@@ -46,6 +46,9 @@ func (b *Broker) SetRole(ctx context.Context, by access.Caller, r access.Role) (
 		return r, err
 	}
 	err := b.write(ctx, by, policy.ActionRoleWrite, event(by, "role.set", r.Name), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
+		if err := tx.LockPolicy(ctx); err != nil {
+			return err
+		}
 		roles, err := tx.Roles(ctx)
 		if err != nil {
 			return err

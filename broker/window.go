@@ -245,6 +245,9 @@ func (b *Broker) SetNetwork(ctx context.Context, by access.Caller, n access.Netw
 // RemoveNetwork removes a network that no rule names.
 func (b *Broker) RemoveNetwork(ctx context.Context, by access.Caller, name string) error {
 	return b.write(ctx, by, policy.ActionRoleWrite, event(by, "network.remove", name), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
+		if err := tx.LockPolicy(ctx); err != nil {
+			return err
+		}
 		n, err := tx.Network(ctx, name)
 		if errors.Is(err, access.ErrNotFound) {
 			return &access.Error{Kind: access.ErrNotFound, Code: "DB-6174", Text: "there is no network " + audit.Clean(name, 64), Next: "drawbolt network ls"}

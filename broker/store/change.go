@@ -91,6 +91,24 @@ func (tx *Tx) RemoveRole(ctx context.Context, name string) error {
 	return tx.raiseGeneration(ctx)
 }
 
+// RaiseVersion raises the version of a request that is as it was, and yet looks
+// another way now.
+func (tx *Tx) RaiseVersion(ctx context.Context, r *access.Request) error {
+	r.Version++
+	_, err := tx.exec(ctx, "UPDATE requests SET version = version + 1 WHERE id = ?", r.ID)
+	return err
+}
+
+// LockPolicy keeps everybody else from changing roles, networks and windows until
+// the change is done, so that what it reads of them holds together.
+func (tx *Tx) LockPolicy(ctx context.Context) error {
+	var n int64
+	if err := tx.row(ctx, "SELECT generation FROM policy_data WHERE id = 1"+tx.lock()).Scan(&n); err != nil {
+		return tx.failed("read policy_data", err)
+	}
+	return nil
+}
+
 func (tx *Tx) raiseGeneration(ctx context.Context) error {
 	_, err := tx.exec(ctx, "UPDATE policy_data SET generation = generation + 1 WHERE id = 1")
 	return err
