@@ -179,6 +179,8 @@ func storyVerbs() map[string]command {
 		"serve": (*story).serve,
 		// halt [KILL]: stops the server.
 		"halt": (*story).halt,
+		// reload TEXT: a SIGHUP, after which the server's log has the text once more.
+		"reload": (*story).reload,
 		// install: drawbolt.yaml on free ports, drawboltd init, and the server.
 		"install": (*story).install,
 		// as [=N] PERSON ARGS [<FILE] [>FILE] [&JOB]: drawbolt as that person,
@@ -405,6 +407,21 @@ func (s *story) writeConfig(ts *testscript.TestScript, url, address string) {
 	config := fmt.Sprintf("data: %s\nserver:\n  name: demo\n  external_url: %s\n  listen: {https: %q, ssh: %q, metrics: \"\"}\nrecordings: {min_free: 1MiB}\n",
 		s.data(), url, strings.TrimPrefix(url, "https://"), address)
 	ts.Check(os.WriteFile(s.configFile(), []byte(config), 0o600))
+}
+
+func (s *story) reload(ts *testscript.TestScript, args []string) {
+	if s.server == nil || len(args) != 1 {
+		ts.Fatalf("usage: reload TEXT, of a server that runs")
+	}
+	said := func() int { return strings.Count(string(s.server.all()), args[0]) }
+	before := said()
+	ts.Check(s.server.cmd.Process.Signal(syscall.SIGHUP))
+	ts.Check(eventuallyErr(60*time.Second, func() error {
+		if said() == before {
+			return fmt.Errorf("the log does not say %q again", args[0])
+		}
+		return nil
+	}))
 }
 
 func (s *story) halt(ts *testscript.TestScript, args []string) {

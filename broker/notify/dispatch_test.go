@@ -2,8 +2,10 @@ package notify_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -150,6 +152,24 @@ func TestChannelIsAway(t *testing.T) {
 	})
 }
 
+// lines keeps what is logged.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) has(words string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), words)
+}
+
 func (h *house) integration(name string) broker.Integration {
 	h.t.Helper()
 	i, err := h.FindIntegration(h.t.Context(), h.as("root"), name)
@@ -201,6 +221,41 @@ func TestPoisoned(t *testing.T) {
 			t.Errorf("%d are tried again, want 1", n)
 		}
 	})
+}
+
+// A database that fails while another notice is looked for, besides one that fails,
+// is no failure of the channel: it is told of, no try is counted for it, and all goes
+// on once it answers.
+func TestDatabaseFailsBesides(t *testing.T) {
+	h := newHouse(t, sqliteURL(t))
+	ready := make(chan struct{})
+	f := &fake{name: "chat", fn: func(_ context.Context, n notify.Notice) error {
+		if n.Text == "poison" {
+			<-ready
+			return errors.New("500")
+		}
+		return nil
+	}}
+	said := &lines{}
+	h.dispatch([]notify.Route{route(f, notify.BreakGlass)}, func(c *notify.Config) { c.Log = slog.New(slog.NewTextHandler(said, nil)) })
+	db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(h.url, "sqlite://")+"?_pragma=busy_timeout(5000)")
+	ok(t, err)
+	t.Cleanup(func() { db.Close() })
+	h.breakGlass("alice", "db01", "poison")
+	fine := h.breakGlass("alice", "db02", "fine")
+	_, err = db.Exec("UPDATE requests SET start_at = 'x' WHERE id = '" + fine.Request.ID + "'")
+	ok(t, err)
+	close(ready)
+	until(t, "it is told that the database fails", func() bool { return said.has("nobody is told") })
+	c, err := h.db.Channel(t.Context(), "chat")
+	ok(t, err)
+	if c.Tries >= 3 || len(f.all()) != 0 {
+		t.Errorf("the failure of the database counts as %d tries of the channel; told %v", c.Tries, f.kinds())
+	}
+	_, err = db.Exec("UPDATE requests SET start_at = 0 WHERE id = '" + fine.Request.ID + "'")
+	ok(t, err)
+	until(t, "the other one is told", func() bool { return len(f.all()) == 1 && f.all()[0].Text == "fine" })
+	until(t, "the first is late", func() bool { return h.integration("chat").Late == 1 })
 }
 
 // A notice that has failed for a day is set aside.

@@ -46,6 +46,7 @@ type view struct {
 	button      bool              // a vote from Slack would count
 	now         time.Time
 	url         string // of the request's page
+	review      string // of the page on which break-glass is reviewed
 }
 
 // who names a user: as Slack does, if they are known there.
@@ -153,7 +154,9 @@ func facts(v *view) (list []*sdk.TextBlockObject) {
 			list = append(list, sdk.NewTextBlockObject(sdk.MarkdownType, cut("*"+name+"*\n"+value, maxField), false, false))
 		}
 	}
-	add("Ticket", word(r.Ticket))
+	if r.Ticket != "" { // others wrote of it what they liked
+		list = append(list, plain("Ticket\n"+ticket(r)))
+	}
 	add("From", word(r.Source))
 	if !r.Start.IsZero() {
 		add("Starts", at(r.Start, "{date_short} {time}"))
@@ -162,6 +165,17 @@ func facts(v *view) (list []*sdk.TextBlockObject) {
 		add("Account", "made for this grant")
 	}
 	return list
+}
+
+// ticket is the ticket of a request with what its system said of it, in one line.
+func ticket(r *access.Request) string {
+	parts := []string{r.Ticket}
+	for _, said := range []string{r.TicketCheck.State, r.TicketCheck.Assignee, r.TicketCheck.Title, r.TicketCheck.Why} {
+		if said != "" {
+			parts = append(parts, said)
+		}
+	}
+	return cut(strings.Join(strings.Fields(strings.Join(parts, ", ")), " "), maxQuote)
 }
 
 // wanted says whose approval the policy wants.
@@ -254,11 +268,13 @@ func over(v view, head, plainly, note string, parts ...string) message {
 
 func breakGlass(v view) message {
 	r, g := &v.Request, v.Grant
+	review := button(actionOpen, "", "Review…", "")
+	review.URL = v.review
 	blocks := []sdk.Block{
 		sdk.NewHeaderBlock(sdk.NewTextBlockObject(sdk.PlainTextType, cut("🚨 Break-glass access", maxHeader), true, false)),
 		section("*" + v.requester() + "* took *" + v.what() + "*" + v.where() + " *without approval* at " + at(r.CreatedAt, "{time_secs}") + ", for " + length(g.Duration)),
 		quote(r.Reason),
-		sdk.NewActionBlock("breakglass", stopping(&v, "Stop now…")...),
+		sdk.NewActionBlock("breakglass", append(stopping(&v, "Stop now…"), review)...),
 		footer(use(&v), ":lock: somebody else reviews it afterwards", r.ID),
 	}
 	return message{v.line("BREAK-GLASS: %s took %s without approval") + ": " + escape(cut(r.Reason, maxQuote)), blocks}

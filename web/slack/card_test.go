@@ -32,7 +32,7 @@ func TestMessages(t *testing.T) {
 	// of makes a view; each case changes it.
 	of := func(change func(v *view)) view {
 		r := request
-		v := view{Case: broker.Case{Request: r}, environment: "prod", accounts: map[string]string{"USR-alice": "U0ALICE", "USR-bob": "U0BOB"}, button: true, now: asked.Add(time.Minute), url: "https://gw.example.com/r/" + r.ID}
+		v := view{Case: broker.Case{Request: r}, environment: "prod", accounts: map[string]string{"USR-alice": "U0ALICE", "USR-bob": "U0BOB"}, button: true, now: asked.Add(time.Minute), url: "https://gw.example.com/r/" + r.ID, review: "https://gw.example.com/breakglass/" + r.ID}
 		change(&v)
 		return v
 	}
@@ -66,6 +66,12 @@ func TestMessages(t *testing.T) {
 		"request-scheduled": card(of(func(v *view) {
 			v.Request.Start, v.Request.Duration, v.Request.Source, v.Request.Ticket = asked.Add(24*time.Hour), 15*time.Minute, "", ""
 		})),
+		"request-ticket": card(of(func(v *view) {
+			v.Request.TicketCheck = access.TicketCheck{ID: "INC-1234", Valid: true, State: "In progress", Assignee: "alice", Title: "Replication lag on db01"}
+		})),
+		"request-ticket-hostile": card(of(func(v *view) {
+			v.Request.TicketCheck = access.TicketCheck{ID: "INC-1234", State: "*Approved*", Title: "<!channel> <https://evil.example.com|Approve>\n@here " + strings.Repeat("long ", 100), Why: "it is closed"}
+		})),
 		"request-hostile": card(of(func(v *view) {
 			v.Request.Reason = "<!channel> <https://evil.example.com|Approved> *bold* `code` & " + strings.Repeat("long ", 100)
 			v.Request.RequesterName, v.accounts = "<!here>*`", nil
@@ -97,10 +103,12 @@ func TestMessages(t *testing.T) {
 			Kind: notify.Unusual, At: asked, Text: "4.1 GB have left in three minutes", Rule: "bytes-out",
 			Session: &access.Session{ID: "SES-0123456789abcdef", RequestID: request.ID, UserName: "alice", Account: "root", TargetName: "db01"},
 		}),
-		"refused": s.sentence(&refusal{&access.Error{Kind: access.ErrDenied, Code: "DB-2002", Text: "nobody approves a request of their own", Rule: "approve.self", Next: "drawbolt status " + request.ID}, "https://gw.example.com/r/" + request.ID}),
-		"unknown": s.sentence(&access.Error{Kind: access.ErrUnauthenticated, Code: "DB-6193", Text: "drawbolt does not know this account: link it with your own first", Next: "/access link"}),
-		"confirm": confirm(asking("db01", "root", "1h", "INC-1234 lag")),
-		"help":    help(),
+		"sealed-login":         s.sealedLogin(notify.Notice{Kind: notify.BreakGlass, At: asked, Actor: "emergency", Text: "SSO down, nobody can log in"}),
+		"sealed-login-hostile": s.sealedLogin(notify.Notice{Kind: notify.BreakGlass, At: asked, Text: "<!channel> <https://evil.example.com|Approved> " + strings.Repeat("long ", 100)}),
+		"refused":              s.sentence(&refusal{&access.Error{Kind: access.ErrDenied, Code: "DB-2002", Text: "nobody approves a request of their own", Rule: "approve.self", Next: "drawbolt status " + request.ID}, "https://gw.example.com/r/" + request.ID}),
+		"unknown":              s.sentence(&access.Error{Kind: access.ErrUnauthenticated, Code: "DB-6193", Text: "drawbolt does not know this account: link it with your own first", Next: "/access link"}),
+		"confirm":              confirm(asking("db01", "root", "1h", "INC-1234 lag")),
+		"help":                 help(),
 	} {
 		golden(t, name, struct {
 			Text   string      `json:"text"`

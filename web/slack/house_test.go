@@ -174,6 +174,7 @@ func (h *house) furnish() {
 		}},
 		{Name: "approvers", Groups: []string{"approvers"}, Rules: []access.Rule{{ID: "vote", Actions: []string{"approve", "deny", "revoke", "request.read"}}}},
 		{Name: "guards", Groups: []string{"guards"}, Rules: []access.Rule{{ID: "fresh", Actions: []string{"approve", "deny"}, MFAWithin: 5 * time.Minute}}},
+		{Name: "watchers", Groups: []string{"watchers"}, Rules: []access.Rule{{ID: "hold", Actions: []string{"session.list", "session.moderate"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{"user.read", "user.write", "role.write", "lock.write", "target.write", "system.write"}}}},
 	}
 	accounts := []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}}

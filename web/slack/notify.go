@@ -39,7 +39,7 @@ func (s *Slack) Notify(ctx context.Context, n notify.Notice) error {
 }
 
 func (s *Slack) tell(ctx context.Context, n notify.Notice) error {
-	if n.Case == nil {
+	if n.Case == nil || n.Kind == notify.Unusual { // the card of the request says nothing of what is unusual
 		return s.tellAlone(ctx, n)
 	}
 	r := &n.Case.Request
@@ -167,7 +167,7 @@ func (s *Slack) view(ctx context.Context, id string) (view, error) {
 		return view{}, err
 	}
 	r := &c.Request
-	v := view{Case: c, accounts: map[string]string{}, now: s.c.Now(), url: s.requestURL(r.ID)}
+	v := view{Case: c, accounts: map[string]string{}, now: s.c.Now(), url: s.requestURL(r.ID), review: s.c.URL + "/breakglass/" + r.ID}
 	ids := []string{r.RequesterID}
 	for _, a := range r.Approvals {
 		ids = append(ids, a.UserID)
@@ -295,7 +295,7 @@ func (s *Slack) reply(ctx context.Context, n notify.Notice) error {
 	return errors.Join(errs...)
 }
 
-// tellAlone tells what is about no request, once.
+// tellAlone tells what has a message of its own, once.
 func (s *Slack) tellAlone(ctx context.Context, n notify.Notice) error {
 	place, subject := s.c.Channel, "notice:"+strconv.FormatInt(n.Position, 10)
 	var m message
@@ -305,6 +305,8 @@ func (s *Slack) tellAlone(ctx context.Context, n notify.Notice) error {
 			return nil
 		}
 		place, m = s.c.Alerts, s.unusual(n)
+	case notify.BreakGlass:
+		place, m = s.c.Alerts, s.sealedLogin(n)
 	case notify.CampaignDue:
 		m = message{escape("An access review is due: " + cut(n.Text, maxQuote)), []sdk.Block{section(":clipboard: *An access review waits for its owner*"), quote(n.Text)}}
 	case notify.Test:
@@ -323,6 +325,26 @@ func (s *Slack) tellAlone(ctx context.Context, n notify.Notice) error {
 	return s.send(ctx, p, m, "")
 }
 
+// sealedLogin is the message about a login that sealed codes have opened: the only
+// break-glass that is about no request.
+func (s *Slack) sealedLogin(n notify.Notice) message {
+	who := n.Actor
+	if who == "" {
+		who = "the emergency user"
+	}
+	blocks := []sdk.Block{
+		sdk.NewHeaderBlock(sdk.NewTextBlockObject(sdk.PlainTextType, cut("🚨 Break-glass login", maxHeader), true, false)),
+		section("*Sealed codes* opened a login of *" + word(who) + "* at " + at(n.At, "{time_secs}") + ". If nobody can say who opened them and why, lock " + word(who) + " at once: that ends the login."),
+	}
+	if n.Text != "" {
+		blocks = append(blocks, quote(n.Text))
+	}
+	see := details(s.c.URL + "/breakglass")
+	see.Text = label("What was taken")
+	blocks = append(blocks, sdk.NewActionBlock("sealed", see), footer("these codes are used up: make and hand out new ones"))
+	return message{escape("BREAK-GLASS: sealed codes opened a login of " + who + ": " + cut(n.Text, maxQuote)), blocks}
+}
+
 // unusual is the message about an alert in a session.
 func (s *Slack) unusual(n notify.Notice) message {
 	x := n.Session
@@ -333,8 +355,10 @@ func (s *Slack) unusual(n notify.Notice) message {
 	}
 	see := details(s.c.URL + "/sessions/" + x.ID)
 	see.Text = label("See the session")
+	hold := button(actionPause, x.ID, "Pause input", "")
+	hold.AccessibilityLabel = cut("Hold back what "+x.UserName+" types, until somebody lets it go on", maxLabel)
 	stop := button(actionRevoke, x.RequestID, "End it…", sdk.StyleDanger)
-	blocks = append(blocks, sdk.NewActionBlock("unusual", see, stop), footer("rule "+word(n.Rule), at(n.At, "{time_secs}")))
+	blocks = append(blocks, sdk.NewActionBlock("unusual", see, hold, stop), footer("rule "+word(n.Rule), at(n.At, "{time_secs}")))
 	return message{escape("Unusual: " + x.UserName + ", " + x.Account + "@" + x.TargetName + ": " + cut(n.Text, maxQuote)), blocks}
 }
 

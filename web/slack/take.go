@@ -23,6 +23,7 @@ const (
 	actionMore    = "more" // the menu: what it means stands in the value
 	actionDeny    = "deny"
 	actionRevoke  = "revoke"
+	actionPause   = "pause" // a session, and all under its grant
 	actionEnd     = "end"
 	actionOpen    = "open" // an address; Slack tells of the click too
 	actionAsk     = "ask"  // open the form
@@ -197,6 +198,9 @@ func (s *Slack) press(ctx context.Context, by access.Caller, d deed, action, val
 		}
 		return s.ask(ctx, by, d, a)
 	}
+	if action == actionPause {
+		return s.pause(ctx, by, d, id)
+	}
 	if !access.ValidID(access.RequestPrefix, id) {
 		return errNoAction
 	}
@@ -214,6 +218,28 @@ func (s *Slack) press(ctx context.Context, by access.Caller, d deed, action, val
 		return errNoAction
 	}
 	return s.done(ctx, by, d, id, err)
+}
+
+// pause holds back what the user of a session types. The alert under which the
+// button stands is no card, and stays as it is.
+func (s *Slack) pause(ctx context.Context, by access.Caller, d deed, id string) error {
+	if !access.ValidID(access.SessionPrefix, id) {
+		return errNoAction
+	}
+	page := s.c.URL + "/sessions/" + id
+	if err := s.c.Broker.Pause(ctx, by, id); err != nil {
+		return &refusal{err, page}
+	}
+	x, err := s.c.Broker.FindSession(ctx, by, id)
+	if err == nil {
+		err = s.show(ctx, x.RequestID, nil)
+	}
+	if err != nil { // it is paused all the same
+		s.c.Log.WarnContext(ctx, "messages in Slack are not up to date", "session", id, "error", err)
+	}
+	return s.whisper(ctx, d, message{"The input is held back", []sdk.Block{
+		section(":double_vertical_bar: What is typed in " + link(page, id) + " is held back, and in every other session under its grant. Let it go on, or end it, on the page."),
+	}})
 }
 
 var errNoAction = &access.Error{Kind: access.ErrInvalid, Code: "DB-6199", Text: "there is no such button any more: open the request", Next: "/access inbox"}
