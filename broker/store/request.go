@@ -147,6 +147,9 @@ func (f *RequestFilter) source(requester string, asked []string) source {
 		}
 	} else {
 		if !f.expiry(&s) && f.State != "" {
+			if f.State != access.Pending { // written out, as in the index that is made for this
+				s.and("state <> 'pending'")
+			}
 			s.and("state = ?", string(f.State))
 		}
 		if f.Batch != "" {

@@ -27,7 +27,8 @@ CREATE INDEX asked_state ON asked (group_name, state, created_at, request_id);
 CREATE INDEX asked_expiry ON asked (group_name, expires_at, request_id) WHERE state = 'pending';
 
 DROP INDEX requests_state;
-CREATE INDEX requests_state ON requests (state, created_at, id);
+-- Of those that wait, which are found by when they expire, it must not be taken.
+CREATE INDEX requests_state ON requests (state, created_at, id) WHERE state <> 'pending';
 CREATE INDEX requests_expiry ON requests (expires_at, id) WHERE state = 'pending';
 CREATE INDEX requests_own ON requests (requester_id, created_at, id);
 CREATE INDEX requests_own_expiry ON requests (requester_id, expires_at, id) WHERE state = 'pending';
