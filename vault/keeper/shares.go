@@ -145,7 +145,7 @@ func (w *Gathering) Add(share vault.Secret) (missing int, err error) {
 		return missing, ErrBadShare
 	}
 	b, err := shareText.DecodeString(text)
-	if err != nil || len(b) != shareSize {
+	if err != nil || len(b) != shareSize || shareText.EncodeToString(b) != text { // the last letter has bits that are not used
 		return missing, ErrBadShare
 	}
 	defer clear(b)
