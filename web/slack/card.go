@@ -268,7 +268,7 @@ func over(v view, head, plainly, note string, parts ...string) message {
 
 func breakGlass(v view) message {
 	r, g := &v.Request, v.Grant
-	review := button(actionOpen, "", "Review…", "")
+	review := button(actionReview, "", "Review…", "")
 	review.URL = v.review
 	blocks := []sdk.Block{
 		sdk.NewHeaderBlock(sdk.NewTextBlockObject(sdk.PlainTextType, cut("🚨 Break-glass access", maxHeader), true, false)),

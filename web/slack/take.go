@@ -25,9 +25,10 @@ const (
 	actionRevoke  = "revoke"
 	actionPause   = "pause" // a session, and all under its grant
 	actionEnd     = "end"
-	actionOpen    = "open" // an address; Slack tells of the click too
-	actionAsk     = "ask"  // open the form
-	actionSend    = "send" // ask for what the button holds
+	actionOpen    = "open"   // an address; Slack tells of the click too
+	actionReview  = "review" // another one beside it
+	actionAsk     = "ask"    // open the form
+	actionSend    = "send"   // ask for what the button holds
 
 	formDeny   = "deny"
 	formNote   = "approve_note"
@@ -77,7 +78,7 @@ func (s *Slack) take(ctx context.Context, in any) (answer any, after func(contex
 			if a.ActionID == actionMore {
 				value = a.SelectedOption.Value
 			}
-			if a.ActionID == actionOpen {
+			if a.ActionID == actionOpen || a.ActionID == actionReview {
 				return nil, nil, nil
 			}
 			do = func(ctx context.Context, by access.Caller) error { return s.press(ctx, by, d, a.ActionID, value) }
