@@ -65,6 +65,7 @@ func (s *Server) DropSockets() {
 	for _, c := range s.sockets {
 		c.nc.Close()
 	}
+	s.sockets = nil
 }
 
 // write sends one frame that is not masked (RFC 6455, section 5.1).
