@@ -301,8 +301,11 @@ func anyEqual(names, people []string) bool {
 }
 
 // mentions reports whether one of the texts has the name as a word of its own:
-// db01 is not in db011, nor in old-db01.
+// db01 is not in db011, nor in old-db01. No text has an empty name.
 func mentions(texts []string, name string) bool {
+	if name == "" {
+		return false
+	}
 	part := func(b byte) bool {
 		return b == '-' || b == '_' || b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 0x80
 	}
