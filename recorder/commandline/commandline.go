@@ -276,7 +276,7 @@ func (e *entry) line(r *Reader, toCursor bool) string {
 	first, last := r.screen.line()
 	switch {
 	case e.plain && len(e.typed) > 0 && r.ends(e, toCursor):
-		return string(e.typed)
+		return strings.ToValidUTF8(string(e.typed), string(utf8.RuneError))
 	case e.search && toCursor && r.searches():
 		return r.screen.text(first, last, 0, false)
 	case e.place < 0 && e.plain:
