@@ -244,6 +244,9 @@ func (r *Reader) shown(toCursor bool) []byte {
 	return []byte(r.screen.text(first, last, 0, toCursor))
 }
 
+// text is what was typed, in which bytes may be that are none.
+func (e *entry) text() string { return strings.ToValidUTF8(string(e.typed), string(utf8.RuneError)) }
+
 // isEnd reports whether a line ends with what was typed.
 func (e *entry) isEnd(shown []byte) bool {
 	return bytes.HasSuffix(bytes.TrimRight(shown, " "), bytes.TrimRight(e.typed, " "))
@@ -276,7 +279,7 @@ func (e *entry) line(r *Reader, toCursor bool) string {
 	first, last := r.screen.line()
 	switch {
 	case e.plain && len(e.typed) > 0 && r.ends(e, toCursor):
-		return strings.ToValidUTF8(string(e.typed), string(utf8.RuneError))
+		return e.text()
 	case e.search && toCursor && r.searches():
 		return r.screen.text(first, last, 0, false)
 	case e.place < 0 && e.plain:
@@ -356,7 +359,7 @@ func (r *Reader) lineEnds(last bool) (keep bool) {
 func (e *entry) final(r *Reader, shown []byte, first bool) (line string, over bool) {
 	switch {
 	case e.plain && len(e.typed) > 0 && e.isEnd(shown):
-		return string(e.typed), true
+		return e.text(), true
 	case e.sent != "":
 		return e.sent, true
 	case !first || e.plain && !e.shown:
