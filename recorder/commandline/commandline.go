@@ -271,7 +271,7 @@ func (r *Reader) whole(line string) string {
 		_, size := utf8.DecodeLastRuneInString(line[:maxLine+1])
 		line = line[:maxLine+1-size]
 	}
-	return line
+	return strings.TrimSpace(line)
 }
 
 // line is the text of the entry as it is shown now.
