@@ -267,11 +267,10 @@ func (r *Reader) whole(line string) string {
 	if strings.Trim(line, "*") == "" { // what some prompts for passwords show
 		return ""
 	}
-	for len(line) > maxLine {
-		_, size := utf8.DecodeLastRuneInString(line[:maxLine+1])
-		line = line[:maxLine+1-size]
+	if len(line) > maxLine {
+		line = strings.TrimSpace(strings.ToValidUTF8(line[:maxLine], "")) // without half a character
 	}
-	return strings.TrimSpace(line)
+	return line
 }
 
 // line is the text of the entry as it is shown now.
