@@ -58,37 +58,25 @@ func (b *Broker) FindLink(ctx context.Context, by access.Caller, code string) (a
 // whoever holds it there acts as the caller here, without a second factor. An
 // account that is somebody's already stays theirs.
 func (b *Broker) ConfirmLink(ctx context.Context, by access.Caller, code string) (access.Link, error) {
-	e := event(by, "link.add", by.User.ID)
-	if err := b.refresh(ctx); err != nil {
-		return access.Link{}, b.refused(ctx, e, policyDown(err))
-	}
+	q := question{action: policy.ActionKeyWrite, by: by, owner: by.User.ID}
 	var l access.Link
-	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
-		e := e
-		e.Details = cloneDetails(e.Details)
-		by, err := b.current(ctx, tx, by)
-		if err != nil {
-			return e, err
-		}
-		if _, err := b.decideNow(ctx, question{action: policy.ActionKeyWrite, by: by, owner: by.User.ID}); err != nil {
-			return e, err
-		}
+	err := b.writeIf(ctx, q, event(by, "link.add", by.User.ID), func(tx *store.Tx, by access.Caller, e *audit.Event) error {
 		c, err := tx.TakeLinkCode(ctx, tokenHash(code))
 		if err != nil {
-			return e, noLinkCode(err)
+			return noLinkCode(err)
 		}
-		externalDetails(&e, c.ExternalAccount)
+		externalDetails(e, c.ExternalAccount)
 		if mine, err := tx.LinksOf(ctx, by.User.ID); err != nil {
-			return e, err
+			return err
 		} else if len(mine) >= access.MaxLinks {
-			return e, &access.Error{Kind: access.ErrConflict, Code: "DB-6191", Text: fmt.Sprintf("you have %d accounts linked already; remove one first", len(mine)), Next: "drawbolt integration slack unlink"}
+			return &access.Error{Kind: access.ErrConflict, Code: "DB-6191", Text: fmt.Sprintf("you have %d accounts linked already; remove one first", len(mine)), Next: "drawbolt integration slack unlink"}
 		}
 		l = access.Link{ExternalAccount: c.ExternalAccount, UserID: by.User.ID, CreatedAt: tx.Now()}
 		err = tx.AddLink(ctx, &l)
 		if errors.Is(err, access.ErrConflict) {
 			err = &access.Error{Kind: access.ErrConflict, Code: "DB-6191", Text: "this account is linked to somebody already, who has to remove that first", Next: "drawbolt integration slack unlink"}
 		}
-		return e, err
+		return err
 	})
 	return l, err
 }

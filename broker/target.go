@@ -129,22 +129,28 @@ func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, gr
 
 // write is the way of the administration's verbs: ask, change, save.
 func (b *Broker) write(ctx context.Context, by access.Caller, action policy.Action, e audit.Event, fn func(tx *store.Tx, by access.Caller, e *audit.Event) error) error {
+	return b.writeIf(ctx, question{action: action, by: by}, e, fn)
+}
+
+// writeIf is write where the question is of more than an action.
+func (b *Broker) writeIf(ctx context.Context, q question, e audit.Event, fn func(tx *store.Tx, by access.Caller, e *audit.Event) error) error {
 	if err := b.refresh(ctx); err != nil {
 		return b.refused(ctx, e, policyDown(err))
 	}
 	return b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		e := e
 		e.Details = cloneDetails(e.Details)
-		by, err := b.current(ctx, tx, by)
-		if err != nil {
+		q := q
+		var err error
+		if q.by, err = b.current(ctx, tx, q.by); err != nil {
 			return e, err
 		}
-		d, err := b.decideNow(ctx, question{action: action, by: by})
+		d, err := b.decideNow(ctx, q)
 		if err != nil {
 			return e, err
 		}
 		e.Rule = d.Rule
-		return e, fn(tx, by, &e)
+		return e, fn(tx, q.by, &e)
 	})
 }
 
