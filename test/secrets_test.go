@@ -79,29 +79,49 @@ func TestSecretsStaySecret(t *testing.T) {
 	reason := "INC-1 " + canary("reason")
 	r, err := x.alice.Request(ctx, api.RequestInput{Target: "db01", Account: "acct00", DurationSeconds: 600, Reason: reason})
 	must(t, err)
-	_, err = x.bob.Approve(ctx, r.ID, api.ApproveInput{Digest: r.Digest, Comment: canary("comment")})
+	r, err = x.bob.Approve(ctx, r.ID, api.ApproveInput{Digest: r.Digest, Comment: canary("comment")})
 	must(t, err)
 	sh, err := x.shell(x.alice, "acct00", "db01")
 	must(t, err)
-	typed := canary("typed")
-	secrets["what was typed"] = typed
-	fmt.Fprint(sh.in, typed+"\r")
-	eventually(t, 10*time.Second, "the echo", func() bool { return strings.Contains(sh.out.String(), typed) })
+	shown, unseen := canary("shown"), canary("unseen")
+	secrets["what was typed unseen"] = unseen
+	fmt.Fprint(sh.in, shown+"\r")
+	eventually(t, 10*time.Second, "the echo", func() bool { return strings.Contains(sh.out.String(), shown) })
+	x.target.mute.Store(true)
+	fmt.Fprint(sh.in, unseen+"\r")
+	eventually(t, 10*time.Second, "what is typed unseen", func() bool {
+		data, _ := x.heardBy(r).get()
+		return strings.Contains(data, unseen)
+	})
 	pid := x.pid()
 	for _, name := range []string{"cmdline", "environ"} {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
 		must(t, err)
 		look(t, "/proc/PID/"+name, b, secrets)
 	}
-	look(t, "the data folder while a session runs", folder(t, x.dir), secrets)
+	running := folder(t, x.dir)
+	look(t, "the data folder while a session runs", running, secrets)
+	look(t, "the data folder while a session runs", running, map[string]string{"what was shown": shown})
 	_, err = x.bob.Revoke(ctx, r.ID, canary("why"))
 	must(t, err)
 	<-sh.done
-	eventually(t, 10*time.Second, "the recording", func() bool {
-		l, err := x.carol.Sessions(ctx, api.SessionFilter{})
-		return err == nil && len(l.Items) == 1 && l.Items[0].Recording != nil
+	eventually(t, 20*time.Second, "the text of the recording", func() bool {
+		found, err := x.carol.Search(ctx, api.SearchFilter{Query: "canary-shown"})
+		return err == nil && len(found.Items) > 0
 	})
 	x.stop()
+	if !bytes.Contains(folder(t, x.dir), []byte(shown)) {
+		t.Error("the text that is searched stands somewhere else")
+	}
+	look(t, "the data folder after a session", folder(t, x.dir), secrets)
+
+	// An installation that is not searched does not keep what was shown either.
+	config, err := os.ReadFile(x.config)
+	must(t, err)
+	must(t, os.WriteFile(x.config, bytes.Replace(config, []byte("recordings: {"), []byte("recordings: {search: false, "), 1), 0o600))
+	x.start()
+	x.stop()
+	secrets["what was shown"] = shown
 
 	// The keys of the installation, as only the master key opens them.
 	master, err := os.ReadFile(filepath.Join(x.dir, "data", "master.key"))

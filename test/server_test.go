@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -442,6 +443,8 @@ type target struct {
 	checker sshca.Checker
 	ln      net.Listener
 
+	mute atomic.Bool // show nothing of what is typed, as for a password
+
 	mu    sync.Mutex
 	heard map[string]*heard // by session
 }
@@ -532,7 +535,7 @@ func (g *target) serve(c net.Conn) {
 					h.last = time.Now()
 				}
 				h.mu.Unlock()
-				if err == nil {
+				if err == nil && !g.mute.Load() {
 					_, err = ch.Write(buf[:n])
 				}
 				if err != nil {
