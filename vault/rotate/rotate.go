@@ -83,6 +83,8 @@ type Config struct {
 	// force is. nil: there is none, and a password that is changed by others is lost.
 	Reset Rotator
 	Rules Rules
+	// Make makes a candidate where it is no password but a key. nil: by the Rules.
+	Make func() (vault.Secret, error)
 	// Grace is how long the system may still accept a password that was replaced, as
 	// Active Directory does for some logins.
 	Grace time.Duration
@@ -110,6 +112,9 @@ func New(c Config) (*Account, error) {
 	}
 	if err := c.Rules.check(); err != nil {
 		return nil, fmt.Errorf("rotate: %w", err)
+	}
+	if c.Make == nil {
+		c.Make = c.Rules.make
 	}
 	if c.Failures == 0 {
 		c.Failures = 2

@@ -10,16 +10,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"regexp"
 	"strings"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/rotate"
+	"github.com/drawbolt/drawbolt/vault/rotate/sshlogin"
 )
 
 // A Rotator changes the password of one account.
@@ -42,9 +41,6 @@ var (
 	validAccount = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 	ended        = regexp.MustCompile(`(?:^|\n)ended (\d{1,3})\n$`)
 )
-
-// answerWithin bounds a login, in which the machine may say nothing.
-const answerWithin = 30 * time.Second
 
 // Set implements rotate.Rotator. What was the password before does not matter.
 func (r Rotator) Set(ctx context.Context, _, password vault.Secret) error {
@@ -84,48 +80,5 @@ func said(output, password []byte) string {
 
 // Check implements rotate.Rotator.
 func (r Rotator) Check(ctx context.Context, password vault.Secret) error {
-	conn, err := r.Dial(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: %w", rotate.ErrUnreachable, err)
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	_ = conn.SetDeadline(time.Now().Add(answerWithin))
-	asked := false
-	tell := func() string {
-		asked = true
-		return string(password.Expose())
-	}
-	client, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{
-		User: r.Account, HostKeyCallback: r.HostKey,
-		Auth: []ssh.AuthMethod{
-			ssh.PasswordCallback(func() (string, error) { return tell(), nil }),
-			ssh.KeyboardInteractive(func(_, _ string, questions []string, echos []bool) ([]string, error) {
-				if len(questions) == 0 {
-					return nil, nil
-				}
-				if asked || len(questions) > 1 || echos[0] {
-					return nil, errors.New("the machine asks for something else than the password")
-				}
-				return []string{tell()}, nil
-			}),
-		},
-	})
-	if err == nil {
-		go ssh.DiscardRequests(requests)
-		go func() {
-			for c := range channels {
-				c.Reject(ssh.Prohibited, "")
-			}
-		}()
-		return client.Close()
-	}
-	switch denied := strings.Contains(err.Error(), "unable to authenticate"); {
-	case denied && asked:
-		return rotate.ErrWrong
-	case !asked:
-		return fmt.Errorf("%w: %w", rotate.ErrUnreachable, err) // it takes no passwords, or did not come so far
-	}
-	return err
+	return sshlogin.Server{Dial: r.Dial, HostKey: r.HostKey}.Password(ctx, r.Account, password)
 }
