@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -183,7 +182,7 @@ func public(t *testing.T, key string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("%s", bytes.TrimSpace(ssh.MarshalAuthorizedKey(s.PublicKey())))
+	return string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(s.PublicKey())))
 }
 
 func secret(s string) vault.Secret { return vault.NewSecret([]byte(s)) }
