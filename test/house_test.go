@@ -54,14 +54,14 @@ var table = map[string]string{
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
 	"vault/rotate":          "vault",
-	"vault/rotate/linux":    "vault vault/rotate vault/rotate/sshlogin",
+	"vault/rotate/linux":    "vault vault/rotate vault/rotate/overssh",
 	"vault/rotate/ldap":     "vault vault/rotate",
 	"vault/rotate/mysql":    "vault vault/rotate",
 	"vault/rotate/plugin":   "vault vault/rotate",
 	"vault/rotate/postgres": "vault vault/rotate",
-	"vault/rotate/sshkey":   "vault vault/rotate vault/rotate/sshlogin",
-	"vault/rotate/sshlogin": "vault vault/rotate",
-	"vault/rotate/windows":  "vault vault/rotate vault/rotate/sshlogin",
+	"vault/rotate/sshkey":   "vault vault/rotate vault/rotate/overssh",
+	"vault/rotate/overssh":  "vault vault/rotate",
+	"vault/rotate/windows":  "vault vault/rotate vault/rotate/overssh",
 	"broker/identity":       "broker/access",
 	"broker/identity/local": "broker/access broker/identity broker/identity/mfa",
 
@@ -111,7 +111,7 @@ var table = map[string]string{
 	"broker/store/storetest":       "broker/store test/servers",
 	"test/servers":                 "",
 	"web/slack/slacktest":          "",
-	"vault/rotate/rotatetest":      "vault vault/rotate",
+	"vault/rotate/rotatetest":      "vault vault/rotate vault/rotate/overssh",
 }
 
 const module = "github.com/drawbolt/drawbolt"

@@ -9,38 +9,29 @@ package linux
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net"
 	"regexp"
-	"strings"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/rotate"
-	"github.com/drawbolt/drawbolt/vault/rotate/sshlogin"
+	"github.com/drawbolt/drawbolt/vault/rotate/overssh"
 )
 
 // A Rotator changes the password of one account.
 type Rotator struct {
 	Account string
-	// Run runs a command on the machine as root, or as somebody who may use sudo without
-	// a password for chpasswd, and returns what it wrote to its standard output. An error
-	// is rotate.ErrUnreachable if the command did not begin.
-	Run func(ctx context.Context, command string, input []byte) ([]byte, error)
+	// Run works as root, or as somebody who may use sudo without a password for chpasswd.
+	Run overssh.Runner
 	// Dial connects to the machine's sshd, and HostKey checks whose it is.
 	Dial    func(ctx context.Context) (net.Conn, error)
 	HostKey ssh.HostKeyCallback
 }
 
-// command ends with a line that says how chpasswd did, so that a connection that breaks
-// is not taken for an answer.
-const command = `if [ "$(id -u)" = 0 ]; then chpasswd 2>&1; else sudo -n chpasswd 2>&1; fi; echo "ended $?"`
+const command = `if [ "$(id -u)" = 0 ]; then chpasswd 2>&1; else sudo -n chpasswd 2>&1; fi`
 
-var (
-	validAccount = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	ended        = regexp.MustCompile(`(?:^|\n)ended (\d{1,3})\n$`)
-)
+var validAccount = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 
 // Set implements rotate.Rotator. What was the password before does not matter.
 func (r Rotator) Set(ctx context.Context, _, password vault.Secret) error {
@@ -50,35 +41,10 @@ func (r Rotator) Set(ctx context.Context, _, password vault.Secret) error {
 	}
 	input := append(append([]byte(r.Account+":"), p...), '\n')
 	defer clear(input)
-	output, err := r.Run(ctx, command, input)
-	if err != nil {
-		return err
-	}
-	end := ended.FindSubmatchIndex(output)
-	if end == nil {
-		return errors.New("chpasswd was broken off")
-	}
-	if status := string(output[end[2]:end[3]]); status != "0" {
-		return &rotate.Refusal{Why: "chpasswd: " + said(output[:end[0]], p) + " (exit status " + status + ")"}
-	}
-	return nil
-}
-
-// said is what a program said, as far as it can be passed on.
-func said(output, password []byte) string {
-	text := strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' {
-			return ' '
-		}
-		return c
-	}, string(output[:min(len(output), 300)]))
-	if strings.Contains(text, string(password)) {
-		return "it repeats the password"
-	}
-	return strings.Join(strings.Fields(text), " ")
+	return r.Run.Change(ctx, "chpasswd", command, input, password)
 }
 
 // Check implements rotate.Rotator.
 func (r Rotator) Check(ctx context.Context, password vault.Secret) error {
-	return sshlogin.Server{Dial: r.Dial, HostKey: r.HostKey}.Password(ctx, r.Account, password)
+	return overssh.Server{Dial: r.Dial, HostKey: r.HostKey}.Password(ctx, r.Account, password)
 }

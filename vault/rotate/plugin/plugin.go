@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
 
@@ -59,7 +58,7 @@ type question struct {
 
 // Set implements rotate.Rotator.
 func (r Rotator) Set(ctx context.Context, current, password vault.Secret) error {
-	status, said, err := r.ask(ctx, "set", question{Current: current.Expose(), Password: password.Expose()})
+	status, said, err := r.ask(ctx, "set", question{Current: current.Expose(), Password: password.Expose()}, password, current)
 	switch {
 	case err != nil:
 		return err
@@ -75,7 +74,7 @@ func (r Rotator) Set(ctx context.Context, current, password vault.Secret) error 
 
 // Check implements rotate.Rotator.
 func (r Rotator) Check(ctx context.Context, password vault.Secret) error {
-	status, said, err := r.ask(ctx, "check", question{Password: password.Expose()})
+	status, said, err := r.ask(ctx, "check", question{Password: password.Expose()}, password)
 	switch {
 	case err != nil:
 		return err
@@ -92,7 +91,7 @@ func (r Rotator) Check(ctx context.Context, password vault.Secret) error {
 }
 
 // ask returns the program's status and what it said, as far as that can be passed on.
-func (r Rotator) ask(ctx context.Context, verb string, q question) (int, string, error) {
+func (r Rotator) ask(ctx context.Context, verb string, q question, secrets ...vault.Secret) (int, string, error) {
 	if len(r.Command) == 0 {
 		return 0, "", fmt.Errorf("%w: no program is configured", rotate.ErrUnreachable)
 	}
@@ -123,7 +122,7 @@ func (r Rotator) ask(ctx context.Context, verb string, q question) (int, string,
 	case err == nil:
 		return statusDone, "", nil
 	case exited && exit.Exited():
-		return exit.ExitCode(), output.said(q.Password, q.Current), nil
+		return exit.ExitCode(), rotate.Said(output.b, secrets...), nil
 	}
 	return 0, "", fmt.Errorf("the program gave no answer: %w", err)
 }
@@ -134,20 +133,4 @@ type head struct{ b []byte }
 func (h *head) Write(p []byte) (int, error) {
 	h.b = append(h.b, p[:min(len(p), maxOutput-len(h.b))]...)
 	return len(p), nil
-}
-
-// said is what the program said, on one line, unless it has a secret in it.
-func (h *head) said(secrets ...[]byte) string {
-	for _, s := range secrets {
-		if len(s) > 0 && bytes.Contains(h.b, s) {
-			return "(what it says has a password in it)"
-		}
-	}
-	text := strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' {
-			return ' '
-		}
-		return c
-	}, string(h.b[:min(len(h.b), 300)]))
-	return strings.Join(strings.Fields(text), " ")
 }

@@ -3,6 +3,7 @@
 package rotatetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/rotate"
+	"github.com/drawbolt/drawbolt/vault/rotate/overssh"
 )
 
 // A Subject is one kind of rotator, with an account to try it on.
@@ -189,6 +193,35 @@ func rest(t *testing.T, a *rotate.Account, book *memory, s Subject, name string)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// Over runs commands as a user of the SSH server at address, as a broker does.
+func Over(address, user string, auth ssh.AuthMethod, host ssh.PublicKey) overssh.Runner {
+	return func(ctx context.Context, command string, input []byte) ([]byte, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, errors.Join(rotate.ErrUnreachable, err)
+		}
+		defer conn.Close()
+		defer context.AfterFunc(ctx, func() { conn.Close() })()
+		c, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{auth}, HostKeyCallback: ssh.FixedHostKey(host)})
+		if err != nil {
+			return nil, errors.Join(rotate.ErrUnreachable, err)
+		}
+		client := ssh.NewClient(c, channels, requests)
+		defer client.Close()
+		session, err := client.NewSession()
+		if err != nil {
+			return nil, errors.Join(rotate.ErrUnreachable, err)
+		}
+		session.Stdin = bytes.NewReader(input)
+		return session.Output(command)
+	}
+}
+
+// To dials an address.
+func To(address string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp", address) }
 }
 
 func secret(s string) vault.Secret { return vault.NewSecret([]byte(s)) }

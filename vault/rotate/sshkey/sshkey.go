@@ -22,17 +22,16 @@ import (
 
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/rotate"
-	"github.com/drawbolt/drawbolt/vault/rotate/sshlogin"
+	"github.com/drawbolt/drawbolt/vault/rotate/overssh"
 )
 
 // A Rotator changes the key of one account. Its secrets are private keys in the form of
 // OpenSSH, without a passphrase.
 type Rotator struct {
 	Account string
-	// Run runs a command on the machine as root, as the account itself, or as somebody who may
-	// use sudo without a password to become the account, and returns what it wrote to its
-	// standard output. An error is rotate.ErrUnreachable if the command did not begin.
-	Run func(ctx context.Context, command string, input []byte) ([]byte, error)
+	// Run works as root, as the account itself, or as somebody who may use sudo without a
+	// password to become the account.
+	Run overssh.Runner
 	// Dial connects to the machine's sshd, and HostKey checks whose it is.
 	Dial    func(ctx context.Context) (net.Conn, error)
 	HostKey ssh.HostKeyCallback
@@ -85,18 +84,14 @@ sync .authorized_keys.drawbolt 2>/dev/null || sync
 mv -f .authorized_keys.drawbolt authorized_keys
 sync . 2>/dev/null || sync || :`
 
-var (
-	validAccount = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	ended        = regexp.MustCompile(`(?:^|\n)ended (\d{1,3})\n$`)
-)
+var validAccount = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 
-// command runs the script as the account. It ends with a line that says how that went, so
-// that a connection that breaks is not taken for an answer. The account's name has been checked.
+// command runs the script as the account, whose name has been checked.
 func command(account string) string {
 	quoted := "'" + strings.ReplaceAll(script, "'", `'\''`) + "'"
 	return `if [ "$(id -un)" = ` + account + ` ]; then /bin/sh -c ` + quoted + ` 2>&1; ` +
 		`elif [ "$(id -u)" = 0 ]; then runuser -u ` + account + ` -- /bin/sh -c ` + quoted + ` 2>&1; ` +
-		`else sudo -n -u ` + account + ` /bin/sh -c ` + quoted + ` 2>&1; fi; echo "ended $?"`
+		`else sudo -n -u ` + account + ` /bin/sh -c ` + quoted + ` 2>&1; fi`
 }
 
 // Set implements rotate.Rotator.
@@ -109,18 +104,7 @@ func (r Rotator) Set(ctx context.Context, current, key vault.Secret) error {
 		return &rotate.Refusal{Why: err.Error()}
 	}
 	before, _ := publicLine(current) // where none is known, the lines with the mark are replaced
-	output, err := r.Run(ctx, command(r.Account), []byte(before+"\n"+line+"\n"))
-	if err != nil {
-		return err
-	}
-	end := ended.FindSubmatchIndex(output)
-	if end == nil {
-		return errors.New("the change of authorized_keys was broken off")
-	}
-	if status := string(output[end[2]:end[3]]); status != "0" {
-		return &rotate.Refusal{Why: "authorized_keys: " + said(output[:end[0]]) + " (exit status " + status + ")"}
-	}
-	return nil
+	return r.Run.Change(ctx, "authorized_keys", command(r.Account), []byte(before+"\n"+line+"\n"))
 }
 
 // publicLine is the public half of a private key, as authorized_keys has it, without a comment.
@@ -132,22 +116,11 @@ func publicLine(key vault.Secret) (string, error) {
 	return string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(signer.PublicKey()))), nil
 }
 
-// said is what a program said, as far as it can be passed on.
-func said(output []byte) string {
-	text := strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' {
-			return ' '
-		}
-		return c
-	}, string(output[:min(len(output), 300)]))
-	return strings.Join(strings.Fields(text), " ")
-}
-
 // Check implements rotate.Rotator.
 func (r Rotator) Check(ctx context.Context, key vault.Secret) error {
 	signer, err := ssh.ParsePrivateKey(key.Expose())
 	if err != nil {
 		return rotate.ErrWrong
 	}
-	return sshlogin.Server{Dial: r.Dial, HostKey: r.HostKey}.Key(ctx, r.Account, signer)
+	return overssh.Server{Dial: r.Dial, HostKey: r.HostKey}.Key(ctx, r.Account, signer)
 }

@@ -2,10 +2,8 @@ package sshkey_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,36 +37,8 @@ func TestRotator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dial := func(address string) func(context.Context) (net.Conn, error) {
-		return func(ctx context.Context) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		}
-	}
-	// run runs a command as user through sshd, as a broker does.
-	run := func(address, user string, auth func() ssh.Signer) func(context.Context, string, []byte) ([]byte, error) {
-		return func(ctx context.Context, command string, input []byte) ([]byte, error) {
-			conn, err := dial(address)(ctx)
-			if err != nil {
-				return nil, errors.Join(rotate.ErrUnreachable, err)
-			}
-			defer conn.Close()
-			defer context.AfterFunc(ctx, func() { conn.Close() })()
-			c, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(auth())}, HostKeyCallback: ssh.FixedHostKey(sshd.HostKey)})
-			if err != nil {
-				return nil, errors.Join(rotate.ErrUnreachable, err)
-			}
-			client := ssh.NewClient(c, channels, requests)
-			defer client.Close()
-			session, err := client.NewSession()
-			if err != nil {
-				return nil, errors.Join(rotate.ErrUnreachable, err)
-			}
-			session.Stdin = bytes.NewReader(input)
-			return session.Output(command)
-		}
-	}
 	rotator := func(address string) rotate.Rotator {
-		return sshkey.Rotator{Account: sshd.User, Run: run(address, "root", func() ssh.Signer { return root }), Dial: dial(address), HostKey: ssh.FixedHostKey(sshd.HostKey)}
+		return sshkey.Rotator{Account: sshd.User, Run: rotatetest.Over(address, "root", ssh.PublicKeys(root), sshd.HostKey), Dial: rotatetest.To(address), HostKey: ssh.FixedHostKey(sshd.HostKey)}
 	}
 	file := filepath.Join(sshd.Home, ".ssh", "authorized_keys")
 	lines := func() []string {
@@ -112,13 +82,11 @@ func TestRotator(t *testing.T) {
 	t.Run("by the account itself", func(t *testing.T) {
 		before, after := made(t), made(t)
 		write(public(t, before) + "\n" + public(t, before) + " twice\n")
-		own := sshkey.Rotator{Account: sshd.User, Dial: dial(sshd.Addr), HostKey: ssh.FixedHostKey(sshd.HostKey), Run: run(sshd.Addr, sshd.User, func() ssh.Signer {
-			s, err := ssh.ParsePrivateKey([]byte(before))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s
-		})}
+		signer, err := ssh.ParsePrivateKey([]byte(before))
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := sshkey.Rotator{Account: sshd.User, Run: rotatetest.Over(sshd.Addr, sshd.User, ssh.PublicKeys(signer), sshd.HostKey), Dial: rotatetest.To(sshd.Addr), HostKey: ssh.FixedHostKey(sshd.HostKey)}
 		if err := own.Set(t.Context(), secret(before), secret(after)); err != nil {
 			t.Fatal(err)
 		}

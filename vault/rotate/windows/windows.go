@@ -22,15 +22,14 @@ import (
 
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/rotate"
-	"github.com/drawbolt/drawbolt/vault/rotate/sshlogin"
+	"github.com/drawbolt/drawbolt/vault/rotate/overssh"
 )
 
 // A Rotator changes the password of one account.
 type Rotator struct {
 	Account string
-	// Run runs a command on the machine as an administrator, and returns what it wrote to its
-	// standard output. An error is rotate.ErrUnreachable if the command did not begin.
-	Run func(ctx context.Context, command string, input []byte) ([]byte, error)
+	// Run works as an administrator.
+	Run overssh.Runner
 	// Dial connects to the machine's sshd, and HostKey checks whose it is.
 	Dial    func(ctx context.Context) (net.Conn, error)
 	HostKey ssh.HostKeyCallback
@@ -98,5 +97,5 @@ func (r Rotator) Set(ctx context.Context, _, password vault.Secret) error {
 
 // Check implements rotate.Rotator.
 func (r Rotator) Check(ctx context.Context, password vault.Secret) error {
-	return sshlogin.Server{Dial: r.Dial, HostKey: r.HostKey}.Password(ctx, r.Account, password)
+	return overssh.Server{Dial: r.Dial, HostKey: r.HostKey}.Password(ctx, r.Account, password)
 }

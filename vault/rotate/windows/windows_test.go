@@ -2,7 +2,6 @@ package windows_test
 
 import (
 	"bufio"
-	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -124,33 +123,9 @@ func TestRotator(t *testing.T) {
 	defer l.Close()
 	m := &machine{key: servers.NewSigner(t), passwords: map[string]string{"admin": "of the admin", "Svc Backup": "First-Passw0rd"}}
 	go m.serve(l)
-	run := func(address string) func(context.Context, string, []byte) ([]byte, error) {
-		return func(ctx context.Context, command string, input []byte) ([]byte, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-			if err != nil {
-				return nil, errors.Join(rotate.ErrUnreachable, err)
-			}
-			defer conn.Close()
-			defer context.AfterFunc(ctx, func() { conn.Close() })()
-			c, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{User: "admin", Auth: []ssh.AuthMethod{ssh.Password("of the admin")}, HostKeyCallback: ssh.FixedHostKey(m.key.PublicKey())})
-			if err != nil {
-				return nil, errors.Join(rotate.ErrUnreachable, err)
-			}
-			client := ssh.NewClient(c, channels, requests)
-			defer client.Close()
-			session, err := client.NewSession()
-			if err != nil {
-				return nil, errors.Join(rotate.ErrUnreachable, err)
-			}
-			session.Stdin = strings.NewReader(string(input))
-			return session.Output(command)
-		}
-	}
 	rotator := func(account string) func(string) rotate.Rotator {
 		return func(address string) rotate.Rotator {
-			return windows.Rotator{Account: account, Run: run(address), HostKey: ssh.FixedHostKey(m.key.PublicKey()), Dial: func(ctx context.Context) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "tcp", address)
-			}}
+			return windows.Rotator{Account: account, Run: rotatetest.Over(address, "admin", ssh.Password("of the admin"), m.key.PublicKey()), Dial: rotatetest.To(address), HostKey: ssh.FixedHostKey(m.key.PublicKey())}
 		}
 	}
 	address := l.Addr().String()

@@ -1,14 +1,15 @@
-// Package sshlogin proves by a login at an SSH server that a password or a key is in force.
+// Package overssh is what the kinds share whose systems are reached over SSH: logins that prove
+// a password or a key, and commands whose end is known.
 //
-// It trusts the server that its host key names for what it says of the login. Nothing is run
-// there.
-package sshlogin
+// It trusts the server that its host key names for what it says of a login or a command.
+package overssh
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"time"
 
@@ -83,4 +84,30 @@ func (s Server) login(ctx context.Context, account string, asked *bool, methods 
 		return fmt.Errorf("%w: %w", rotate.ErrUnreachable, err) // it takes no such logins, or did not come so far
 	}
 	return err
+}
+
+// A Runner runs a command on a machine and returns what it wrote to its standard output. An
+// error is rotate.ErrUnreachable if the command did not begin.
+type Runner func(ctx context.Context, command string, input []byte) ([]byte, error)
+
+// ended is the last line of a command that came to its end.
+var ended = regexp.MustCompile(`(?:^|\n)ended (\d{1,3})\n$`)
+
+// Change runs a shell command that changes a password or key, which it reads from its standard
+// input. Its end is said in a line, so that a connection that breaks is not taken for an answer;
+// any exit status but 0 means that nothing has changed. It is known by its name in errors,
+// which have none of the secrets in them.
+func (r Runner) Change(ctx context.Context, name, command string, input []byte, secrets ...vault.Secret) error {
+	output, err := r(ctx, command+`; echo "ended $?"`, input)
+	if err != nil {
+		return err
+	}
+	end := ended.FindSubmatchIndex(output)
+	if end == nil {
+		return errors.New(name + " was broken off")
+	}
+	if status := string(output[end[2]:end[3]]); status != "0" {
+		return &rotate.Refusal{Why: name + ": " + rotate.Said(output[:end[0]], secrets...) + " (exit status " + status + ")"}
+	}
+	return nil
 }
