@@ -62,6 +62,7 @@ var (
 	ErrTampered = errors.New("vault: stored record is not what was written")
 	ErrInvalid  = errors.New("vault: invalid argument")
 	ErrWrongKey = errors.New("vault: wrong key, or the wrapped bytes were changed")
+	ErrOther    = errors.New("vault: sealed for something else")
 	ErrStale    = errors.New("vault: another process has changed the keyset, and this one cannot follow")
 )
 
@@ -370,13 +371,37 @@ func (v *Vault) List(ctx context.Context, prefix string) ([]string, error) {
 
 // Seal encrypts s for the caller to store where it likes. Unseal opens it
 // again only with the same id and version. What Seal returns is never accepted
-// as a record of the vault, nor the other way round. When it is stored, the caller
+// as a record of the vault, nor the other way round. It names the id at its end, in
+// clear, by which it can be sealed anew ([Vault.Renew]). When it is stored, the caller
 // says so with [Vault.Stored].
 func (v *Vault) Seal(id string, version uint64, s Secret) ([]byte, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	return v.seal(sealDomain, id, version, s)
+	sealed, err := v.seal(sealDomain, id, version, s)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(append(sealed, id...), byte(len(id))), sealedFor...), nil
+}
+
+// sealedFor ends what Seal returns, behind the id and its length. Without it, it is of
+// a time when that was not there.
+const sealedFor = "for\x00"
+
+// claimed returns the id that a sealed secret names, "" when it names none, and what
+// stands before it.
+func claimed(sealed []byte) (id string, before []byte) {
+	rest, ok := bytes.CutSuffix(sealed, []byte(sealedFor))
+	if !ok || len(rest) == 0 {
+		return "", sealed
+	}
+	n := int(rest[len(rest)-1])
+	rest = rest[:len(rest)-1]
+	if n > len(rest) || checkID(string(rest[len(rest)-n:])) != nil {
+		return "", sealed
+	}
+	return string(rest[len(rest)-n:]), rest[:len(rest)-n]
 }
 
 // Stored makes a version of what was sealed for the caller the oldest that is
@@ -386,28 +411,49 @@ func (v *Vault) Stored(id string, version uint64) {
 }
 
 // Unseal opens what [Vault.Seal] returned. Anything else is [ErrTampered], and so is a
-// version that is older than one which was stored or unsealed before.
+// version that is older than one which was stored or unsealed before. It is also
+// [ErrOther] when it names another id, which is told as a tampering only when
+// something was stored under this one.
 func (v *Vault) Unseal(id string, version uint64, sealed []byte) (Secret, error) {
 	if err := checkID(id); err != nil {
 		return Secret{}, err
 	}
-	s, err := v.unsealNewest(id, version, sealed)
-	if errors.Is(err, ErrTampered) {
+	at := markOf(sealDomain, id)
+	newest := v.marks.get(at).version
+	s, err := v.unsealNewest(id, version, newest, sealed)
+	if errors.Is(err, ErrTampered) && (newest > 0 || !errors.Is(err, ErrOther)) {
 		v.alarm(id, version, sealed, err)
 	}
-	return s, err
-}
-
-func (v *Vault) unsealNewest(id string, version uint64, sealed []byte) (Secret, error) {
-	at := markOf(sealDomain, id)
-	if newest := v.marks.get(at).version; version < newest {
-		return Secret{}, fmt.Errorf("open secret %s: rolled back from version %d to %d: %w", id, newest, version, ErrTampered)
-	}
-	s, err := v.unseal(sealDomain, id, version, sealed)
 	if err == nil && version > 1 { // nothing is older than the first, of which there are many
 		v.marks.raise(at, version, false)
 	}
 	return s, err
+}
+
+func (v *Vault) unsealNewest(id string, version, newest uint64, sealed []byte) (Secret, error) {
+	named, before := claimed(sealed)
+	switch {
+	case named != "" && named != id:
+		return Secret{}, fmt.Errorf("open secret %s: %w: %w", id, ErrOther, ErrTampered)
+	case version < newest:
+		return Secret{}, fmt.Errorf("open secret %s: rolled back from version %d to %d: %w", id, newest, version, ErrTampered)
+	}
+	return v.unseal(sealDomain, id, version, before)
+}
+
+// Renew opens what [Vault.Seal] returned for the id that it names, and seals it with the
+// newest version of the data key as another version of the secret. id is for what names
+// none.
+func (v *Vault) Renew(id string, version, next uint64, sealed []byte) ([]byte, error) {
+	if named, _ := claimed(sealed); named != "" {
+		id = named
+	}
+	s, err := v.Unseal(id, version, sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Wipe()
+	return v.Seal(id, next, s)
 }
 
 func (v *Vault) seal(domain, id string, version uint64, s Secret) ([]byte, error) {
