@@ -441,18 +441,27 @@ func (v *Vault) unsealNewest(id string, version, newest uint64, sealed []byte) (
 	return v.unseal(sealDomain, id, version, before)
 }
 
+// Check opens what [Vault.Seal] returned for the id that it names, whatever that is. id
+// is for what names none.
+func (v *Vault) Check(id string, version uint64, sealed []byte) (Secret, error) {
+	if named, _ := claimed(sealed); named != "" {
+		id = named
+	}
+	return v.Unseal(id, version, sealed)
+}
+
 // Renew opens what [Vault.Seal] returned for the id that it names, and seals it with the
 // newest version of the data key as another version of the secret. id is for what names
 // none.
 func (v *Vault) Renew(id string, version, next uint64, sealed []byte) ([]byte, error) {
-	if named, _ := claimed(sealed); named != "" {
-		id = named
-	}
-	s, err := v.Unseal(id, version, sealed)
+	s, err := v.Check(id, version, sealed)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Wipe()
+	if named, _ := claimed(sealed); named != "" {
+		id = named
+	}
 	return v.Seal(id, next, s)
 }
 

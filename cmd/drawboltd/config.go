@@ -76,7 +76,7 @@ type Config struct {
 		} `yaml:"s3"`
 	} `yaml:"recordings"`
 	Vault struct {
-		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao"`
+		MasterKey string `yaml:"master_key" doc:"what opens the vault: file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, passphrase or shares, which people give after each start, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao (default: what has wrapped the vault; a key file is master.key in the data folder)"`
 		Transit   struct {
 			URL       string `yaml:"url" doc:"https address of the server with the transit engine"`
 			Mount     string `yaml:"mount" doc:"where its transit engine is mounted (default: transit)"`
@@ -426,7 +426,6 @@ func (c *Config) complete() error {
 		}
 	}
 	fallback(&c.Recordings.Folder, filepath.Join(c.Data, "recordings"))
-	fallback(&c.Vault.MasterKey, "file:"+filepath.Join(c.Data, "master.key"))
 	fallback(&c.Audit.CheckpointFile, filepath.Join(c.Data, "checkpoint"))
 
 	u, err := url.Parse(c.Server.ExternalURL)
@@ -479,12 +478,8 @@ func (c *Config) complete() error {
 	} else if t.Kind != "" && (t.URL == "" || t.SecretFile == "") {
 		bad("tickets.kind needs tickets.url and tickets.secret_file")
 	}
-	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase" && kind != "transit") || path == "" {
-		bad("vault.master_key must be file:PATH, passphrase:PATH or transit:NAME")
-	} else if kind == "transit" {
-		if _, err := c.transit(path); err != nil {
-			bad("vault.transit: %v", err)
-		}
+	for _, problem := range c.masterProblems() {
+		bad("%s", problem)
 	}
 	if d := time.Duration(c.SSH.UserCertTTL); d > 10*time.Minute {
 		bad("ssh.user_cert_ttl is at most 10m")
@@ -608,6 +603,22 @@ func (c *Config) databaseURL() (string, error) {
 	}
 	b, err := os.ReadFile(path)
 	return strings.TrimSpace(string(b)), err
+}
+
+// masterProblems are those of vault.master_key.
+func (c *Config) masterProblems() []string {
+	kind, rest, named := strings.Cut(c.Vault.MasterKey, ":")
+	bare := map[string]bool{"": true, keeper.KindPassphrase: true, keeper.KindShares: true}
+	with := map[string]bool{keeper.KindFile: true, keeper.KindPassphrase: true, keeper.KindTransit: true}
+	if named && (rest == "" || !with[kind]) || !named && !bare[kind] {
+		return []string{"vault.master_key must be file:PATH, passphrase, passphrase:PATH, shares or transit:NAME"}
+	}
+	if kind == keeper.KindTransit {
+		if _, err := c.transit(rest); err != nil {
+			return []string{"vault.transit: " + err.Error()}
+		}
+	}
+	return nil
 }
 
 // transit is where the root key is that another server keeps.

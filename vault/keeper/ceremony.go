@@ -133,7 +133,7 @@ func (c *Ceremonies) Give(ctx context.Context, name string, s vault.Secret) (Pro
 // give returns a keeper when there is enough.
 func (o *ceremony) give(s vault.Secret) (vault.Keeper, error) {
 	if o.shares == nil {
-		return Passphrase(s), nil
+		return Passphrase(vault.NewSecret(s.Expose())), nil // the caller wipes what was given
 	}
 	missing, err := o.shares.Add(s)
 	if err != nil || missing > 0 {
