@@ -245,6 +245,12 @@ func (g *gate) do(ctx context.Context, uid uint32, q question) (answer, error) {
 	g.mu.Lock()
 	state, app, end := g.state, g.app, g.end
 	g.mu.Unlock()
+	if app != nil && (q.Verb == "status" || q.Verb == "begin") {
+		// Somebody may have given the vault another keeper this moment.
+		if err := app.keys.vault.Refresh(ctx, nil); err != nil && !errors.Is(err, vault.ErrStale) {
+			return answer{}, err
+		}
+	}
 	switch q.Verb {
 	case "status":
 		s := g.status()

@@ -42,7 +42,8 @@ func onMachine(cmd *cobra.Command, path string, do func(*App) error) error {
 	if err != nil {
 		return err
 	}
-	k, err := c.openKeeper(cmd.Context(), wrapped, consoleOf(cmd, false))
+	f, isFile := cmd.InOrStdin().(*os.File)
+	k, err := c.openKeeper(cmd.Context(), wrapped, consoleOf(cmd, !isFile || !isTerminal(f)))
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ const opensWithin = 2 * time.Minute
 
 func unsealCommand() *cobra.Command {
 	var path, ceremony, cancel string
-	var stdin bool
+	var stdin, asJSON bool
 	cmd := &cobra.Command{
 		Use: "unseal", Short: "Unseal the server that runs on this machine: with the passphrase, or with shares", Args: cobra.NoArgs,
 		Long: `Asks for the passphrase, or for one share after another, and gives them to the server
@@ -37,7 +37,7 @@ name: drawboltd unseal --ceremony NAME. Nobody without the name can end it.`,
 			if err != nil {
 				return err
 			}
-			u := unsealing{config: &c, ask: consoleOf(cmd, stdin), out: cmd.OutOrStdout(), talk: cmd.ErrOrStderr(), ceremony: ceremony}
+			u := unsealing{config: &c, ask: consoleOf(cmd, stdin), out: cmd.OutOrStdout(), talk: cmd.ErrOrStderr(), ceremony: ceremony, json: asJSON}
 			if cancel != "" {
 				_, err := c.ask(cmd.Context(), question{Verb: "cancel", Ceremony: cancel})
 				return err
@@ -47,6 +47,7 @@ name: drawboltd unseal --ceremony NAME. Nobody without the name can end it.`,
 	}
 	configFlag(cmd, &path)
 	stdinFlag(cmd, &stdin)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVar(&ceremony, "ceremony", "", "go on with the ceremony of this `name`")
 	cmd.Flags().StringVar(&cancel, "cancel", "", "end the ceremony of this `name`")
 	return cmd
@@ -57,6 +58,24 @@ type unsealing struct {
 	ask       *console
 	out, talk io.Writer
 	ceremony  string
+	json      bool
+}
+
+// say tells how far it came.
+func (u *unsealing) say(unsealed bool, p keeper.Progress) error {
+	if u.json {
+		return json.NewEncoder(u.out).Encode(struct {
+			Unsealed bool            `json:"unsealed"`
+			Ceremony string          `json:"ceremony,omitempty"`
+			Progress keeper.Progress `json:"progress"`
+		}{unsealed, u.ceremony, p})
+	}
+	text := "unsealed"
+	if !unsealed {
+		text = fmt.Sprintf("%d of %d shares are given; the ceremony goes on: %s", p.Given, p.Needed, u.ceremony)
+	}
+	_, err := fmt.Fprintln(u.out, text)
+	return err
 }
 
 func (u *unsealing) run(ctx context.Context) error {
@@ -67,7 +86,7 @@ func (u *unsealing) run(ctx context.Context) error {
 			return err
 		}
 		if a.Opened {
-			return u.opened(ctx)
+			return u.opened(ctx, *a.Progress)
 		}
 		u.ceremony, p = a.Ceremony, *a.Progress
 		if p.Needed > 1 {
@@ -85,8 +104,7 @@ func (u *unsealing) run(ctx context.Context) error {
 		}
 		s, err := u.ask.secret(what)
 		if errors.Is(err, io.EOF) && p.Given > 0 {
-			_, err := fmt.Fprintf(u.out, "%d of %d shares are given; the ceremony goes on: %s\n", p.Given, p.Needed, u.ceremony)
-			return err
+			return u.say(false, p)
 		}
 		if err != nil {
 			return fmt.Errorf("read what unseals: %w", err)
@@ -103,14 +121,14 @@ func (u *unsealing) run(ctx context.Context) error {
 		}
 		p = *a.Progress
 		if a.Opened {
-			return u.opened(ctx)
+			return u.opened(ctx, p)
 		}
 		fmt.Fprintf(u.talk, "%d of %d\n", p.Given, p.Needed)
 	}
 }
 
 // opened waits until the server serves.
-func (u *unsealing) opened(ctx context.Context) error {
+func (u *unsealing) opened(ctx context.Context, p keeper.Progress) error {
 	ctx, cancel := context.WithTimeout(ctx, opensWithin)
 	defer cancel()
 	for {
@@ -119,8 +137,8 @@ func (u *unsealing) opened(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("the server was unsealed and does not answer; look at its log: %w", err)
 		case a.Status.State == gateOpen:
-			_, err := fmt.Fprintln(u.out, "unsealed")
-			return err
+			u.ceremony = "" // which is over
+			return u.say(true, p)
 		case a.Status.State == gateSealed:
 			return refusedError{errors.New("the server could not open what is in the vault; look at its log")}
 		}

@@ -329,7 +329,7 @@ type keyStatus struct {
 func (a *App) vaultStatus(ctx context.Context) (vaultStatus, error) {
 	s := vaultStatus{Resealing: a.resealing.Load(), Renewed: a.renewed.Load()}
 	for _, k := range a.keys.vault.Keys() {
-		s.Keys = append(s.Keys, keyStatus{Key: k, In: map[string]int64{}})
+		s.Keys = append(s.Keys, keyStatus{Key: k, In: map[string]int64{}, Servers: []string{}})
 	}
 	for _, column := range store.SealedColumns() {
 		counts, err := a.db.CountSealed(ctx, column, len(s.Keys[0].Prefix()))
