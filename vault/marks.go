@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +41,8 @@ type mark struct {
 	// What was sealed, if it was seen by this process; not in the file.
 	sum   [sha256.Size]byte
 	known bool
+
+	raised time.Time // by this process
 }
 
 // A file of marks begins with its format, and each entry is
@@ -205,6 +208,9 @@ func (m *Marks) set(id markID, k mark, durable bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	was, ok := m.m[id]
+	if k.raised = was.raised; k.version > was.version {
+		k.raised = time.Now()
+	}
 	m.m[id] = k
 	if m.f == nil || ok && was.version == k.version && was.gone == k.gone {
 		return

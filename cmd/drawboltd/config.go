@@ -76,8 +76,11 @@ type Config struct {
 		} `yaml:"s3"`
 	} `yaml:"recordings"`
 	Vault struct {
-		MasterKey string `yaml:"master_key" doc:"what opens the vault: file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, passphrase or shares, which people give after each start, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao (default: what has wrapped the vault; a key file is master.key in the data folder)"`
-		Transit   struct {
+		MasterKey string `yaml:"master_key" doc:"what opens the vault: file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, passphrase or shares, which people give after each start, tpm or tpm:PATH of the machine's TPM 2.0, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao (default: what has wrapped the vault; a key file is master.key in the data folder)"`
+		TPM       struct {
+			PCRs []string `yaml:"pcrs" doc:"registers of the machine's TPM that must be as they were when it wrapped the vault, such as 7 (default: none; with some, an update of the firmware or boot loader takes drawboltd rekey before it)"`
+		} `yaml:"tpm"`
+		Transit struct {
 			URL       string `yaml:"url" doc:"https address of the server with the transit engine"`
 			Mount     string `yaml:"mount" doc:"where its transit engine is mounted (default: transit)"`
 			Namespace string `yaml:"namespace" doc:"namespace there"`
@@ -608,17 +611,33 @@ func (c *Config) databaseURL() (string, error) {
 // masterProblems are those of vault.master_key.
 func (c *Config) masterProblems() []string {
 	kind, rest, named := strings.Cut(c.Vault.MasterKey, ":")
-	bare := map[string]bool{"": true, keeper.KindPassphrase: true, keeper.KindShares: true}
-	with := map[string]bool{keeper.KindFile: true, keeper.KindPassphrase: true, keeper.KindTransit: true}
+	bare := map[string]bool{"": true, keeper.KindPassphrase: true, keeper.KindShares: true, keeper.KindTPM: true}
+	with := map[string]bool{keeper.KindFile: true, keeper.KindPassphrase: true, keeper.KindTransit: true, keeper.KindTPM: true}
 	if named && (rest == "" || !with[kind]) || !named && !bare[kind] {
-		return []string{"vault.master_key must be file:PATH, passphrase, passphrase:PATH, shares or transit:NAME"}
+		return []string{"vault.master_key must be file:PATH, passphrase, passphrase:PATH, shares, tpm, tpm:PATH or transit:NAME"}
 	}
 	if kind == keeper.KindTransit {
 		if _, err := c.transit(rest); err != nil {
 			return []string{"vault.transit: " + err.Error()}
 		}
 	}
+	if _, err := c.tpm(rest); err != nil {
+		return []string{"vault.tpm.pcrs: " + err.Error()}
+	}
 	return nil
+}
+
+// tpm is the machine's TPM.
+func (c *Config) tpm(path string) (vault.Keeper, error) {
+	t := keeper.TPM{Path: path}
+	for _, text := range c.Vault.TPM.PCRs {
+		n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 8)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not the number of a register", text)
+		}
+		t.PCRs = append(t.PCRs, uint(n))
+	}
+	return keeper.NewTPM(t)
 }
 
 // transit is where the root key is that another server keeps.
