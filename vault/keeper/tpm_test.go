@@ -17,7 +17,7 @@ import (
 )
 
 // newTPM starts a software TPM and returns its socket.
-func newTPM(t *testing.T) string {
+func newTPM(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "tpm") // a socket's path is short
 	if err != nil {
