@@ -76,10 +76,15 @@ type Config struct {
 		} `yaml:"s3"`
 	} `yaml:"recordings"`
 	Vault struct {
-		MasterKey string `yaml:"master_key" doc:"what opens the vault: file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, passphrase or shares, which people give after each start, tpm or tpm:PATH of the machine's TPM 2.0, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao (default: what has wrapped the vault; a key file is master.key in the data folder)"`
+		MasterKey string `yaml:"master_key" doc:"what opens the vault: file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, passphrase or shares, which people give after each start, tpm or tpm:PATH of the machine's TPM 2.0,, pkcs11:LABEL of a key in a PKCS#11 token, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao (default: what has wrapped the vault; a key file is master.key in the data folder)"`
 		TPM       struct {
 			PCRs []string `yaml:"pcrs" doc:"registers of the machine's TPM that must be as they were when it wrapped the vault, such as 7 (default: none; with some, an update of the firmware or boot loader takes drawboltd rekey before it)"`
 		} `yaml:"tpm"`
+		PKCS11 struct {
+			Module  string `yaml:"module" doc:"library of the token's maker, which runs in the server; needs a program that was built with cgo and -tags pkcs11"`
+			Token   string `yaml:"token" doc:"label of the token"`
+			PINFile string `yaml:"pin_file" doc:"file with the PIN of the token's user; read at each start"`
+		} `yaml:"pkcs11"`
 		Transit struct {
 			URL       string `yaml:"url" doc:"https address of the server with the transit engine"`
 			Mount     string `yaml:"mount" doc:"where its transit engine is mounted (default: transit)"`
@@ -612,9 +617,9 @@ func (c *Config) databaseURL() (string, error) {
 func (c *Config) masterProblems() []string {
 	kind, rest, named := strings.Cut(c.Vault.MasterKey, ":")
 	bare := map[string]bool{"": true, keeper.KindPassphrase: true, keeper.KindShares: true, keeper.KindTPM: true}
-	with := map[string]bool{keeper.KindFile: true, keeper.KindPassphrase: true, keeper.KindTransit: true, keeper.KindTPM: true}
+	with := map[string]bool{keeper.KindFile: true, keeper.KindPassphrase: true, keeper.KindTransit: true, keeper.KindTPM: true, keeper.KindPKCS11: true}
 	if named && (rest == "" || !with[kind]) || !named && !bare[kind] {
-		return []string{"vault.master_key must be file:PATH, passphrase, passphrase:PATH, shares, tpm, tpm:PATH or transit:NAME"}
+		return []string{"vault.master_key must be file:PATH, passphrase, passphrase:PATH, shares, tpm, tpm:PATH, pkcs11:LABEL or transit:NAME"}
 	}
 	if kind == keeper.KindTransit {
 		if _, err := c.transit(rest); err != nil {

@@ -75,6 +75,9 @@ func (c *Config) keeperOf(wrapped []byte) (vault.Keeper, error) {
 		return nil, peopleError{kind}
 	case keeper.KindTPM:
 		return c.tpm(rest)
+	case keeper.KindPKCS11:
+		p := c.Vault.PKCS11
+		return keeper.NewPKCS11(keeper.PKCS11{Module: p.Module, Token: p.Token, Key: rest, PINFile: p.PINFile})
 	case keeper.KindFile:
 		return keeper.File(rest)
 	}
@@ -219,7 +222,7 @@ type newKeeper struct {
 }
 
 func (n *newKeeper) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&n.reference, "keeper", "", "`what` holds the root key: file, passphrase, shares, tpm or transit:NAME; file:PATH, passphrase:PATH and tpm:PATH too (default vault.master_key)")
+	cmd.Flags().StringVar(&n.reference, "keeper", "", "`what` holds the root key: file, passphrase, shares, tpm, transit:NAME or pkcs11:LABEL; file:PATH, passphrase:PATH and tpm:PATH too (default vault.master_key)")
 	cmd.Flags().IntVar(&n.shares, "shares", 5, "with --keeper shares: into how many shares the key is split")
 	cmd.Flags().IntVar(&n.threshold, "threshold", 3, "with --keeper shares: how many of them open the vault")
 	cmd.Flags().StringVar(&n.folder, "shares-dir", "", "with --keeper shares: write each into a file of this `folder`, instead of printing them")
