@@ -1,11 +1,6 @@
 package keeper
 
-import (
-	"errors"
-	"io"
-	"os"
-	"strings"
-)
+import "errors"
 
 // PKCS11 says where a key of a PKCS#11 token is, which never leaves it.
 type PKCS11 struct {
@@ -20,15 +15,4 @@ func (c PKCS11) check() error {
 		return errors.New("a PKCS#11 token takes a module, the token's label, the key's label and a file with the PIN")
 	}
 	return nil
-}
-
-func (c PKCS11) pin() (string, error) {
-	f, err := os.Open(c.PINFile)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 1024))
-	defer clear(b)
-	return strings.TrimRight(string(b), "\r\n"), err
 }

@@ -9,6 +9,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"strings"
 	"sync"
 
 	"github.com/ThalesGroup/crypto11"
@@ -131,4 +134,15 @@ func (k tokenKeeper) Unwrap(_ context.Context, wrapped []byte) (vault.Secret, er
 		return vault.Secret{}, vault.ErrWrongKey
 	}
 	return open(key, wrapped[:len(wrapped)-len(rest)], rest)
+}
+
+func (c PKCS11) pin() (string, error) {
+	f, err := os.Open(c.PINFile)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 1024))
+	defer clear(b)
+	return strings.TrimRight(string(b), "\r\n"), err
 }
