@@ -120,8 +120,12 @@ func initialize(ctx context.Context, c Config, administrator string, n *newKeepe
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "administrator    %s, who sets a password here, once, within 24 hours:\n\n  %s/setup?token=%s\n\nNext: drawboltd serve\n",
-		u.Name, strings.TrimSuffix(c.Server.ExternalURL, "/"), token)
+	next := "drawboltd serve"
+	if keeper.ByPeople(kind) && rest == "" {
+		next += ", and beside it drawboltd unseal"
+	}
+	fmt.Fprintf(out, "administrator    %s, who sets a password here, once, within 24 hours:\n\n  %s/setup?token=%s\n\nNext: %s\n",
+		u.Name, strings.TrimSuffix(c.Server.ExternalURL, "/"), token, next)
 	return nil
 }
 
