@@ -98,12 +98,15 @@ func (b *Broker) keepSecret(ctx context.Context, tx *store.Tx, t *access.Target,
 	if err != nil && !fresh {
 		return err
 	}
+	if fresh { // above every version of an earlier secret of the account, which would pass for it
+		row.Version = tx.Now().UnixMicro()
+	}
 	if row.Sealed, err = b.c.Vault.Seal(secretID(t, a), uint64(row.Version)+1, secret); err != nil {
 		return err
 	}
 	row.TargetID, row.Account, row.ChangedAt = t.ID, a.Name, tx.Now()
 	if fresh {
-		row.Version = 1
+		row.Version++
 		return tx.AddAccountSecret(ctx, &row)
 	}
 	return tx.SaveAccountSecret(ctx, &row)

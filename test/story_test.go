@@ -46,7 +46,7 @@ var told = []string{
 	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
 	"narrow-rights", "object-store", "one-person-once", "own-request", "pages", "passes-through", "player", "policy-ask", "policy-bundle",
 	"policy-signed", "proxy", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke",
-	"role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "slack", "target-check", "target-via", "ticket", "unknown-key",
+	"role-file", "rolled-back", "rsync", "run", "schedule-extend", "seal", "search", "slack", "target-check", "target-via", "ticket", "unknown-key",
 	"verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }
 
@@ -181,7 +181,7 @@ func storyVerbs() map[string]command {
 		"halt": (*story).halt,
 		// reload TEXT: a SIGHUP, after which the server's log has the text once more.
 		"reload": (*story).reload,
-		// install: drawbolt.yaml on free ports, drawboltd init, and the server.
+		// install [ARGS]: drawbolt.yaml on free ports, drawboltd init ARGS, and the server.
 		"install": (*story).install,
 		// as [=N] PERSON ARGS [<FILE] [>FILE] [&JOB]: drawbolt as that person,
 		// who must end with exit code N (0).
@@ -446,7 +446,7 @@ func (s *story) halt(ts *testscript.TestScript, args []string) {
 
 // install sets a server up as an administrator does on the first day; stdout is
 // what init says.
-func (s *story) install(ts *testscript.TestScript, _ []string) {
+func (s *story) install(ts *testscript.TestScript, args []string) {
 	https, err := storyPort()
 	ts.Check(err)
 	address, err := storyPort()
@@ -455,7 +455,7 @@ func (s *story) install(ts *testscript.TestScript, _ []string) {
 	s.people = filepath.Join(s.work, "people")
 	s.url, s.ssh = "https://"+https, address
 	s.writeConfig(ts, s.url, s.ssh)
-	cmd := exec.Command(filepath.Join(s.bin, "drawboltd"), "init", "--config", s.configFile(), "--unattended")
+	cmd := exec.Command(filepath.Join(s.bin, "drawboltd"), append([]string{"init", "--config", s.configFile(), "--unattended"}, args...)...)
 	cmd.Env = s.environ("")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

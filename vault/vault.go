@@ -3,15 +3,18 @@
 //
 // Every secret is encrypted with AES-256-GCM under a keyset that is itself
 // stored in the backend, wrapped by a [Keeper] that holds the root key. The
-// associated data of each record is its id and its version, so a row cannot
-// be presented under another id or version.
+// keyset has versions of the data key: the newest seals, the others open until
+// all that they sealed was sealed anew. The associated data of each record is
+// its id and its version, so a row cannot be presented under another id or
+// version.
 //
-// Trusted: the keeper's root key and this process's memory. Not trusted: the
-// backend. Whoever can change the backend can at most delete or hide records,
-// or present an older version of a record that this process has not seen in a
-// newer one; bit flips, swapped rows and rollbacks below a version this
-// process has seen are refused with [ErrTampered]. [Vault.List] is not
-// authenticated.
+// Trusted: the keeper's root key, this process's memory, and the file of
+// [Marks], if there is one. Not trusted: the backend. Whoever can change the
+// backend can at most delete or hide records, or present an older version of a
+// record that this process has not seen in a newer one, and that is not in its
+// marks; bit flips, swapped rows and rollbacks below a version that was seen
+// are refused with [ErrTampered] and told to Config.Tampered, once.
+// [Vault.List] is not authenticated.
 //
 // Prefer a fresh id to deleting one and creating it again. Its versions start
 // at 1 once more: a row of its former life may then pass for a newer one, and
@@ -32,11 +35,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/tink"
+	"sync/atomic"
+	"time"
 )
 
 // MaxSecret is the largest secret, in bytes.
@@ -51,8 +51,7 @@ const (
 	maxSealed = MaxSecret + 256
 
 	// keysetID is the row of the wrapped keyset. Callers cannot name it.
-	keysetID      = "vault/keyset"
-	keysetVersion = 1
+	keysetID = "vault/keyset"
 )
 
 // The kinds of refusal. Anything else is a failure of the backend or keeper.
@@ -63,6 +62,8 @@ var (
 	ErrTampered = errors.New("vault: stored record is not what was written")
 	ErrInvalid  = errors.New("vault: invalid argument")
 	ErrWrongKey = errors.New("vault: wrong key, or the wrapped bytes were changed")
+	ErrOther    = errors.New("vault: sealed for something else")
+	ErrStale    = errors.New("vault: another process has changed the keyset, and this one cannot follow")
 )
 
 // A Keeper holds the root key and wraps the keyset with it. Unwrap answers an
@@ -73,15 +74,34 @@ type Keeper interface {
 	Unwrap(ctx context.Context, wrapped []byte) (Secret, error)
 }
 
-// Config says where a vault is and what opens it. Both fields are required.
+// Config says where a vault is and what opens it.
 type Config struct {
-	Backend Backend
-	Keeper  Keeper
+	Backend  Backend          // required
+	Keeper   Keeper           // required
+	Marks    *Marks           // of versions, outside of the backend; default in memory only
+	Tampered func(Tampering)  // is told once of each; must not wait; default nobody
+	Now      func() time.Time // default time.Now
 }
 
-func (c Config) check() error {
+// A Tampering is something in the backend that is not what was written there.
+type Tampering struct {
+	ID      string
+	Version uint64
+	Why     string
+}
+
+func (c *Config) check() error {
 	if c.Backend == nil || c.Keeper == nil {
 		return fmt.Errorf("%w: a vault needs a backend and a keeper", ErrInvalid)
+	}
+	if c.Marks == nil {
+		c.Marks = newMarks()
+	}
+	if c.Tampered == nil {
+		c.Tampered = func(Tampering) {}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	return nil
 }
@@ -92,19 +112,20 @@ func Init(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	h, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+	h, keys, err := newKeyset(c.Now().UTC())
 	if err != nil {
-		return fmt.Errorf("create vault keyset: %w", err)
+		return err
 	}
-	var clear bytes.Buffer
-	if err := insecurecleartextkeyset.Write(h, keyset.NewBinaryWriter(&clear)); err != nil {
-		return fmt.Errorf("encode vault keyset: %w", err)
+	s, err := encodeKeyset(1, h, keys)
+	if err != nil {
+		return err
 	}
-	wrapped, err := c.Keeper.Wrap(ctx, NewSecret(clear.Bytes()))
+	defer s.Wipe()
+	wrapped, err := c.Keeper.Wrap(ctx, s)
 	if err != nil {
 		return fmt.Errorf("wrap vault keyset: %w", err)
 	}
-	err = c.Backend.Put(ctx, Record{ID: keysetID, Version: keysetVersion, Sealed: wrapped})
+	err = c.Backend.Put(ctx, Record{ID: keysetID, Version: 1, Sealed: wrapped})
 	if errors.Is(err, ErrConflict) {
 		return fmt.Errorf("create vault keyset: %w", ErrExists)
 	}
@@ -117,62 +138,84 @@ func Init(ctx context.Context, c Config) error {
 // A Vault seals and opens secrets. It is safe for concurrent use. Each
 // process that shares a backend opens its own.
 type Vault struct {
-	backend Backend
-	aead    func() tink.AEAD // in a func so that no verb of fmt reaches the key
+	backend  Backend
+	marks    *Marks
+	tampered func(Tampering)
+	now      func() time.Time
+
+	ringMu sync.Mutex // held while another keyset is made or fetched
+	looked time.Time  // when one was last looked for of an unknown version
+
+	ring    atomic.Pointer[keyring]
+	checked atomic.Pointer[time.Time] // when the keyset was last compared
+	watched atomic.Bool               // somebody calls Refresh
+	stale   atomic.Bool
 
 	// One id always falls in the same stripe, so its reads and writes by this
-	// process do not overlap and a slow write is not taken for a rollback.
+	// process do not overlap and a slow write is not taken for a rollback. It is
+	// held over the backend call.
 	seed    maphash.Seed
-	stripes [64]stripe
+	stripes [64]sync.Mutex
+
+	toldMu sync.Mutex
+	told   map[[sha256.Size]byte]bool // tamperings, at most maxTold
 }
 
-type stripe struct {
-	mu    sync.Mutex      // held over the backend call
-	marks map[string]mark // by id
-}
-
-// A mark is the newest state of a record that this process has seen.
-type mark struct {
-	version uint64
-	sum     [sha256.Size]byte // of Sealed
-	gone    bool              // deleted by this process at version
-}
+// maxTold bounds how many tamperings are told by one process.
+const maxTold = 4096
 
 // Open unwraps the keyset. The error is [ErrNotFound] when there was no
-// [Init], and [ErrWrongKey] when the keeper's key is not the one that wrapped
-// it.
+// [Init], [ErrWrongKey] when the keeper's key is not the one that wrapped
+// it, and [ErrTampered] when the marks know of a newer one.
 func Open(ctx context.Context, c Config) (*Vault, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	rec, err := c.Backend.Get(ctx, keysetID)
+	v := &Vault{
+		backend: c.Backend, marks: c.Marks, tampered: c.Tampered, now: c.Now,
+		seed: maphash.MakeSeed(), told: map[[sha256.Size]byte]bool{},
+	}
+	rec, err := readKeyset(ctx, c.Backend)
+	if newest := v.marks.get(keysetMark()).version; err == nil && rec.Version < newest {
+		err = fmt.Errorf("read vault keyset: rolled back from version %d to %d: %w", newest, rec.Version, ErrTampered)
+	}
+	var ring *keyring
+	if err == nil {
+		ring, err = unwrapKeyset(ctx, rec, c.Keeper)
+	}
+	if errors.Is(err, ErrTampered) {
+		v.alarm(keysetID, rec.Version, rec.Sealed, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read vault keyset: %w", err)
+		return nil, err
 	}
-	if rec.ID != keysetID || rec.Version != keysetVersion || len(rec.Sealed) > maxSealed {
-		return nil, fmt.Errorf("read vault keyset: %w", ErrTampered)
-	}
-	clear, err := c.Keeper.Unwrap(ctx, rec.Sealed)
-	if err != nil {
-		return nil, fmt.Errorf("unwrap vault keyset: %w", err)
-	}
-	h, err := insecurecleartextkeyset.Read(keyset.NewBinaryReader(bytes.NewReader(clear.Expose())))
-	if err != nil {
-		return nil, fmt.Errorf("decode vault keyset: %w", err)
-	}
-	a, err := aead.New(h)
-	if err != nil {
-		return nil, fmt.Errorf("use vault keyset: %w", err)
-	}
-	return &Vault{
-		backend: c.Backend,
-		aead:    func() tink.AEAD { return a },
-		seed:    maphash.MakeSeed(),
-	}, nil
+	v.marks.raise(keysetMark(), ring.row, false)
+	v.ring.Store(ring)
+	v.seen()
+	return v, nil
 }
 
-func (v *Vault) stripe(id string) *stripe {
+func keysetMark() markID { return markOf(recordDomain, keysetID) }
+
+func (v *Vault) stripe(id string) *sync.Mutex {
 	return &v.stripes[maphash.String(v.seed, id)%uint64(len(v.stripes))]
+}
+
+// alarm tells of a tampering, once for each state in which a record was found.
+func (v *Vault) alarm(id string, version uint64, sealed []byte, why error) {
+	h := sha256.New()
+	h.Write(associatedData(recordDomain, id, version))
+	h.Write(sealed)
+	key := [sha256.Size]byte(h.Sum(nil))
+	v.toldMu.Lock()
+	told := v.told[key] || len(v.told) >= maxTold
+	if !told {
+		v.told[key] = true
+	}
+	v.toldMu.Unlock()
+	if !told {
+		v.tampered(Tampering{ID: id, Version: version, Why: strings.TrimSuffix(why.Error(), ": "+ErrTampered.Error())})
+	}
 }
 
 // Put stores s as the given new version of id: 1 creates, otherwise the stored
@@ -187,21 +230,21 @@ func (v *Vault) Put(ctx context.Context, id string, s Secret, version uint64) er
 	if err != nil {
 		return err
 	}
-	st := v.stripe(id)
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	m := st.marks[id]
+	st, at := v.stripe(id), markOf(recordDomain, id)
+	st.Lock()
+	defer st.Unlock()
+	m := v.marks.get(at)
 	if recreate := m.gone && version == 1; version <= m.version && !recreate {
 		return fmt.Errorf("store secret %s version %d: %w", id, version, ErrConflict)
 	}
 	err = v.backend.Put(ctx, Record{ID: id, Version: version, Sealed: sealed})
 	if err != nil {
 		if m.gone && !errors.Is(err, ErrConflict) {
-			delete(st.marks, id) // it may have been created again all the same
+			v.marks.forget(at) // it may have been created again all the same
 		}
 		return fmt.Errorf("store secret %s version %d: %w", id, version, err)
 	}
-	st.set(id, mark{version: version, sum: sha256.Sum256(sealed)})
+	v.marks.set(at, mark{version: version, sum: sha256.Sum256(sealed), known: true}, true)
 	return nil
 }
 
@@ -211,30 +254,83 @@ func (v *Vault) Get(ctx context.Context, id string) (Secret, uint64, error) {
 		return Secret{}, 0, err
 	}
 	st := v.stripe(id)
-	st.mu.Lock()
-	defer st.mu.Unlock()
+	st.Lock()
+	defer st.Unlock()
+	s, rec, err := v.get(ctx, id)
+	return s, rec.Version, err
+}
+
+// get is Get with the stripe held.
+func (v *Vault) get(ctx context.Context, id string) (Secret, Record, error) {
 	rec, err := v.backend.Get(ctx, id)
 	if err != nil {
-		return Secret{}, 0, fmt.Errorf("read secret %s: %w", id, err)
+		return Secret{}, Record{}, fmt.Errorf("read secret %s: %w", id, err)
 	}
+	s, err := v.open(id, rec)
+	if errors.Is(err, ErrTampered) {
+		v.alarm(id, rec.Version, rec.Sealed, err)
+	}
+	if err != nil {
+		return Secret{}, Record{}, err
+	}
+	return s, rec, nil
+}
+
+func (v *Vault) open(id string, rec Record) (Secret, error) {
 	if rec.ID != id {
-		return Secret{}, 0, fmt.Errorf("read secret %s: it carries another id: %w", id, ErrTampered)
+		return Secret{}, fmt.Errorf("read secret %s: it carries another id: %w", id, ErrTampered)
 	}
-	sum := sha256.Sum256(rec.Sealed)
-	switch m := st.marks[id]; {
+	at, sum := markOf(recordDomain, id), sha256.Sum256(rec.Sealed)
+	switch m := v.marks.get(at); {
 	case m.gone:
-		return Secret{}, 0, fmt.Errorf("read secret %s: it was deleted and is back: %w", id, ErrTampered)
+		return Secret{}, fmt.Errorf("read secret %s: it was deleted and is back: %w", id, ErrTampered)
 	case rec.Version < m.version:
-		return Secret{}, 0, fmt.Errorf("read secret %s: rolled back from version %d to %d: %w", id, m.version, rec.Version, ErrTampered)
-	case rec.Version == m.version && sum != m.sum:
-		return Secret{}, 0, fmt.Errorf("read secret %s: version %d was replaced: %w", id, rec.Version, ErrTampered)
+		return Secret{}, fmt.Errorf("read secret %s: rolled back from version %d to %d: %w", id, m.version, rec.Version, ErrTampered)
+	case rec.Version == m.version && m.known && sum != m.sum:
+		return Secret{}, fmt.Errorf("read secret %s: version %d was replaced: %w", id, rec.Version, ErrTampered)
 	}
 	s, err := v.unseal(recordDomain, id, rec.Version, rec.Sealed)
 	if err != nil {
-		return Secret{}, 0, err
+		return Secret{}, err
 	}
-	st.set(id, mark{version: rec.Version, sum: sum})
-	return s, rec.Version, nil
+	v.marks.set(at, mark{version: rec.Version, sum: sum, known: true}, false)
+	return s, nil
+}
+
+// Reseal seals what is stored under id with the newest version of the data key, as
+// the next version of the record. It reports whether there was something to do.
+// [ErrConflict]: somebody else stored another version meanwhile, which is sealed with
+// the newest one already or is found again.
+func (v *Vault) Reseal(ctx context.Context, id string) (bool, error) {
+	if err := checkID(id); err != nil {
+		return false, err
+	}
+	st := v.stripe(id)
+	st.Lock()
+	defer st.Unlock()
+	s, rec, err := v.get(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	defer s.Wipe()
+	if v.Current(rec.Sealed) {
+		return false, nil
+	}
+	next := rec.Version + 1
+	sealed, err := v.seal(recordDomain, id, next, s)
+	if err != nil {
+		return false, err
+	}
+	if err := v.backend.Put(ctx, Record{ID: id, Version: next, Sealed: sealed}); err != nil {
+		return false, fmt.Errorf("store secret %s version %d: %w", id, next, err)
+	}
+	v.marks.set(markOf(recordDomain, id), mark{version: next, sum: sha256.Sum256(sealed), known: true}, true)
+	return true, nil
+}
+
+// Current reports whether something is sealed with the newest version of the data key.
+func (v *Vault) Current(sealed []byte) bool {
+	return bytes.HasPrefix(sealed, v.ring.Load().current().Prefix())
 }
 
 // Delete removes the given version of id, which must be the stored one.
@@ -242,13 +338,13 @@ func (v *Vault) Delete(ctx context.Context, id string, version uint64) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
-	st := v.stripe(id)
-	st.mu.Lock()
-	defer st.mu.Unlock()
+	st, at := v.stripe(id), markOf(recordDomain, id)
+	st.Lock()
+	defer st.Unlock()
 	if err := v.backend.Delete(ctx, id, version); err != nil {
 		return fmt.Errorf("delete secret %s version %d: %w", id, version, err)
 	}
-	st.set(id, mark{version: max(version, st.marks[id].version), gone: true})
+	v.marks.set(at, mark{version: max(version, v.marks.get(at).version), gone: true}, true)
 	return nil
 }
 
@@ -275,20 +371,105 @@ func (v *Vault) List(ctx context.Context, prefix string) ([]string, error) {
 
 // Seal encrypts s for the caller to store where it likes. Unseal opens it
 // again only with the same id and version. What Seal returns is never accepted
-// as a record of the vault, nor the other way round.
+// as a record of the vault, nor the other way round. It names the id at its end, in
+// clear, by which it can be sealed anew ([Vault.Renew]). When it is stored, the caller
+// says so with [Vault.Stored].
 func (v *Vault) Seal(id string, version uint64, s Secret) ([]byte, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	return v.seal(sealDomain, id, version, s)
+	sealed, err := v.seal(sealDomain, id, version, s)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(append(sealed, id...), byte(len(id))), sealedFor...), nil
 }
 
-// Unseal opens what [Vault.Seal] returned. Anything else is [ErrTampered].
+// sealedFor ends what Seal returns, behind the id and its length. Without it, it is of
+// a time when that was not there.
+const sealedFor = "for\x00"
+
+// claimed returns the id that a sealed secret names, "" when it names none, and what
+// stands before it.
+func claimed(sealed []byte) (id string, before []byte) {
+	rest, ok := bytes.CutSuffix(sealed, []byte(sealedFor))
+	if !ok || len(rest) == 0 {
+		return "", sealed
+	}
+	n := int(rest[len(rest)-1])
+	rest = rest[:len(rest)-1]
+	if n > len(rest) || checkID(string(rest[len(rest)-n:])) != nil {
+		return "", sealed
+	}
+	return string(rest[len(rest)-n:]), rest[:len(rest)-n]
+}
+
+// Stored makes a version of what was sealed for the caller the oldest that is
+// unsealed from now on, also after a restart.
+func (v *Vault) Stored(id string, version uint64) {
+	v.marks.raise(markOf(sealDomain, id), version, true)
+}
+
+// settled is how long after a version was stored an older one is refused without an
+// alarm.
+const settled = 10 * time.Second
+
+// Unseal opens what [Vault.Seal] returned. Anything else is [ErrTampered], and so is a
+// version that is older than one which was stored or unsealed before. It is also
+// [ErrOther] when it names another id, which is told as a tampering only when
+// something was stored under this one. In the ten seconds after a version was stored,
+// an older one is refused and not told.
 func (v *Vault) Unseal(id string, version uint64, sealed []byte) (Secret, error) {
 	if err := checkID(id); err != nil {
 		return Secret{}, err
 	}
-	return v.unseal(sealDomain, id, version, sealed)
+	at := markOf(sealDomain, id)
+	m := v.marks.get(at)
+	s, err := v.unsealNewest(id, version, m.version, sealed)
+	// Who read it from the database a moment before it was replaced has the older one.
+	late := version < m.version && time.Since(m.raised) < settled
+	if errors.Is(err, ErrTampered) && !late && (m.version > 0 || !errors.Is(err, ErrOther)) {
+		v.alarm(id, version, sealed, err)
+	}
+	if err == nil && version > 1 { // nothing is older than the first, of which there are many
+		v.marks.raise(at, version, false)
+	}
+	return s, err
+}
+
+func (v *Vault) unsealNewest(id string, version, newest uint64, sealed []byte) (Secret, error) {
+	named, before := claimed(sealed)
+	switch {
+	case named != "" && named != id:
+		return Secret{}, fmt.Errorf("open secret %s: %w: %w", id, ErrOther, ErrTampered)
+	case version < newest:
+		return Secret{}, fmt.Errorf("open secret %s: rolled back from version %d to %d: %w", id, newest, version, ErrTampered)
+	}
+	return v.unseal(sealDomain, id, version, before)
+}
+
+// Check opens what [Vault.Seal] returned for the id that it names, whatever that is. id
+// is for what names none.
+func (v *Vault) Check(id string, version uint64, sealed []byte) (Secret, error) {
+	if named, _ := claimed(sealed); named != "" {
+		id = named
+	}
+	return v.Unseal(id, version, sealed)
+}
+
+// Renew opens what [Vault.Seal] returned for the id that it names, and seals it with the
+// newest version of the data key as another version of the secret. id is for what names
+// none.
+func (v *Vault) Renew(id string, version, next uint64, sealed []byte) ([]byte, error) {
+	s, err := v.Check(id, version, sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Wipe()
+	if named, _ := claimed(sealed); named != "" {
+		id = named
+	}
+	return v.Seal(id, next, s)
 }
 
 func (v *Vault) seal(domain, id string, version uint64, s Secret) ([]byte, error) {
@@ -299,7 +480,10 @@ func (v *Vault) seal(domain, id string, version uint64, s Secret) ([]byte, error
 	if version == 0 {
 		return nil, fmt.Errorf("%w: secret %s has version 0, versions start at 1", ErrInvalid, id)
 	}
-	sealed, err := v.aead().Encrypt(clear, associatedData(domain, id, version))
+	if err := v.maySeal(); err != nil {
+		return nil, fmt.Errorf("seal secret %s: %w", id, err)
+	}
+	sealed, err := v.ring.Load().aead.Encrypt(clear, associatedData(domain, id, version))
 	if err != nil {
 		return nil, fmt.Errorf("seal secret %s: %w", id, err)
 	}
@@ -310,19 +494,15 @@ func (v *Vault) unseal(domain, id string, version uint64, sealed []byte) (Secret
 	if version == 0 || len(sealed) > maxSealed {
 		return Secret{}, fmt.Errorf("open secret %s: %w", id, ErrTampered)
 	}
-	opened, err := v.aead().Decrypt(sealed, associatedData(domain, id, version))
+	opened, err := v.ringFor(sealed).aead.Decrypt(sealed, associatedData(domain, id, version))
 	if err != nil {
+		if v.Stale() && !v.ring.Load().knows(sealed) {
+			return Secret{}, fmt.Errorf("open secret %s version %d: %w", id, version, ErrStale)
+		}
 		return Secret{}, fmt.Errorf("open secret %s version %d: %w", id, version, ErrTampered)
 	}
 	defer clear(opened) // a Secret has a copy
 	return NewSecret(opened), nil
-}
-
-func (st *stripe) set(id string, m mark) {
-	if st.marks == nil {
-		st.marks = make(map[string]mark)
-	}
-	st.marks[id] = m
 }
 
 const (

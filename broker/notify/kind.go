@@ -15,7 +15,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Asked, Edited, Voted, Escalated, Approved, Denied, Cancelled, Expired,
 		Started, Extended, Ended, Revoked,
-		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue,
+		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue, Tampered,
 	}
 }
 
@@ -39,6 +39,7 @@ var kindsOf = map[string][]Kind{
 	"breakglass.review": {Reviewed},
 	"session.detect":    {Unusual},
 	"review.due":        {CampaignDue},
+	"vault.tampered":    {Tampered},
 	"integration.test":  {Test},
 }
 

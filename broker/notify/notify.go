@@ -43,6 +43,7 @@ const (
 	Reviewed       Kind = "breakglass.reviewed" // its review was closed
 	Unusual        Kind = "session.unusual"     // an alert in a session
 	CampaignDue    Kind = "review.due"          // an access review waits for its owner
+	Tampered       Kind = "vault.tampered"      // a record of the vault is not what was written
 	Test           Kind = "notify.test"         // an administrator tries a channel
 )
 

@@ -30,7 +30,7 @@ const maxQuote = 1000
 // Say puts a notice into words. base is the address of the server's pages, without
 // a slash at its end.
 func Say(n Notice, base string) Message {
-	m := Message{URL: base + "/", Action: "Open drawbolt", Loud: n.Kind == BreakGlass || n.Kind == Unusual || n.Kind == Escalated}
+	m := Message{URL: base + "/", Action: "Open drawbolt", Loud: n.Kind == BreakGlass || n.Kind == Unusual || n.Kind == Escalated || n.Kind == Tampered}
 	add := func(list *[]Fact, name, value string) {
 		if value = strings.TrimSpace(audit.Clean(value, maxQuote)); value != "" {
 			*list = append(*list, Fact{name, value})
@@ -152,6 +152,8 @@ func title(n Notice, who, what, by string) string {
 		return fmt.Sprintf("%s has reviewed the break-glass of %s at %s", by, who, what)
 	case Unusual:
 		return fmt.Sprintf("Unusual: look at the session of %s at %s", who, what)
+	case Tampered:
+		return "ALARM: a secret in the vault is not what was written there"
 	case CampaignDue:
 		return "An access review waits for its owner"
 	case Test:

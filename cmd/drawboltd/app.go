@@ -42,17 +42,20 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/objects"
 	"github.com/drawbolt/drawbolt/recorder/video"
 	"github.com/drawbolt/drawbolt/recorder/view"
+	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/web"
 	"github.com/drawbolt/drawbolt/web/slack"
 )
 
 // An App is a whole server, wired and not yet running. It decides nothing.
 type App struct {
-	config   Config
-	since    time.Time // it was made
-	log      *slog.Logger
-	db       *store.DB
-	keys     *Keys
+	config Config
+	since  time.Time // it was made
+	log    *slog.Logger
+	db     *store.DB
+	keys   *Keys
+	marks  *vault.Marks
+	vaultWork
 	bundle   *bundleSource
 	broker   *broker.Broker
 	onCall   *oncall.Schedules // nil: there are none
@@ -83,10 +86,15 @@ type App struct {
 	closers              []func() error // last in, first out
 }
 
-// NewApp opens and wires everything. What it opened before an error is closed.
-// create makes keys that are missing, which only init and demo do.
-func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (_ *App, err error) {
-	a := &App{config: c, since: time.Now().UTC(), log: log}
+// NewApp opens and wires everything, of a vault that takes no people to open. What it
+// opened before an error is closed. create makes keys that are missing, which only init
+// and demo do.
+func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (*App, error) {
+	return newApp(ctx, c, log, opening{create: create})
+}
+
+func newApp(ctx context.Context, c Config, log *slog.Logger, o opening) (_ *App, err error) {
+	a := &App{config: c, since: time.Now().UTC(), log: log, vaultWork: newVaultWork()}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -95,7 +103,7 @@ func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (_ *Ap
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, err
 	}
-	if err := a.openStore(ctx, create); err != nil {
+	if err := a.openStore(ctx, o); err != nil {
 		return nil, err
 	}
 	if err := a.openBroker(ctx); err != nil {
@@ -113,15 +121,11 @@ func NewApp(ctx context.Context, c Config, log *slog.Logger, create bool) (_ *Ap
 	return a, a.openFronts()
 }
 
-func (a *App) openStore(ctx context.Context, create bool) error {
-	url, err := a.config.databaseURL()
-	if err != nil {
-		return fmt.Errorf("database.url: %w", err)
-	}
-	if a.db, err = store.Open(ctx, store.Config{URL: url}); err != nil {
+func (a *App) openStore(ctx context.Context, o opening) (err error) {
+	if a.db, err = a.config.openDatabase(ctx); err != nil {
 		return err
 	}
-	a.closers = append(a.closers, a.db.Close)
+	a.closers = append(a.closers, a.db.Close, a.recordTampered)
 	// Nothing that could be searched stays behind when nothing is to be.
 	prepare := a.db.DropText
 	if a.config.Recordings.Search {
@@ -130,14 +134,17 @@ func (a *App) openStore(ctx context.Context, create bool) error {
 	if err := prepare(ctx); err != nil {
 		return err
 	}
-	v, err := openVault(ctx, a.db, &a.config, create)
+	v, err := a.openVault(ctx, o)
+	if people := (peopleError{}); errors.As(err, &people) {
+		return err
+	}
 	if err != nil {
-		if !create {
+		if !o.create {
 			return fmt.Errorf("%w (is this installation set up? drawboltd init)", err)
 		}
 		return err
 	}
-	if create {
+	if o.create {
 		if err := createKeys(ctx, v, origin(a.config)); err != nil {
 			return err
 		}
@@ -455,6 +462,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	start(&services, base, "policy", func(ctx context.Context) error { return a.bundle.Run(ctx, a.broker) })
 	start(&services, base, "housekeeping", a.housekeeping)
+	start(&services, base, "vault", a.runVault)
 	start(&services, base, "retention", a.retention)
 	start(&services, base, "memory", giveBack)
 	start(&services, base, "room", a.watchRoom)
@@ -592,6 +600,7 @@ func (a *App) serveMetrics(ctx context.Context) error {
 	registry.MustRegister(a.keepingMetrics()...)
 	registry.MustRegister(a.told, a.noticeMetrics())
 	registry.MustRegister(a.glassMetrics()...)
+	registry.MustRegister(a.vaultMetrics()...)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", a.web.Ops())

@@ -76,8 +76,16 @@ type Config struct {
 		} `yaml:"s3"`
 	} `yaml:"recordings"`
 	Vault struct {
-		MasterKey string `yaml:"master_key" doc:"file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao"`
-		Transit   struct {
+		MasterKey string `yaml:"master_key" doc:"what opens the vault: file:PATH of a key file, passphrase:PATH of a file that holds a passphrase, passphrase or shares, which people give after each start, tpm or tpm:PATH of the machine's TPM 2.0,, pkcs11:LABEL of a key in a PKCS#11 token, or transit:NAME of a key in the transit engine of HashiCorp Vault or OpenBao (default: what has wrapped the vault; a key file is master.key in the data folder)"`
+		TPM       struct {
+			PCRs []string `yaml:"pcrs" doc:"registers of the machine's TPM that must be as they were when it wrapped the vault, such as 7 (default: none; with some, an update of the firmware or boot loader takes drawboltd rekey before it)"`
+		} `yaml:"tpm"`
+		PKCS11 struct {
+			Module  string `yaml:"module" doc:"library of the token's maker, which runs in the server; needs a program that was built with cgo and -tags pkcs11"`
+			Token   string `yaml:"token" doc:"label of the token"`
+			PINFile string `yaml:"pin_file" doc:"file with the PIN of the token's user; read at each start"`
+		} `yaml:"pkcs11"`
+		Transit struct {
 			URL       string `yaml:"url" doc:"https address of the server with the transit engine"`
 			Mount     string `yaml:"mount" doc:"where its transit engine is mounted (default: transit)"`
 			Namespace string `yaml:"namespace" doc:"namespace there"`
@@ -426,7 +434,6 @@ func (c *Config) complete() error {
 		}
 	}
 	fallback(&c.Recordings.Folder, filepath.Join(c.Data, "recordings"))
-	fallback(&c.Vault.MasterKey, "file:"+filepath.Join(c.Data, "master.key"))
 	fallback(&c.Audit.CheckpointFile, filepath.Join(c.Data, "checkpoint"))
 
 	u, err := url.Parse(c.Server.ExternalURL)
@@ -479,12 +486,8 @@ func (c *Config) complete() error {
 	} else if t.Kind != "" && (t.URL == "" || t.SecretFile == "") {
 		bad("tickets.kind needs tickets.url and tickets.secret_file")
 	}
-	if kind, path, _ := strings.Cut(c.Vault.MasterKey, ":"); (kind != "file" && kind != "passphrase" && kind != "transit") || path == "" {
-		bad("vault.master_key must be file:PATH, passphrase:PATH or transit:NAME")
-	} else if kind == "transit" {
-		if _, err := c.transit(path); err != nil {
-			bad("vault.transit: %v", err)
-		}
+	for _, problem := range c.masterProblems() {
+		bad("%s", problem)
 	}
 	if d := time.Duration(c.SSH.UserCertTTL); d > 10*time.Minute {
 		bad("ssh.user_cert_ttl is at most 10m")
@@ -608,6 +611,38 @@ func (c *Config) databaseURL() (string, error) {
 	}
 	b, err := os.ReadFile(path)
 	return strings.TrimSpace(string(b)), err
+}
+
+// masterProblems are those of vault.master_key.
+func (c *Config) masterProblems() []string {
+	kind, rest, named := strings.Cut(c.Vault.MasterKey, ":")
+	bare := map[string]bool{"": true, keeper.KindPassphrase: true, keeper.KindShares: true, keeper.KindTPM: true}
+	with := map[string]bool{keeper.KindFile: true, keeper.KindPassphrase: true, keeper.KindTransit: true, keeper.KindTPM: true, keeper.KindPKCS11: true}
+	if named && (rest == "" || !with[kind]) || !named && !bare[kind] {
+		return []string{"vault.master_key must be file:PATH, passphrase, passphrase:PATH, shares, tpm, tpm:PATH, pkcs11:LABEL or transit:NAME"}
+	}
+	if kind == keeper.KindTransit {
+		if _, err := c.transit(rest); err != nil {
+			return []string{"vault.transit: " + err.Error()}
+		}
+	}
+	if _, err := c.tpm(rest); err != nil {
+		return []string{"vault.tpm.pcrs: " + err.Error()}
+	}
+	return nil
+}
+
+// tpm is the machine's TPM.
+func (c *Config) tpm(path string) (vault.Keeper, error) {
+	t := keeper.TPM{Path: path}
+	for _, text := range c.Vault.TPM.PCRs {
+		n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 8)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not the number of a register", text)
+		}
+		t.PCRs = append(t.PCRs, uint(n))
+	}
+	return keeper.NewTPM(t)
 }
 
 // transit is where the root key is that another server keeps.

@@ -32,7 +32,6 @@ func TestConfigDefaults(t *testing.T) {
 		{"data", c.Data, "/var/lib/drawbolt"},
 		{"database", c.Database.URL, "sqlite:///var/lib/drawbolt/drawbolt.db"},
 		{"ssh address", c.SSH.ExternalAddress, "gw.example.com:2222"},
-		{"master key", c.Vault.MasterKey, "file:/var/lib/drawbolt/master.key"},
 		{"checkpoint", c.Audit.CheckpointFile, "/var/lib/drawbolt/checkpoint"},
 		{"https", c.Server.Listen.HTTPS, ":8443"},
 	} {

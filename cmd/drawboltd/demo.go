@@ -107,7 +107,7 @@ func startDemo(ctx context.Context, dir string, settings []string, out io.Writer
 	if err != nil {
 		return nil, err
 	}
-	if err := createMaster(c.Vault.MasterKey); err != nil {
+	if err := c.createMaster(); err != nil {
 		return nil, err
 	}
 	logFile, err := os.OpenFile(filepath.Join(dir, "server.log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)

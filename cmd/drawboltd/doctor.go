@@ -86,6 +86,10 @@ func examine(ctx context.Context, path string) []finding {
 	}
 	list = append(list, c.findings(t)...)
 	a, err := NewApp(ctx, c, newLog(c, io.Discard), false)
+	if people := (peopleError{}); errors.As(err, &people) {
+		list.warn("vault", people.Error()+", so that what is in it is not looked at", "drawboltd status")
+		return list
+	}
 	if err != nil {
 		list.bad("installation", err, "drawboltd init")
 		return list

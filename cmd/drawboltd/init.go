@@ -14,6 +14,8 @@ import (
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/vault"
+	"github.com/drawbolt/drawbolt/vault/keeper"
 )
 
 // setupTTL is how long the first administrator's link lasts.
@@ -21,12 +23,18 @@ const setupTTL = 24 * time.Hour
 
 func initCommand() *cobra.Command {
 	var path, administrator string
-	var unattended bool
+	var unattended, stdin bool
+	var n newKeeper
 	cmd := &cobra.Command{
 		Use: "init", Short: "Set an installation up: data folder, keys, first administrator", Args: cobra.NoArgs,
 		Long: `Makes the data folder, the master key, the certificate authorities and the
 first administrator, whose one-time link is printed once. What is there already
-stays, so an init that was interrupted is simply run again.`,
+stays, so an init that was interrupted is simply run again.
+
+With --keeper shares the root key of the vault is split among people, and each share
+is printed once: as many as --threshold open the vault, fewer give nothing of it. With
+--keeper passphrase it is asked for, twice. Either way the server starts sealed:
+drawboltd unseal.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := configOf(path)
 			if err != nil {
@@ -40,10 +48,12 @@ stays, so an init that was interrupted is simply run again.`,
 					return err
 				}
 			}
-			return initialize(cmd.Context(), c, administrator, cmd.OutOrStdout())
+			return initialize(cmd.Context(), c, administrator, &n, consoleOf(cmd, stdin), cmd.OutOrStdout())
 		},
 	}
 	configFlag(cmd, &path)
+	stdinFlag(cmd, &stdin)
+	n.flags(cmd)
 	cmd.Flags().StringVar(&administrator, "admin", "", "name of the first administrator")
 	cmd.Flags().BoolVar(&unattended, "unattended", false, "ask nothing")
 	return cmd
@@ -64,19 +74,39 @@ func askName(in io.Reader, out io.Writer) (string, error) {
 	return name, nil
 }
 
-func initialize(ctx context.Context, c Config, administrator string, out io.Writer) error {
+func initialize(ctx context.Context, c Config, administrator string, n *newKeeper, ask *console, out io.Writer) error {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return err
 	}
-	if err := createMaster(c.Vault.MasterKey); err != nil {
-		return fmt.Errorf("make the master key: %w", err)
+	if n.reference != "" {
+		if c.Vault.MasterKey != "" && c.Vault.MasterKey != n.reference {
+			return usageError{fmt.Errorf("vault.master_key is %s already: change the setting, or leave --keeper out", c.Vault.MasterKey)}
+		}
+		if c.Vault.MasterKey = n.reference; len(c.masterProblems()) > 0 {
+			return usageError{errors.New("--keeper: " + c.masterProblems()[0])}
+		}
 	}
-	a, err := NewApp(ctx, c, newLog(c, io.Discard), true)
+	wrapped, err := c.wrappedIn(ctx)
+	if err != nil {
+		return err
+	}
+	k, err := c.firstKeeper(ctx, wrapped, n, ask, out)
+	if err != nil {
+		return err
+	}
+	a, err := newApp(ctx, c, newLog(c, io.Discard), opening{keeper: k, create: true})
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	fmt.Fprintf(out, "data folder      %s\nmaster key       %s   (keep a copy of it away from this machine: without it nothing can be read)\n", c.Data, c.Vault.MasterKey)
+	if wrapped, err = wrappedOf(ctx, a.db); err != nil {
+		return err
+	}
+	kind, rest, err := c.masterKey(wrapped)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "data folder      %s\nmaster key       %s   (%s)\n", c.Data, strings.TrimSuffix(kind+":"+rest, ":"), adviceOf(kind))
 	fmt.Fprintf(out, "audit log key    %s\n", a.keys.verifierKey)
 	u, err := a.broker.Found(ctx, access.User{Name: administrator, Display: "Administrator", Groups: []string{"administrators"}}, foundingRoles())
 	if errors.Is(err, access.ErrConflict) {
@@ -90,9 +120,49 @@ func initialize(ctx context.Context, c Config, administrator string, out io.Writ
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "administrator    %s, who sets a password here, once, within 24 hours:\n\n  %s/setup?token=%s\n\nNext: drawboltd serve\n",
-		u.Name, strings.TrimSuffix(c.Server.ExternalURL, "/"), token)
+	next := "drawboltd serve"
+	if keeper.ByPeople(kind) && rest == "" {
+		next += ", and beside it drawboltd unseal"
+	}
+	fmt.Fprintf(out, "administrator    %s, who sets a password here, once, within 24 hours:\n\n  %s/setup?token=%s\n\nNext: %s\n",
+		u.Name, strings.TrimSuffix(c.Server.ExternalURL, "/"), token, next)
 	return nil
+}
+
+// firstKeeper makes the keeper of a vault that is not there yet, or opens that of one
+// which is. What it made is proved before anything is wrapped with it.
+func (c *Config) firstKeeper(ctx context.Context, wrapped []byte, n *newKeeper, ask *console, out io.Writer) (vault.Keeper, error) {
+	if wrapped != nil {
+		return c.openKeeper(ctx, wrapped, ask)
+	}
+	to, fresh, err := n.make(ctx, c, ask, out)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := to.Wrap(ctx, vault.NewSecret([]byte("proof")))
+	if err == nil {
+		_, err = fresh.Unwrap(ctx, proof)
+	}
+	if errors.Is(err, vault.ErrWrongKey) {
+		err = usageError{errors.New("what was given twice is not the same")}
+	}
+	return fresh, err
+}
+
+// adviceOf says what to do so that the vault can be opened tomorrow.
+func adviceOf(kind string) string {
+	switch kind {
+	case keeper.KindFile:
+		return "keep a copy of it away from this machine: without it nothing can be read"
+	case keeper.KindShares:
+		return "give each share to one person, who keeps it away from this machine: without enough of them nothing can be read"
+	case keeper.KindPassphrase:
+		return "keep it away from this machine: without it nothing can be read"
+	case keeper.KindTPM:
+		return "it never leaves this machine: give the vault shares with drawboltd rekey before the machine is replaced"
+	default:
+		return "without it nothing can be read"
+	}
 }
 
 // foundingRoles are the roles that a new installation begins with. They are

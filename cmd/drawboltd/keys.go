@@ -6,17 +6,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"filippo.io/age"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/vault"
-	"github.com/drawbolt/drawbolt/vault/keeper"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
@@ -41,42 +38,27 @@ type Keys struct {
 	recording, hidden          *age.HybridIdentity
 }
 
-// master opens the keeper of the vault's root key.
-func master(c *Config) (vault.Keeper, error) {
-	kind, path, _ := strings.Cut(c.Vault.MasterKey, ":")
-	switch kind {
-	case "transit":
-		return c.transit(path)
-	case "passphrase":
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		return keeper.Passphrase(vault.NewSecret([]byte(strings.TrimRight(string(b), "\r\n")))), nil
-	}
-	return keeper.File(path)
+// An opening says how an App gets at its keys.
+type opening struct {
+	keeper vault.Keeper // nil: what the configuration names, which takes no people
+	create bool         // what is missing; only init and demo do
 }
 
-// createMaster makes the key file if that is what is configured and it is not
-// there yet.
-func createMaster(reference string) error {
-	kind, path, _ := strings.Cut(reference, ":")
-	if kind != "file" {
-		return nil
-	}
-	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return keeper.CreateFile(path)
-}
-
-func openVault(ctx context.Context, db *store.DB, config *Config, create bool) (*vault.Vault, error) {
-	k, err := master(config)
+func (a *App) openVault(ctx context.Context, o opening) (*vault.Vault, error) {
+	wrapped, err := wrappedOf(ctx, a.db)
 	if err != nil {
-		return nil, fmt.Errorf("open the master key: %w", err)
+		return nil, err
 	}
-	c := vault.Config{Backend: db.VaultRecords(), Keeper: k}
-	if create {
+	if o.keeper == nil {
+		if o.keeper, err = a.config.keeperOf(wrapped); err != nil {
+			return nil, fmt.Errorf("open the master key: %w", err)
+		}
+	}
+	if err := a.openMarks(ctx, wrapped != nil); err != nil {
+		return nil, err
+	}
+	c := vault.Config{Backend: a.db.VaultRecords(), Keeper: o.keeper, Marks: a.marks, Tampered: a.tampered}
+	if o.create {
 		if err := vault.Init(ctx, c); err != nil && !errors.Is(err, vault.ErrExists) {
 			return nil, err
 		}

@@ -20,6 +20,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/drawbolt/drawbolt/broker/access"
 )
 
 // version is set when a release is built.
@@ -67,12 +69,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(initCommand(), serveCommand(), demoCommand(), doctorCommand(), healthcheckCommand(), configCommand(), policyCommand(), viewsCommand(), hiddenCommand(), sealedCommand(), breakglassCommand(), versionCommand(), manCommand(), makeViewCommand(), makeVideoCommand())
+	root.AddCommand(initCommand(), serveCommand(), demoCommand(), doctorCommand(), healthcheckCommand(), configCommand(), policyCommand(), viewsCommand(), hiddenCommand(), sealedCommand(), unsealCommand(), sealCommand(), statusCommand(), rekeyCommand(), vaultCommand(), breakglassCommand(), versionCommand(), manCommand(), makeViewCommand(), makeVideoCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
 	fmt.Fprintf(stderr, "drawboltd: %v\n", err)
+	if e, ok := errors.AsType[*access.Error](err); ok && e.Next != "" {
+		fmt.Fprintf(stderr, "Next: %s\n", e.Next)
+	}
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage

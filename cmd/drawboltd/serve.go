@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -31,13 +32,22 @@ func configOf(path string) (Config, error) {
 }
 
 // onMachine opens what the server works with, beside it or without it, for a verb
-// of whoever holds the master key.
+// of whoever holds the master key, which people are asked for where it takes them.
 func onMachine(cmd *cobra.Command, path string, do func(*App) error) error {
 	c, err := configOf(path)
 	if err != nil {
 		return err
 	}
-	a, err := NewApp(cmd.Context(), c, newLog(c, cmd.ErrOrStderr()), false)
+	wrapped, err := c.wrappedIn(cmd.Context())
+	if err != nil {
+		return err
+	}
+	f, isFile := cmd.InOrStdin().(*os.File)
+	k, err := c.openKeeper(cmd.Context(), wrapped, consoleOf(cmd, !isFile || !isTerminal(f)))
+	if err != nil {
+		return err
+	}
+	a, err := newApp(cmd.Context(), c, newLog(c, cmd.ErrOrStderr()), opening{keeper: k})
 	if err != nil {
 		return err
 	}
@@ -70,22 +80,17 @@ func serveCommand() *cobra.Command {
 			if err := harden(); err != nil {
 				return fmt.Errorf("keep secrets out of core dumps: %w", err)
 			}
-			a, err := NewApp(cmd.Context(), c, log, false)
+			g, err := newGate(cmd.Context(), c, log)
 			if err != nil {
 				return err
 			}
-			defer a.Close()
 			if acceptClock {
-				e := audit.Event{Actor: "system", Action: "clock.accept", Object: c.Server.Name, Reason: "the operator took the clock as right although it stands before the last event"}
-				if err := a.db.AcceptClock(cmd.Context(), e); err != nil {
-					return err
+				g.prepare = func(ctx context.Context, a *App) error {
+					e := audit.Event{Actor: "system", Action: "clock.accept", Object: c.Server.Name, Reason: "the operator took the clock as right although it stands before the last event"}
+					return a.db.AcceptClock(ctx, e)
 				}
 			}
-			if err := a.Listen(); err != nil {
-				return err
-			}
-			log.InfoContext(cmd.Context(), "serving", "url", c.Server.ExternalURL, "ssh", a.sshd.Addr().String(), "node", c.Server.Name, "version", version)
-			return a.Run(cmd.Context())
+			return g.run(cmd.Context())
 		},
 	}
 	configFlag(cmd, &path)

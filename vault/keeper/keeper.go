@@ -1,6 +1,7 @@
 // Package keeper holds the root key that opens a vault: in a file beside the
 // server, derived from a passphrase that somebody types, split among people of whom some
-// come together, or in another server that never gives it out.
+// come together, in the machine's TPM, in a PKCS#11 token, or in another server; the last
+// two never give it out. [Ceremonies] are how people open it.
 //
 // A wrapped blob begins with a header that names its format and the kind of
 // keeper that made it, so that the wrong keeper says so instead of "wrong
@@ -41,7 +42,33 @@ const (
 	kindPassphrase kind = 2
 	kindShares     kind = 3
 	kindTransit    kind = 4
+	kindTPM        kind = 5
+	kindPKCS11     kind = 6
 )
+
+// The kinds of keepers, as configurations name them.
+const (
+	KindFile       = "file"
+	KindPassphrase = "passphrase"
+	KindShares     = "shares"
+	KindTransit    = "transit"
+	KindTPM        = "tpm"
+	KindPKCS11     = "pkcs11"
+)
+
+// KindOf returns which kind of keeper has wrapped this. It is what the bytes say, which
+// are not authenticated: only a keeper proves it.
+func KindOf(wrapped []byte) (string, error) {
+	if len(wrapped) < headerSize || string(wrapped[:len(magic)]) != magic {
+		return "", errors.New("not a wrapped key")
+	}
+	names := []string{"", KindFile, KindPassphrase, KindShares, KindTransit, KindTPM, KindPKCS11}
+	k := int(wrapped[headerSize-1])
+	if k == 0 || k >= len(names) {
+		return "", fmt.Errorf("wrapped by a keeper of kind %d, which this program does not know", k)
+	}
+	return names[k], nil
+}
 
 func (k kind) String() string {
 	switch k {
@@ -53,6 +80,10 @@ func (k kind) String() string {
 		return "key of shares"
 	case kindTransit:
 		return "transit key"
+	case kindTPM:
+		return "TPM"
+	case kindPKCS11:
+		return "PKCS#11 token"
 	default:
 		return fmt.Sprintf("kind %d", byte(k))
 	}

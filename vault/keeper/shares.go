@@ -218,3 +218,6 @@ func (k sharedKeeper) Unwrap(_ context.Context, wrapped []byte) (vault.Secret, e
 	}
 	return open(k.key.Expose(), k.prefix, sealed)
 }
+
+// Missing is how many shares are missing still.
+func (w *Gathering) Missing() int { return w.needed - len(w.shares) }

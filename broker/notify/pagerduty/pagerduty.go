@@ -52,7 +52,7 @@ func New(c Config) (*Channel, error) {
 // Kinds are those that a channel is given when nobody says which. The decisions end
 // the incidents of requests on which nobody had decided.
 func Kinds() []notify.Kind {
-	return []notify.Kind{notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Escalated, notify.Approved, notify.Denied, notify.Cancelled, notify.Expired}
+	return []notify.Kind{notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Escalated, notify.Approved, notify.Denied, notify.Cancelled, notify.Expired, notify.Tampered}
 }
 
 // Name implements notify.Channel.
@@ -128,6 +128,8 @@ func (c *Channel) events(n notify.Notice) []event {
 	case notify.Test:
 		key := fmt.Sprintf("drawbolt test %d", n.Position)
 		return append([]event{c.trigger(n, key, "info")}, resolve(key)...)
+	case notify.Tampered:
+		return []event{c.trigger(n, fmt.Sprintf("drawbolt vault %d", n.Position), "critical")}
 	case notify.Unusual:
 		return []event{c.trigger(n, "drawbolt unusual "+session, "error")}
 	default:
