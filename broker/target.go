@@ -193,6 +193,10 @@ func (b *Broker) AddTarget(ctx context.Context, by access.Caller, t access.Targe
 // SetTarget changes a target. Version must be the version that the caller saw.
 // A change of its address, of its host keys or of the way to it ends what was approved for it.
 func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Target) (access.Target, error) {
+	t.Accounts = slices.Clone(t.Accounts)
+	for i := range t.Accounts {
+		t.Accounts[i].Managed = nil // that has verbs of its own
+	}
 	if err := checkTarget(&t); err != nil {
 		return t, err
 	}
