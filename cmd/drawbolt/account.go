@@ -186,7 +186,7 @@ func (c *cli) accountShowCmd() *cobra.Command {
 			if a.Managed == nil {
 				return nil
 			}
-			c.print("  %-13s%s", "changed", managedText(a.Managed))
+			c.print("  %-13s%s", "kept", managedText(a.Managed))
 			return c.showPassword(cmd.Context(), cl, t.Name, a.Name)
 		},
 	}
