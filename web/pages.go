@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -155,6 +156,10 @@ func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
 // fingerprints are those of keys in the form of authorized_keys.
 func fingerprints(keys []string) []string {
 	return each(keys, func(k string) string {
+		if der, err := base64.StdEncoding.DecodeString(k); err == nil {
+			sum := sha256.Sum256(der)
+			return "certificate SHA-256 " + hex.EncodeToString(sum[:])
+		}
 		key, err := parseKey(k)
 		if err != nil {
 			return "a key that cannot be read"

@@ -15,7 +15,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Asked, Edited, Voted, Escalated, Approved, Denied, Cancelled, Expired,
 		Started, Extended, Ended, Revoked,
-		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue, Tampered,
+		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue, Tampered, PasswordTrouble,
 	}
 }
 
@@ -40,6 +40,8 @@ var kindsOf = map[string][]Kind{
 	"session.detect":    {Unusual},
 	"review.due":        {CampaignDue},
 	"vault.tampered":    {Tampered},
+	"rotation.stuck":    {PasswordTrouble},
+	"rotation.drift":    {PasswordTrouble},
 	"integration.test":  {Test},
 }
 
@@ -94,6 +96,9 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 	}
 	if n.Kind == "" || !wanted(n.Kind) {
 		return nil, nil
+	}
+	if n.Kind == PasswordTrouble {
+		n.Account = e.Account + "@" + e.Target
 	}
 	if e.Actor == access.System().User.ID {
 		n.Actor = ""

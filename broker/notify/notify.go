@@ -44,7 +44,10 @@ const (
 	Unusual        Kind = "session.unusual"     // an alert in a session
 	CampaignDue    Kind = "review.due"          // an access review waits for its owner
 	Tampered       Kind = "vault.tampered"      // a record of the vault is not what was written
-	Test           Kind = "notify.test"         // an administrator tries a channel
+	// PasswordTrouble: a password that drawbolt changes could not be changed or proved
+	// for long, or somebody else had set it.
+	PasswordTrouble Kind = "password.trouble"
+	Test            Kind = "notify.test" // an administrator tries a channel
 )
 
 // A Notice is one thing that happened, with everything that a message about it
@@ -57,6 +60,7 @@ type Notice struct {
 	Actor    string // name of who did it; "" when nobody did
 	Text     string // the reason or note that was given, as it was typed
 	Rule     string // of the policy
+	Account  string // account@target; "" when it is of no managed password
 
 	Case      *broker.Case    // the request, and its grant; nil when it is about none
 	Requester *access.User    // of the case; nil when it is about none

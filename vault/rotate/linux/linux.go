@@ -24,9 +24,11 @@ type Rotator struct {
 	Account string
 	// Run works as root, or as somebody who may use sudo without a password for chpasswd.
 	Run overssh.Runner
-	// Dial connects to the machine's sshd, and HostKey checks whose it is.
-	Dial    func(ctx context.Context) (net.Conn, error)
-	HostKey ssh.HostKeyCallback
+	// Dial connects to the machine's sshd, and HostKey checks whose it is, which shows a
+	// key of one of the Algorithms; none: any.
+	Dial       func(ctx context.Context) (net.Conn, error)
+	HostKey    ssh.HostKeyCallback
+	Algorithms []string
 }
 
 const command = `if [ "$(id -u)" = 0 ]; then chpasswd 2>&1; else sudo -n chpasswd 2>&1; fi`
@@ -46,5 +48,5 @@ func (r Rotator) Set(ctx context.Context, _, password vault.Secret) error {
 
 // Check implements rotate.Rotator.
 func (r Rotator) Check(ctx context.Context, password vault.Secret) error {
-	return overssh.Server{Dial: r.Dial, HostKey: r.HostKey}.Password(ctx, r.Account, password)
+	return overssh.Server{Dial: r.Dial, HostKey: r.HostKey, Algorithms: r.Algorithms}.Password(ctx, r.Account, password)
 }

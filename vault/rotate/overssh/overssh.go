@@ -23,6 +23,8 @@ import (
 type Server struct {
 	Dial    func(ctx context.Context) (net.Conn, error)
 	HostKey ssh.HostKeyCallback // checks whose server it is
+	// Algorithms are those of the host keys that it may show; none: any.
+	Algorithms []string
 }
 
 // answerWithin bounds a login, in which the server may say nothing.
@@ -67,7 +69,7 @@ func (s Server) login(ctx context.Context, account string, asked *bool, methods 
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	_ = conn.SetDeadline(time.Now().Add(answerWithin))
-	client, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{User: account, HostKeyCallback: s.HostKey, Auth: methods})
+	client, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{User: account, HostKeyCallback: s.HostKey, HostKeyAlgorithms: s.Algorithms, Auth: methods})
 	if err == nil {
 		go ssh.DiscardRequests(requests)
 		go func() {
