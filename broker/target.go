@@ -321,6 +321,9 @@ func (b *Broker) LockTarget(ctx context.Context, by access.Caller, name string, 
 			if err := revokeCertificates(ctx, tx, e, store.OnTarget(t.Name)); err != nil {
 				return err
 			}
+			if err := b.endLeases(ctx, tx, by, store.LeaseFilter{Target: t.ID}, access.EndLocked); err != nil {
+				return err
+			}
 		}
 		return tx.SaveTarget(ctx, &t)
 	})

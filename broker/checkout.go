@@ -1,0 +1,300 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/store"
+	"github.com/drawbolt/drawbolt/policy"
+	"github.com/drawbolt/drawbolt/recorder/audit"
+)
+
+// Checkout shows the caller the secret of the account that a grant of theirs is for,
+// and lends it to them alone until they check it in or the grant ends. The reason is
+// that of the request when it is empty.
+//
+// That it is shown is on record before it is: whoever gets no answer checks it in and
+// out again, since no lease gives its secret a second time. The caller wipes the loan.
+// Refusals are ErrConflict while somebody uses the account, and ErrDenied where the
+// grant or the policy does not let its holder see the secret.
+func (b *Broker) Checkout(ctx context.Context, by access.Caller, id, reason string) (access.Lease, Loan, error) {
+	e := event(by, "secret.checkout", id)
+	if reason != "" {
+		if err := access.CheckReason(reason); err != nil {
+			return access.Lease{}, Loan{}, err
+		}
+	}
+	if b.c.Vault == nil {
+		return access.Lease{}, Loan{}, b.refused(ctx, e, noVault())
+	}
+	if err := b.refresh(ctx); err != nil {
+		return access.Lease{}, Loan{}, b.refused(ctx, e, policyDown(err))
+	}
+	ticket, err := b.checkGranted(ctx, by, id)
+	if err != nil {
+		return access.Lease{}, Loan{}, b.refused(ctx, e, err)
+	}
+	var lease access.Lease
+	var loan Loan
+	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+		loan.Secret.Wipe() // of an attempt before
+		e := e
+		e.Details = cloneDetails(e.Details)
+		by, err := b.current(ctx, tx, by)
+		if err != nil {
+			return e, err
+		}
+		g, r, err := grantOf(ctx, tx, id)
+		if err != nil {
+			return e, unknownRequest(err, id)
+		}
+		e.Request, e.Target, e.Account = r.ID, r.TargetName, r.Account
+		if g == nil || g.UserID != by.User.ID {
+			return e, unknownRequest(access.ErrNotFound, id)
+		}
+		e.Object, e.Grant = g.ID, g.ID
+		if err := g.Usable(tx.Now()); err != nil {
+			return e, err
+		}
+		t, running, decision, err := b.askAgain(ctx, tx, by, g, r, ticket, policy.ActionCheckout)
+		if err != nil {
+			return e, err
+		}
+		e.Rule = decision.Rule
+		detail(&e, "decision", decision.ID)
+		g.Rules = g.Rules.Narrow(sessionRules(decision.Rules))
+		a, _ := t.Account(g.Account)
+		if err := mayShow(g, a); err != nil {
+			return e, err
+		}
+		if err := b.alone(ctx, tx, by, g, running); err != nil {
+			return e, err
+		}
+		if err := g.Activate(tx.Now()); err != nil {
+			return e, err
+		}
+		if err := tx.SaveGrant(ctx, g); err != nil {
+			return e, err
+		}
+		row, secret, err := b.unseal(ctx, tx, t, a)
+		if err != nil {
+			return e, err
+		}
+		loan.Secret = secret
+		if e.Reason = audit.Clean(reason, audit.MaxReason); reason == "" {
+			e.Reason = r.Reason
+		}
+		lease = access.Lease{
+			ID: access.NewID(access.LeasePrefix), GrantID: g.ID, RequestID: r.ID, UserID: by.User.ID, UserName: by.User.Name,
+			TargetID: t.ID, TargetName: t.Name, Account: g.Account, Credential: a.Credential, Secret: row.Version, Managed: managed(a),
+			Reason: e.Reason, Via: by.Via, At: tx.Now(), Until: g.End, Version: 1,
+		}
+		if by.Source.IsValid() {
+			lease.Source = by.Source.String()
+		}
+		detail(&e, "lease", lease.ID)
+		detail(&e, "credential", a.Credential)
+		detail(&e, "version", strconv.FormatInt(row.Version, 10))
+		detail(&e, "end", g.End.UTC().Format(time.RFC3339))
+		if !lease.Managed {
+			detail(&e, "known", "until somebody sets another")
+		}
+		return e, tx.AddLease(ctx, &lease)
+	})
+	if err == nil {
+		err = b.stillLent(ctx, lease.ID) // it may have been taken back meanwhile
+	}
+	if err != nil {
+		loan.Secret.Wipe()
+		return access.Lease{}, Loan{}, err
+	}
+	return lease, loan, nil
+}
+
+// mayShow refuses what no policy permits: a secret that there is not, that was not
+// granted, that would get around four eyes, or that would stay known although the
+// rules do not say that it may.
+func mayShow(g *access.Grant, a access.Account) error {
+	denied := func(code, rule, text, next string) error {
+		return &access.Error{Kind: access.ErrDenied, Code: code, Rule: rule, Text: text, Next: next}
+	}
+	what := g.Account + "@" + g.TargetName
+	switch {
+	case !a.Lent():
+		return &access.Error{Kind: access.ErrInvalid, Code: "DB-6432", Text: what + " logs in with certificates, so there is no password to see", Next: "ssh " + what}
+	case g.Rules.Checkout == "":
+		return denied("DB-6433", "checkout.granted", "what was granted of "+what+" is its use through the bastion, and not to see its "+a.Credential, "ssh "+what)
+	case g.Rules.FourEyes:
+		return denied("DB-6434", "checkout.four_eyes", "nobody could watch what is done with the "+a.Credential+" of "+what+", and the rules want four eyes", "ssh "+what)
+	case !managed(a) && g.Rules.Checkout != access.CheckoutAny:
+		return denied("DB-6435", "checkout.managed", "nobody would change the "+a.Credential+" of "+what+" afterwards, because the server does not manage it", "ssh "+what)
+	}
+	return nil
+}
+
+// alone refuses a secret that somebody has, and one of an account in which others are.
+func (b *Broker) alone(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, running store.Running) error {
+	what := g.Account + "@" + g.TargetName
+	switch l, err := tx.ActiveLease(ctx, g.TargetID, g.Account, tx.Now()); {
+	case errors.Is(err, access.ErrNotFound):
+	case err != nil:
+		return err
+	case l.UserID != by.User.ID:
+		return l.Taken()
+	default:
+		return &access.Error{Kind: access.ErrConflict, Code: "DB-6436", Text: "you have checked " + what + " out already, and it is shown once; for another look check it in, and out again",
+			Next: "drawbolt checkin " + g.TargetName + " --as " + g.Account}
+	}
+	if running.OnAccountOfOthers > 0 {
+		return &access.Error{Kind: access.ErrConflict, Code: "DB-6437", Rule: "checkout.exclusive", Text: "others have sessions in " + what + " now, and a check-out is for one person alone", Next: "ssh " + what}
+	}
+	return nil
+}
+
+// notLent refuses an account that somebody else has checked out.
+func notLent(ctx context.Context, tx *store.Tx, by access.Caller, t *access.Target, account string) error {
+	l, err := tx.ActiveLease(ctx, t.ID, account, tx.Now())
+	switch {
+	case errors.Is(err, access.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case l.UserID != by.User.ID:
+		return l.Taken()
+	}
+	return nil
+}
+
+// stillLent refuses a secret whose lease was ended before it was shown.
+func (b *Broker) stillLent(ctx context.Context, id string) error {
+	l, err := b.c.Store.Lease(ctx, id)
+	if err == nil && !l.ActiveAt(b.now()) {
+		err = &access.Error{Kind: access.ErrDenied, Code: "DB-6438", Text: "the check-out of " + l.Account + "@" + l.TargetName + " was ended before its " + l.Credential + " was shown", Next: "drawbolt status " + l.RequestID}
+	}
+	return err
+}
+
+// managed reports whether the server changes the account's secret by itself.
+func managed(access.Account) bool { return false }
+
+// Checkin ends the lease under a grant: of the caller's own, which takes nothing but
+// access away, or, by somebody who may revoke the grant, of another person. The
+// grant goes on. What was shown is changed where the server can.
+func (b *Broker) Checkin(ctx context.Context, by access.Caller, id, reason string) (access.Lease, error) {
+	if reason != "" {
+		if err := access.CheckReason(reason); err != nil {
+			return access.Lease{}, err
+		}
+	}
+	action := policy.ActionRevoke
+	if g, err := b.c.Store.Grant(ctx, id); err == nil && g.UserID == by.User.ID {
+		action = policy.ActionRelease // the holder of a grant is always the same
+	}
+	var lease access.Lease
+	_, err := b.changeGrant(ctx, by, id, action, "secret.checkin", 0, func(tx *store.Tx, by access.Caller, g *access.Grant, _ policy.Decision, e *audit.Event) error {
+		e.Reason = audit.Clean(reason, audit.MaxReason)
+		list, err := tx.Leases(ctx, store.LeaseFilter{Open: true, Grant: g.ID, Limit: 1})
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 || !list[0].ActiveAt(tx.Now()) {
+			return &access.Error{Kind: access.ErrConflict, Code: "DB-6439", Text: g.Account + "@" + g.TargetName + " is not checked out under " + g.RequestID, Next: "drawbolt checkout " + g.TargetName + " --as " + g.Account}
+		}
+		lease = list[0]
+		why := access.EndCheckedIn
+		if by.User.ID != g.UserID {
+			why = access.EndRevoked
+		}
+		return b.endLease(ctx, tx, &lease, why, by.User.Name, e)
+	})
+	return lease, err
+}
+
+// endLease ends a lease in the change of which e is the event, and has the secret
+// changed.
+func (b *Broker) endLease(ctx context.Context, tx *store.Tx, l *access.Lease, why access.EndReason, by string, e *audit.Event) error {
+	if err := l.End(why, by, tx.Now()); err != nil {
+		return err
+	}
+	detail(e, "lease", l.ID)
+	detail(e, "holder", l.UserName)
+	detail(e, "lease_end", string(why))
+	return tx.SaveLease(ctx, l)
+}
+
+// endLeases ends the leases that end with something else, each with an event of its
+// own besides that of the change: those of a grant, a user or a target.
+func (b *Broker) endLeases(ctx context.Context, tx *store.Tx, by access.Caller, of store.LeaseFilter, why access.EndReason) error {
+	of.Open, of.Limit = true, 500
+	for {
+		list, err := tx.Leases(ctx, of)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for i := range list {
+			l := &list[i]
+			e := event(by, "secret.checkin", l.GrantID)
+			e.Request, e.Grant, e.Target, e.Account = l.RequestID, l.GrantID, l.TargetName, l.Account
+			if err := b.endLease(ctx, tx, l, why, by.User.Name, &e); err != nil {
+				return err
+			}
+			tx.Also(e)
+		}
+	}
+}
+
+// A LeaseFilter picks leases, newest first.
+type LeaseFilter struct {
+	Active       bool
+	Target, User string // names
+	Before       string // id of the last lease of the page before
+	Limit        int    // default 50, at most 200
+}
+
+// Leases lists who has which secrets, and who had: those of the caller, or, to who may
+// know which secrets there are, everybody's.
+func (b *Broker) Leases(ctx context.Context, by access.Caller, f LeaseFilter) ([]access.Lease, error) {
+	e := event(by, "secret.list", "")
+	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, e); err != nil {
+		return nil, err
+	}
+	if f.Limit <= 0 {
+		f.Limit = 50
+	}
+	sf := store.LeaseFilter{Before: f.Before, Limit: min(f.Limit, 200), User: by.User.ID}
+	if f.Active {
+		sf.Active = b.now()
+	}
+	switch _, err := b.decideNow(ctx, question{action: policy.ActionSecretRead, by: by}); {
+	case err == nil:
+		sf.User = ""
+	case !errors.Is(err, access.ErrDenied):
+		return nil, err
+	}
+	if f.User != "" && f.User != by.User.Name {
+		if sf.User != "" {
+			return nil, nil
+		}
+		u, err := b.c.Store.User(ctx, f.User)
+		if err != nil {
+			return nil, unknownUser(err, f.User)
+		}
+		sf.User = u.ID
+	} else if f.User != "" {
+		sf.User = by.User.ID
+	}
+	if f.Target != "" {
+		t, err := b.c.Store.Target(ctx, f.Target)
+		if errors.Is(err, access.ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		sf.Target = t.ID
+	}
+	return b.c.Store.Leases(ctx, sf)
+}
