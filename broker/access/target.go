@@ -15,10 +15,12 @@ type Labels struct {
 	Owner       string
 }
 
-// A Target is a machine that is reached through the bastion.
+// A Target is a machine that is reached through the bastion, or another system that
+// has accounts.
 type Target struct {
 	ID           string
 	Name         string
+	Kind         string // "": a machine with SSH
 	Address      string // host:port
 	Labels       Labels
 	Applications []string
