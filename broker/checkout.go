@@ -67,7 +67,11 @@ func (b *Broker) Checkout(ctx context.Context, by access.Caller, id, reason stri
 		detail(&e, "decision", decision.ID)
 		g.Rules = g.Rules.Narrow(sessionRules(decision.Rules))
 		a, _ := t.Account(g.Account)
-		if err := mayShow(g, a); err != nil {
+		managed, err := changeable(ctx, tx, t.ID, g)
+		if err != nil {
+			return e, err
+		}
+		if err := mayShow(g, a, managed); err != nil {
 			return e, err
 		}
 		if err := b.alone(ctx, tx, by, g, running); err != nil {
@@ -89,7 +93,7 @@ func (b *Broker) Checkout(ctx context.Context, by access.Caller, id, reason stri
 		}
 		lease = access.Lease{
 			ID: access.NewID(access.LeasePrefix), GrantID: g.ID, RequestID: r.ID, UserID: by.User.ID, UserName: by.User.Name,
-			TargetID: t.ID, TargetName: t.Name, Account: g.Account, Credential: a.Credential, Secret: row.Version, Managed: managed(a),
+			TargetID: t.ID, TargetName: t.Name, Account: g.Account, Credential: a.Credential, Secret: row.Version, Managed: managed,
 			Reason: e.Reason, Via: by.Via, At: tx.Now(), Until: g.End, Version: 1,
 		}
 		if by.Source.IsValid() {
@@ -101,6 +105,12 @@ func (b *Broker) Checkout(ctx context.Context, by access.Caller, id, reason stri
 		detail(&e, "end", g.End.UTC().Format(time.RFC3339))
 		if !lease.Managed {
 			detail(&e, "known", "until somebody sets another")
+		}
+		if err := tx.PasswordSeen(ctx, t.ID, g.Account, by.User.ID); err != nil {
+			return e, err
+		}
+		if err := tx.HoldRotation(ctx, t.ID, g.Account, g.End); err != nil {
+			return e, err
 		}
 		return e, tx.AddLease(ctx, &lease)
 	})
@@ -117,7 +127,7 @@ func (b *Broker) Checkout(ctx context.Context, by access.Caller, id, reason stri
 // mayShow refuses what no policy permits: a secret that there is not, that was not
 // granted, that would get around four eyes, or that would stay known although the
 // rules do not say that it may.
-func mayShow(g *access.Grant, a access.Account) error {
+func mayShow(g *access.Grant, a access.Account, managed bool) error {
 	denied := func(code, rule, text, next string) error {
 		return &access.Error{Kind: access.ErrDenied, Code: code, Rule: rule, Text: text, Next: next}
 	}
@@ -129,7 +139,7 @@ func mayShow(g *access.Grant, a access.Account) error {
 		return denied("DB-6433", "checkout.granted", "what was granted of "+what+" is its use through the bastion, and not to see its "+a.Credential, "ssh "+what)
 	case g.Rules.FourEyes:
 		return denied("DB-6434", "checkout.four_eyes", "nobody could watch what is done with the "+a.Credential+" of "+what+", and the rules want four eyes", "ssh "+what)
-	case !managed(a) && g.Rules.Checkout != access.CheckoutAny:
+	case !managed && g.Rules.Checkout != access.CheckoutAny:
 		return denied("DB-6435", "checkout.managed", "nobody would change the "+a.Credential+" of "+what+" afterwards, because the server does not manage it", "ssh "+what)
 	}
 	return nil
@@ -138,12 +148,15 @@ func mayShow(g *access.Grant, a access.Account) error {
 // alone refuses a secret that somebody has, and one of an account in which others are.
 func (b *Broker) alone(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, running store.Running) error {
 	what := g.Account + "@" + g.TargetName
-	switch l, err := tx.ActiveLease(ctx, g.TargetID, g.Account, tx.Now()); {
-	case errors.Is(err, access.ErrNotFound):
+	open, err := tx.Leases(ctx, store.LeaseFilter{Open: true, Target: g.TargetID, Account: g.Account, Limit: 1})
+	switch {
 	case err != nil:
 		return err
-	case l.UserID != by.User.ID:
-		return l.Taken()
+	case len(open) == 0:
+	case !open[0].ActiveAt(tx.Now()):
+		return aboutToChange(g) // its end is put on record within a second
+	case open[0].UserID != by.User.ID:
+		return open[0].Taken()
 	default:
 		return &access.Error{Kind: access.ErrConflict, Code: "DB-6436", Text: "you have checked " + what + " out already, and it is shown once; for another look check it in, and out again",
 			Next: "drawbolt checkin " + g.TargetName + " --as " + g.Account}
@@ -177,8 +190,25 @@ func (b *Broker) stillLent(ctx context.Context, id string) error {
 	return err
 }
 
-// managed reports whether the server changes the account's secret by itself.
-func managed(access.Account) bool { return false }
+// changeable reports whether the server changes the account's secret by itself. While
+// it is about to, because somebody knows it who is through with it, nobody else is shown
+// it.
+func changeable(ctx context.Context, tx *store.Tx, targetID string, g *access.Grant) (bool, error) {
+	r, err := tx.Rotation(ctx, access.RotationID(targetID, g.Account))
+	switch {
+	case errors.Is(err, access.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case r.Changes(tx.Now()) || tx.Now().Before(r.Until):
+		return true, aboutToChange(g)
+	}
+	return true, nil
+}
+
+func aboutToChange(g *access.Grant) error {
+	return &access.Error{Kind: access.ErrConflict, Code: "DB-6440", Text: "somebody was shown the secret of " + g.Account + "@" + g.TargetName + ", and it is about to be changed; try again in a minute", Next: "drawbolt checkout " + g.TargetName + " --as " + g.Account}
+}
 
 // Checkin ends the lease under a grant: of the caller's own, which takes nothing but
 // access away, or, by somebody who may revoke the grant, of another person. The
@@ -222,7 +252,23 @@ func (b *Broker) endLease(ctx context.Context, tx *store.Tx, l *access.Lease, wh
 	detail(e, "lease", l.ID)
 	detail(e, "holder", l.UserName)
 	detail(e, "lease_end", string(why))
-	return tx.SaveLease(ctx, l)
+	if err := tx.SaveLease(ctx, l); err != nil {
+		return err
+	}
+	if err := tx.HoldRotation(ctx, l.TargetID, l.Account, time.Time{}); err != nil {
+		return err
+	}
+	return tx.RotationDue(ctx, l.TargetID, l.Account, access.CauseUse, tx.Now())
+}
+
+// prolongLease keeps the secret from being changed while it is lent, under a grant that
+// lasts longer now.
+func prolongLease(ctx context.Context, tx *store.Tx, g *access.Grant) error {
+	list, err := tx.Leases(ctx, store.LeaseFilter{Open: true, Grant: g.ID, Limit: 1})
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	return tx.HoldRotation(ctx, g.TargetID, g.Account, g.End)
 }
 
 // endLeases ends the leases that end with something else, each with an event of its

@@ -28,7 +28,7 @@ func (b *Broker) Extend(ctx context.Context, by access.Caller, id string, d time
 		}
 		detail(e, "by", access.FormatDuration(d))
 		detail(e, "end", g.End.UTC().Format(time.RFC3339))
-		return nil
+		return prolongLease(ctx, tx, g)
 	})
 }
 
