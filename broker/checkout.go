@@ -292,6 +292,13 @@ func (b *Broker) endLeases(ctx context.Context, tx *store.Tx, by access.Caller, 
 	}
 }
 
+// A LeaseView is a lease, and whether what was shown is still what the account logs in
+// with: then its user knows it.
+type LeaseView struct {
+	access.Lease
+	Known bool
+}
+
 // A LeaseFilter picks leases, newest first.
 type LeaseFilter struct {
 	Active       bool
@@ -302,7 +309,7 @@ type LeaseFilter struct {
 
 // Leases lists who has which secrets, and who had: those of the caller, or, to who may
 // know which secrets there are, everybody's.
-func (b *Broker) Leases(ctx context.Context, by access.Caller, f LeaseFilter) ([]access.Lease, error) {
+func (b *Broker) Leases(ctx context.Context, by access.Caller, f LeaseFilter) ([]LeaseView, error) {
 	e := event(by, "secret.list", "")
 	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, e); err != nil {
 		return nil, err
@@ -342,5 +349,18 @@ func (b *Broker) Leases(ctx context.Context, by access.Caller, f LeaseFilter) ([
 		}
 		sf.Target = t.ID
 	}
-	return b.c.Store.Leases(ctx, sf)
+	list, err := b.c.Store.Leases(ctx, sf)
+	if err != nil {
+		return nil, err
+	}
+	changed, err := b.c.Store.SecretsChanged(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]LeaseView, len(list))
+	for i, l := range list {
+		at, is := changed[l.TargetID+"/"+l.Account]
+		out[i] = LeaseView{l, is && !at.After(l.At)}
+	}
+	return out, nil
 }

@@ -23,6 +23,9 @@ type TargetView struct {
 	// Admin says that the caller may see how the target is reached: its
 	// address, its host keys and the way to it.
 	Admin bool
+	// Known are the leases, newest first, of secrets that the accounts still log in
+	// with. FindTarget gives them to who has Admin.
+	Known []access.Lease
 }
 
 // An AccountView is an account as the caller may use it.
@@ -97,8 +100,14 @@ func (b *Broker) FindTarget(ctx context.Context, by access.Caller, name string) 
 	if !v.Admin && len(v.Accounts) == 0 {
 		return TargetView{}, b.refused(ctx, e, unknownTarget(access.ErrNotFound, name))
 	}
-	return v, nil
+	if v.Admin {
+		v.Known, err = b.c.Store.KnownSecrets(ctx, t.ID, maxKnown)
+	}
+	return v, err
 }
+
+// maxKnown bounds who is told of as knowing the secrets of a target.
+const maxKnown = 100
 
 func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, grants []access.Grant) TargetView {
 	_, err := b.decideNow(ctx, question{action: policy.ActionTargetRead, by: by, target: &t})

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -66,6 +67,22 @@ func (q queryer) ActiveLease(ctx context.Context, targetID, account string, t ti
 func (q queryer) KnownSecrets(ctx context.Context, targetID string, limit int) ([]access.Lease, error) {
 	return leases.all(ctx, q, `WHERE target_id = ? AND EXISTS (SELECT 1 FROM account_secrets s
 		WHERE s.target_id = leases.target_id AND s.account = leases.account AND s.changed_at <= leases.at) ORDER BY at DESC, id DESC LIMIT ?`, targetID, page(limit))
+}
+
+// SecretsChanged returns when the secrets of the accounts of these leases were last set,
+// by target/account. Of an account that has none there is no time.
+func (q queryer) SecretsChanged(ctx context.Context, of []access.Lease) (map[string]time.Time, error) {
+	var ids []string
+	for _, l := range of {
+		ids = append(ids, l.TargetID+"/"+l.Account)
+	}
+	slices.Sort(ids)
+	rows, err := accountSecrets.in(ctx, q, "id", slices.Compact(ids), "")
+	changed := make(map[string]time.Time, len(rows))
+	for _, r := range rows {
+		changed[r.ID] = r.ChangedAt
+	}
+	return changed, err
 }
 
 // AddLease adds a lease. A grant has at most one that is not over.

@@ -115,6 +115,15 @@ type Account struct {
 	Why                string     `json:"why,omitempty"` // it may not be asked for
 	// Made says how the account is made for each grant; none: it is always there.
 	Made *AccountTemplate `json:"made,omitempty"`
+	// KnownTo are people who were shown what the account still logs in with, for
+	// administrators, where one target is asked for.
+	KnownTo []Knower `json:"known_to,omitempty"`
+}
+
+// A Knower is somebody who was shown a secret.
+type Knower struct {
+	User string    `json:"user"`
+	At   time.Time `json:"at"` // the last time
 }
 
 // Targets lists the targets that the caller may know of.
