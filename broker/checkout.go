@@ -353,14 +353,13 @@ func (b *Broker) Leases(ctx context.Context, by access.Caller, f LeaseFilter) ([
 	if err != nil {
 		return nil, err
 	}
-	changed, err := b.c.Store.SecretsChanged(ctx, list)
+	known, err := b.c.Store.StillKnown(ctx, list)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]LeaseView, len(list))
 	for i, l := range list {
-		at, is := changed[l.TargetID+"/"+l.Account]
-		out[i] = LeaseView{l, is && !at.After(l.At)}
+		out[i] = LeaseView{l, known[l.ID]}
 	}
 	return out, nil
 }

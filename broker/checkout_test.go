@@ -31,11 +31,20 @@ func (h *house) lends(checkout string) {
 // manage has the server change the password of root@db01.
 func (h *house) manage() {
 	h.t.Helper()
-	v, err := h.FindTarget(h.t.Context(), h.as("root"), "db01")
-	ok(h.t, err)
+	ok(h.t, h.ManageAccount(h.t.Context(), h.as("root"), "db01", "root", access.Managed{}, nil))
+	h.rotated()
+}
+
+// rotated says that the password of root@db01 was changed, which is not its test.
+func (h *house) rotated() {
+	h.t.Helper()
+	id := h.rotation().ID
 	ok(h.t, h.db.Change(h.t.Context(), func(tx *store.Tx) (audit.Event, error) {
-		r := access.Rotation{TargetID: v.Target.ID, TargetName: "db01", Account: "root", ProveAt: tx.Now().Add(24 * time.Hour), ChangedAt: tx.Now(), Version: 1}
-		return audit.Event{Actor: "system", Action: "house.furnish"}, tx.AddRotation(h.t.Context(), &r)
+		r, err := tx.Rotation(h.t.Context(), id)
+		ok(h.t, err)
+		r.Did(true, false, 0, tx.Now())
+		ok(h.t, tx.PasswordUnseen(h.t.Context(), id, tx.Now()))
+		return audit.Event{Actor: "system", Action: "house.furnish"}, tx.SaveRotation(h.t.Context(), &r)
 	}))
 }
 
@@ -90,10 +99,10 @@ func TestCheckout(t *testing.T) {
 		n := len(h.events())
 		l := h.shown("alice", c)
 		e := h.events()[n]
-		if e.Action != "secret.checkout" || e.Outcome != audit.Done || e.Request != c.Request.ID || e.Account != "root" || e.Reason != "INC-42 disk full" || e.Details["lease"] != l.ID || e.Details["version"] != "1" {
+		if e.Action != "secret.checkout" || e.Outcome != audit.Done || e.Request != c.Request.ID || e.Account != "root" || e.Reason != "INC-42 disk full" || e.Details["lease"] != l.ID || e.Details["version"] != "2" {
 			t.Errorf("told %+v", e)
 		}
-		if !l.Managed || l.UserName != "alice" || l.Secret != 1 || l.Until.Before(own.Grant.End) || l.Source != "198.51.100.7" {
+		if !l.Managed || l.UserName != "alice" || l.Secret != 2 || l.Until.Before(own.Grant.End) || l.Source != "198.51.100.7" {
 			t.Errorf("lease %+v", l)
 		}
 		h.unseen("alice", c, "DB-6436")
@@ -120,6 +129,10 @@ func TestCheckout(t *testing.T) {
 			t.Errorf("the rotation %+v is not due", r)
 		}
 		h.unseen("alice", c, "DB-6440") // she knows that one still
+		h.rotated()
+		h.shown("alice", c)
+		_, err = h.Checkin(ctx, h.as("alice"), c.Request.ID, "")
+		ok(t, err)
 		goesOn(t, own)
 		_, err = h.Checkin(ctx, h.as("alice"), c.Request.ID, "")
 		refusedWith(t, err, "DB-6439")
@@ -172,7 +185,7 @@ func TestCheckoutEnds(t *testing.T) {
 					now, err := h.db.Lease(t.Context(), l.ID)
 					return err == nil && now.EndReason == tt.why && !now.ActiveAt(h.clock.now())
 				})
-				if r := h.rotation(); r.Cause != access.CauseUse || !r.Changes(h.clock.now()) {
+				if r := h.rotation(); !r.Changes(h.clock.now()) || (r.Cause != access.CauseUse) != (tt.name == "user locked") {
 					t.Errorf("the rotation %+v is not due", r)
 				}
 				events := 0

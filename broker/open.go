@@ -43,6 +43,9 @@ func (b *Broker) Reach(ctx context.Context, by access.Caller, target, account st
 	if err := b.mayLook(ctx, by, account+"@"+target); err != nil {
 		return Reach{}, b.refused(ctx, e, err)
 	}
+	if err := noSession(&t, account); err != nil && b.mayKnow(ctx, by, &t, account) {
+		return Reach{}, b.refused(ctx, e, err)
+	}
 	now := b.now()
 	grants, err := b.c.Store.OpenGrants(ctx, by.User.ID, now.UnixMicro())
 	if err != nil {
@@ -173,6 +176,9 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 			return e, err
 		}
 		if err := notLent(ctx, tx, caller, t, g.Account); err != nil {
+			return e, err
+		}
+		if err := noSession(t, g.Account); err != nil {
 			return e, err
 		}
 		if hops, err = hopsOf(ctx, tx.Target, t); err != nil {
@@ -389,7 +395,10 @@ func (b *Broker) closeSession(ctx context.Context, by access.Caller, id string, 
 		recordingDetails(&e, c.Recording, c.Head)
 		detail(&e, "input_bytes", fmt.Sprint(c.Input))
 		detail(&e, "output_bytes", fmt.Sprint(c.Output))
-		return e, tx.SaveSession(ctx, &s)
+		if err := tx.SaveSession(ctx, &s); err != nil {
+			return e, err
+		}
+		return e, tx.RotationUsed(ctx, s.TargetID, s.Account)
 	})
 	if errors.Is(err, errClosed) {
 		return nil

@@ -49,6 +49,7 @@ const (
 	ActionSecretRead       Action = "secret.read" // what secrets there are, never their bytes
 	ActionSecretWrite      Action = "secret.write"
 	ActionSecretRotate     Action = "secret.rotate"
+	ActionSecretRecover    Action = "secret.recover" // read every password of an account that may be in force
 	ActionLockRead         Action = "lock.read"
 	ActionLockWrite        Action = "lock.write"
 	ActionIntegrationRead  Action = "integration.read"  // how the channels stand over which people are told
@@ -69,7 +70,7 @@ func Actions() []Action {
 		ActionRecordingHold, ActionRecordingDelete,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
-		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
+		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionSecretRecover, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
 		ActionGlassReview, ActionReviewRead, ActionReviewWrite,
 	}
@@ -84,7 +85,7 @@ func (a Action) Known() bool {
 		ActionRecordingHold, ActionRecordingDelete,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
-		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
+		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionSecretRecover, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
 		ActionGlassReview, ActionReviewRead, ActionReviewWrite:
 		return true

@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -30,6 +31,7 @@ type Rotation struct {
 
 	DueAt     time.Time // the password is to be changed from then on; zero: it is not
 	Cause     Cause     // of DueAt
+	AfterUse  bool      // it is changed after each session
 	HeldUntil time.Time // until then somebody may be using the password: only some causes change it
 	ProveAt   time.Time // a login is to prove it from then on
 	ChangedAt time.Time // zero: never by us
@@ -40,6 +42,8 @@ type Rotation struct {
 	Since   time.Time // of the first of them; zero: none failed
 	Problem string    // of the last of them
 	NextAt  time.Time // no further try before
+	// AlarmedAt is when people were last told that it does not work.
+	AlarmedAt time.Time
 	Node    string    // the server that is at it
 	Until   time.Time // no other server begins before
 	Version int64
@@ -117,6 +121,77 @@ func (r *Rotation) Begin(node string, t time.Time) error {
 	}
 	r.Node, r.Until = node, t.Add(RotationLease)
 	return nil
+}
+
+// Of the waits after tries that failed: three tries in any hour.
+func waitAfter(tries int64) time.Duration {
+	switch tries {
+	case 1:
+		return time.Minute // an answer may only have been unclear
+	case 2:
+		return 19 * time.Minute
+	case 3:
+		return 40 * time.Minute
+	default:
+		return 20 * time.Minute
+	}
+}
+
+// proveAgain is when a login proves the password again: within a day, and not that of
+// all accounts at one time.
+func proveAgain(t time.Time) time.Time {
+	return t.Add(proveEvery - rand.N(proveEvery/4))
+}
+
+// Did ends what was begun: a login has proved the password. It was changed or not, and
+// is to be changed again every so often; 0: not by schedule. When somebody wants it
+// changed meanwhile (asked) that stays.
+func (r *Rotation) Did(changed, asked bool, every time.Duration, t time.Time) {
+	if changed {
+		r.ChangedAt = t
+		if !asked {
+			r.DueAt, r.Cause = time.Time{}, ""
+		}
+	}
+	if r.DueAt.IsZero() && every > 0 {
+		r.DueAt, r.Cause = r.ChangedAt.Add(every), CauseSchedule
+	}
+	r.ProvedAt, r.ProveAt = t, proveAgain(t)
+	r.Tries, r.Since, r.Problem, r.NextAt, r.AlarmedAt = 0, time.Time{}, "", time.Time{}, time.Time{}
+	r.Abandon()
+}
+
+// Fail ends what was begun without success. It is tried again later, and not before
+// that moment.
+func (r *Rotation) Fail(problem string, notBefore, t time.Time) {
+	r.Abandon()
+	if r.Tries++; r.Since.IsZero() {
+		r.Since = t
+	}
+	r.Problem, r.NextAt = problem, t.Add(waitAfter(r.Tries))
+	if notBefore.After(r.NextAt) {
+		r.NextAt = notBefore
+	}
+}
+
+// Postpone ends what was begun because nothing can be done before that moment, which is
+// nobody's fault.
+func (r *Rotation) Postpone(until time.Time) {
+	r.Abandon()
+	r.NextAt = until
+}
+
+// alarmEvery is how often people are told of what does not work.
+const alarmEvery = 24 * time.Hour
+
+// Alarm reports whether people are to be told at t that it has failed for at least d,
+// and notes that they are.
+func (r *Rotation) Alarm(d time.Duration, t time.Time) bool {
+	if r.Since.IsZero() || t.Sub(r.Since) < d || !r.AlarmedAt.IsZero() && t.Sub(r.AlarmedAt) < alarmEvery {
+		return false
+	}
+	r.AlarmedAt = t
+	return true
 }
 
 // Abandon ends the lease of a server that is gone.

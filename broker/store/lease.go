@@ -62,27 +62,37 @@ func (q queryer) ActiveLease(ctx context.Context, targetID, account string, t ti
 	return leases.one(ctx, q, "WHERE target_id = ? AND account = ? AND ended_at = 0 AND until_at > ? ORDER BY at DESC LIMIT 1"+q.lock(), targetID, account, toMicros(t))
 }
 
+// known holds for leases of what is still the secret of the account. Of a managed one it
+// is noted who has seen that; of others it is told by when it was set.
+const known = `CASE WHEN EXISTS (SELECT 1 FROM rotations r WHERE r.id = leases.target_id || '/' || leases.account)
+	THEN EXISTS (SELECT 1 FROM password_readers p WHERE p.rotation_id = leases.target_id || '/' || leases.account AND p.user_id = leases.user_id)
+	ELSE EXISTS (SELECT 1 FROM account_secrets s WHERE s.id = leases.target_id || '/' || leases.account AND s.changed_at <= leases.at) END`
+
 // KnownSecrets returns the newest leases of a target's secrets that are still what
 // its accounts log in with: who was shown one knows it.
 func (q queryer) KnownSecrets(ctx context.Context, targetID string, limit int) ([]access.Lease, error) {
-	return leases.all(ctx, q, `WHERE target_id = ? AND EXISTS (SELECT 1 FROM account_secrets s
-		WHERE s.target_id = leases.target_id AND s.account = leases.account AND s.changed_at <= leases.at) ORDER BY at DESC, id DESC LIMIT ?`, targetID, page(limit))
+	return leases.all(ctx, q, "WHERE target_id = ? AND "+known+" ORDER BY at DESC, id DESC LIMIT ?", targetID, page(limit))
 }
 
-// SecretsChanged returns when the secrets of the accounts of these leases were last set,
-// by target/account. Of an account that has none there is no time.
-func (q queryer) SecretsChanged(ctx context.Context, of []access.Lease) (map[string]time.Time, error) {
-	var ids []string
-	for _, l := range of {
-		ids = append(ids, l.TargetID+"/"+l.Account)
+// StillKnown returns which of these leases are of what is still the secret of their
+// account, by their ids.
+func (q queryer) StillKnown(ctx context.Context, of []access.Lease) (map[string]bool, error) {
+	is := map[string]bool{}
+	for chunk := range slices.Chunk(of, maxIn) {
+		ids := make([]string, len(chunk))
+		for i, l := range chunk {
+			ids[i] = l.ID
+		}
+		marks, args := list(ids)
+		rows, err := leases.all(ctx, q, "WHERE id IN "+marks+" AND "+known, args...)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range rows {
+			is[l.ID] = true
+		}
 	}
-	slices.Sort(ids)
-	rows, err := accountSecrets.in(ctx, q, "id", slices.Compact(ids), "")
-	changed := make(map[string]time.Time, len(rows))
-	for _, r := range rows {
-		changed[r.ID] = r.ChangedAt
-	}
-	return changed, err
+	return is, nil
 }
 
 // AddLease adds a lease. A grant has at most one that is not over.

@@ -36,6 +36,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/broker/provision"
 	"github.com/drawbolt/drawbolt/broker/push"
+	"github.com/drawbolt/drawbolt/broker/rotation"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
@@ -66,6 +67,7 @@ type App struct {
 	recorder *recorder.Recorder
 	accounts *provision.Provisioner
 	pusher   *push.Pusher
+	rotation *rotation.Worker
 	worker   view.Worker
 	films    video.Maker
 	indexer  *indexing.Indexer
@@ -307,6 +309,15 @@ func (a *App) openFronts() error {
 	if a.pusher, err = push.New(push.Config{Broker: a.broker, Run: sshproxy.Machines{Broker: a.broker}.Bring, Log: a.log}); err != nil {
 		return err
 	}
+	if a.rotation, err = rotation.New(rotation.Config{Broker: a.broker, Log: a.log, Systems: map[string]rotation.System{
+		"":                         rotation.Linux(sshproxy.Machines{Broker: a.broker}),
+		access.KindPostgres:        rotation.Postgres,
+		access.KindMySQL:           rotation.MySQL,
+		access.KindLDAP:            rotation.LDAP,
+		access.KindActiveDirectory: rotation.LDAP,
+	}}); err != nil {
+		return err
+	}
 	if a.bastion, err = bastion.New(bastion.Config{
 		Broker: a.broker, Recorder: a.recorder, Accounts: a.accounts, Idle: time.Duration(a.config.SSH.IdleTimeout), Log: a.log,
 		Sessions: a.config.SSH.Sessions.Total,
@@ -446,6 +457,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "recorder", a.recorder.Run)
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "push", a.pusher.Run)
+	start(&services, base, "rotation", a.rotation.Run)
 	start(&services, base, "notices", a.notices.Run)
 	if a.slack != nil {
 		start(&services, base, "slack", a.slack.Run)
@@ -514,7 +526,7 @@ func (a *App) recoverSessions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.broker.AbandonSteps(ctx)
+	return errors.Join(a.broker.AbandonSteps(ctx), a.broker.AbandonRotations(ctx))
 }
 
 // recoverRecordings seals the journals that nobody writes any more and puts

@@ -108,7 +108,7 @@ func New(c Config) (*Account, error) {
 	if c.Book == nil || c.Rotator == nil || c.Owner == "" {
 		return nil, errors.New("rotate: an account needs a book, a rotator and an owner")
 	}
-	if err := c.Rules.check(); err != nil {
+	if err := c.Rules.Check(); err != nil {
 		return nil, fmt.Errorf("rotate: %w", err)
 	}
 	if c.Failures == 0 {

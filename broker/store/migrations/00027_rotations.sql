@@ -11,6 +11,7 @@ CREATE TABLE rotations (
     account     TEXT   NOT NULL,
     due_at      BIGINT NOT NULL, -- 0: no change is due
     cause       TEXT   NOT NULL,
+    after_use   BOOLEAN NOT NULL,
     held_until  BIGINT NOT NULL,
     prove_at    BIGINT NOT NULL,
     changed_at  BIGINT NOT NULL,
@@ -19,6 +20,7 @@ CREATE TABLE rotations (
     since_at    BIGINT NOT NULL,
     problem     TEXT   NOT NULL,
     next_at     BIGINT NOT NULL,
+    alarmed_at  BIGINT NOT NULL,
     node        TEXT   NOT NULL,
     until_at    BIGINT NOT NULL,
     urgency     BIGINT NOT NULL, -- the lowest is worked on first
