@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -362,4 +363,27 @@ func (b *Broker) Leases(ctx context.Context, by access.Caller, f LeaseFilter) ([
 		out[i] = LeaseView{l, known[l.ID]}
 	}
 	return out, nil
+}
+
+// lookForLeases adds the leases under the grants of cases.
+func (b *Broker) lookForLeases(ctx context.Context, cases []Case) error {
+	now := b.now()
+	var ids []string
+	for i := range cases {
+		cases[i].Lease = nil
+		if g := cases[i].Grant; g.ActiveAt(now) && g.Rules.Checkout != "" {
+			ids = append(ids, g.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	list, err := b.c.Store.OpenLeasesUnder(ctx, ids)
+	for i := range list {
+		at := slices.IndexFunc(cases, func(c Case) bool { return c.Grant != nil && c.Grant.ID == list[i].GrantID })
+		if list[i].ActiveAt(now) {
+			cases[at].Lease = &list[i]
+		}
+	}
+	return err
 }

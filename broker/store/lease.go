@@ -56,6 +56,12 @@ func (q queryer) Lease(ctx context.Context, id string) (access.Lease, error) {
 	return leases.one(ctx, q, "WHERE id = ?"+q.lock(), id)
 }
 
+// OpenLeasesUnder returns those under these grants that nothing has ended, but perhaps
+// the clock.
+func (q queryer) OpenLeasesUnder(ctx context.Context, grantIDs []string) ([]access.Lease, error) {
+	return leases.in(ctx, q, "grant_id", grantIDs, "AND ended_at = 0")
+}
+
 // ActiveLease returns the lease of an account that lasts at t, or
 // access.ErrNotFound. Changes that depend on there being none have the target locked.
 func (q queryer) ActiveLease(ctx context.Context, targetID, account string, t time.Time) (access.Lease, error) {

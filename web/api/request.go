@@ -93,6 +93,7 @@ type Request struct {
 	Policy          Policy       `json:"policy"`
 	URL             string       `json:"url,omitempty"`
 	Grant           *Grant       `json:"grant,omitempty"`
+	Lease           *Lease       `json:"lease,omitempty"` // of the secret that the holder has now
 }
 
 // TicketText is the ticket with what is known of it, in one line.
