@@ -111,6 +111,22 @@ func (r *Rotation) Urgency() int64 {
 	}
 }
 
+// StateAt says in a word how the password stands at t.
+func (r *Rotation) StateAt(t time.Time) string {
+	switch {
+	case t.Before(r.Until):
+		return "working"
+	case r.Tries > 0:
+		return "failing"
+	case r.Changes(t):
+		return "due"
+	case t.Before(r.HeldUntil):
+		return "held"
+	default:
+		return "ok"
+	}
+}
+
 // Begin takes the account for a server until the lease is over.
 func (r *Rotation) Begin(node string, t time.Time) error {
 	if t.Before(r.Until) {

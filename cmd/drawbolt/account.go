@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -21,28 +18,29 @@ type accountJSON struct {
 }
 
 func (c *cli) accountCmd() *cobra.Command {
-	return nounCmd("account", "Accounts on targets", c.accountAddCmd(), c.accountShowCmd(), c.accountSetCmd(), c.accountGiveUpCmd(), &cobra.Command{
-		Use: "ls [TARGET]", Short: "List accounts", Args: between(0, 1), ValidArgsFunction: c.completeTargets,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := c.targetsLike(cmd.Context(), first(append(args, "*")...))
-			if err != nil {
-				return err
-			}
-			all := []accountJSON{}
-			var rows [][]string
-			for _, t := range targets {
-				for _, a := range t.Accounts {
-					all = append(all, accountJSON{t.Name, a})
-					rows = append(rows, []string{a.Name, t.Name, first(a.Credential, "-"), c.accountState(t, a), longest(a)})
+	return nounCmd("account", "Accounts on targets", c.accountAddCmd(), c.accountShowCmd(), c.accountSetCmd(), c.accountGiveUpCmd(),
+		c.accountManageCmd(), c.accountUnmanageCmd(), c.accountRotateCmd(), c.accountCandidatesCmd(), &cobra.Command{
+			Use: "ls [TARGET]", Short: "List accounts", Args: between(0, 1), ValidArgsFunction: c.completeTargets,
+			RunE: func(cmd *cobra.Command, args []string) error {
+				targets, err := c.targetsLike(cmd.Context(), first(append(args, "*")...))
+				if err != nil {
+					return err
 				}
-			}
-			if ok, err := c.emit(all); ok {
-				return err
-			}
-			c.table("No accounts.", []string{"ACCOUNT", "TARGET", "CREDENTIAL", "STATE", "LONGEST"}, rows)
-			return c.listMade(cmd.Context())
-		},
-	})
+				all := []accountJSON{}
+				var rows [][]string
+				for _, t := range targets {
+					for _, a := range t.Accounts {
+						all = append(all, accountJSON{t.Name, a})
+						rows = append(rows, []string{a.Name, t.Name, first(a.Credential, "-"), c.accountState(t, a), longest(a)})
+					}
+				}
+				if ok, err := c.emit(all); ok {
+					return err
+				}
+				c.table("No accounts.", []string{"ACCOUNT", "TARGET", "CREDENTIAL", "STATE", "LONGEST"}, rows)
+				return c.listMade(cmd.Context())
+			},
+		})
 }
 
 // listMade lists the accounts that exist for a grant at this moment.
@@ -93,6 +91,7 @@ func (c *cli) warnOfAccounts(ctx context.Context, cl *api.Client) error {
 
 func (c *cli) accountAddCmd() *cobra.Command {
 	var made api.AccountTemplate
+	var knownAs string
 	cmd := &cobra.Command{
 		Use: "add ACCOUNT@TARGET", Short: "Add an account to a target, or change how it is made for a grant", Args: between(1, 1),
 		Long: `Add an account to a target. With --prefix or --login it is one that drawbolt
@@ -114,7 +113,10 @@ The target needs a provisioner for that: drawbolt target set TARGET --provisione
 			}
 			in := inputOf(&t)
 			in.Accounts = slices.DeleteFunc(in.Accounts, func(a api.AccountInput) bool { return a.Name == name })
-			a := api.AccountInput{Name: name}
+			a := api.AccountInput{Name: name, KnownAs: knownAs}
+			if i := slices.IndexFunc(t.Accounts, func(a api.Account) bool { return a.Name == name }); i >= 0 {
+				a.Credential = t.Accounts[i].Credential
+			}
 			if made.Prefix != "" || made.Login != "" {
 				a.Made = &made
 			} else if len(made.Groups)+len(made.Sudo) > 0 || made.Shell != "" || made.KeepHome {
@@ -137,6 +139,7 @@ The target needs a provisioner for that: drawbolt target set TARGET --provisione
 	f.StringSliceVar(&made.Groups, "group", nil, "`group` of the target that it joins; may be repeated")
 	f.StringArrayVar(&made.Sudo, "sudo", nil, "`line` of sudoers without the user; may be repeated")
 	f.StringVar(&made.Shell, "shell", "", "`path` of the login shell; default /bin/sh")
+	f.StringVar(&knownAs, "known-as", "", "`name` in its system, where that is another: the DN of its entry in a directory, user@host of MySQL")
 	f.BoolVar(&made.KeepHome, "keep-home", false, "put the home aside at the end, for root of the target")
 	return cmd
 }
@@ -180,7 +183,14 @@ func (c *cli) accountShowCmd() *cobra.Command {
 			for _, k := range a.KnownTo {
 				c.print("  %-13s%s, who was shown it at %s", "known to", k.User, c.when(k.At))
 			}
-			return nil
+			if a.KnownAs != "" {
+				c.print("  %-13s%s", "known as", a.KnownAs)
+			}
+			if a.Managed == nil {
+				return nil
+			}
+			c.print("  %-13s%s", "changed", managedText(a.Managed))
+			return c.showPassword(cmd.Context(), cl, t.Name, a.Name)
 		},
 	}
 }
@@ -246,11 +256,8 @@ func (c *cli) credentialInput(password, certificate bool, keyFile string) (in ap
 		in.Credential = "certificate"
 	case password:
 		in.Credential = "password"
-		if secret, err = io.ReadAll(io.LimitReader(c.stdin, maxSecret+1)); err != nil {
-			return in, fmt.Errorf("read from stdin: %w", err)
-		}
-		if cut, ok := bytes.CutSuffix(secret, []byte("\n")); ok {
-			secret = bytes.TrimSuffix(cut, []byte("\r"))
+		if secret, err = c.readSecret(); err != nil {
+			return in, err
 		}
 	default:
 		in.Credential = "key"

@@ -262,6 +262,17 @@ var routes = []struct {
 	{"SetCredential", func(ctx context.Context, c *Client) error {
 		return discard(c.SetCredential(ctx, "db01", "dba", CredentialInput{Credential: "password", Secret: []byte("pw")}))
 	}, `PUT /v1/targets/db01/accounts/dba/credential {"credential":"password","secret":"cHc="}`},
+	{"ManageAccount", func(ctx context.Context, c *Client) error {
+		return discard(c.ManageAccount(ctx, "db01", "dba", ManageInput{Managed: Managed{EverySeconds: 86400, AfterUse: true}, Secret: []byte("pw")}))
+	}, `PUT /v1/targets/db01/accounts/dba/managed {"every_seconds":86400,"after_use":true,"secret":"cHc="}`},
+	{"UnmanageAccount", func(ctx context.Context, c *Client) error {
+		return c.UnmanageAccount(ctx, "db01", "dba", UnmanageInput{"INC-1", true})
+	}, `POST /v1/targets/db01/accounts/dba/unmanage {"reason":"INC-1","gone":true}`},
+	{"RotateAccount", func(ctx context.Context, c *Client) error { return discard(c.RotateAccount(ctx, "db01", "dba", "INC-1")) }, `POST /v1/targets/db01/accounts/dba/rotate {"reason":"INC-1"}`},
+	{"Passwords", func(ctx context.Context, c *Client) error { return discard(c.Passwords(ctx, "db01")) }, `GET /v1/targets/db01/passwords`},
+	{"RecoverPasswords", func(ctx context.Context, c *Client) error {
+		return discard(c.RecoverPasswords(ctx, "db01", "dba", "INC-1"))
+	}, `POST /v1/targets/db01/accounts/dba/recover {"reason":"INC-1"}`},
 	{"PushKRL", func(ctx context.Context, c *Client) error { return discard(c.PushKRL(ctx)) }, `POST /v1/krl/push`},
 	{"RevokeCertificate", func(ctx context.Context, c *Client) error {
 		return discard(c.RevokeCertificate(ctx, RevokeInput{"7", "no"}))
