@@ -27,6 +27,7 @@ type RotationStep struct {
 	Account access.Account
 	Change  bool // the password is to be changed, otherwise it is only proved
 	Proved  bool // a login has proved it before
+	Failed  bool // the last try came to nothing
 	Node    string // this server
 	Until   time.Time
 
@@ -113,7 +114,7 @@ func (b *Broker) BeginRotation(ctx context.Context, id string) (RotationStep, er
 		}
 		now := tx.Now()
 		s.Account, s.cause, s.began = a, r.Cause, now
-		s.Change, s.Proved = r.Changes(now), !r.ProvedAt.IsZero()
+		s.Change, s.Proved, s.Failed = r.Changes(now), !r.ProvedAt.IsZero(), r.Tries > 0
 		if err := r.Begin(b.c.Node, now); err != nil {
 			return audit.Event{}, err
 		}

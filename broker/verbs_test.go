@@ -73,6 +73,7 @@ func newScene(h *house) *scene {
 	ok(t, err)
 	_, err = h.db.ClaimChannel(t.Context(), "ops", "mail", "node1", time.Minute)
 	ok(t, err)
+	h.managed("pg01", "app")
 	window, err := h.AddWindow(t.Context(), h.as("root"), access.Window{Kind: access.Maintenance, Reason: "CHG-1", Hours: "00:00-00:01", Targets: access.Selector{Names: []string{"other"}}})
 	ok(t, err)
 	s.window = window.ID
@@ -623,6 +624,23 @@ var verbs = []struct {
 		_, err := b.TargetsLike(ctx, by, "db", 1)
 		return err
 	}, false},
+	{"ManageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.ManageAccount(ctx, by, "pg01", "app", access.Managed{}, []byte("a new one"))
+	}, true},
+	{"UnmanageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.UnmanageAccount(ctx, by, "pg01", "app", "INC-1", true)
+	}, true},
+	{"RotateAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.RotateAccount(ctx, by, "pg01", "app", "INC-1")
+	}, true},
+	{"Passwords", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Passwords(ctx, by, "pg01")
+		return err
+	}, true},
+	{"RecoverPasswords", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.RecoverPasswords(ctx, by, "pg01", "app", "INC-1")
+		return err
+	}, true},
 	{"Certify", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Certify(ctx, by, newKey(s.t))
 		return err
@@ -649,6 +667,12 @@ var notVerbs = map[string]string{
 	"Abandoned":          "closes what this server left open when it died",
 	"CheckLog":           "the server's own, before it serves",
 	"Account":            "what the server itself has planned",
+	"DueRotations":       "the server's own: which passwords are to be changed or proved",
+	"AbandonRotations":   "the server's own, after a crash",
+	"BeginRotation":      "the server's own, for what is due; it tells nobody a password",
+	"BeginFailed":        "the server's own: that a step could not be begun",
+	"RotationCredential": "the server's own, for a step that it has begun, while it holds",
+	"EndRotation":        "the server's own: how a step ended",
 	"AbandonSteps":       "the server's own, after a crash",
 	"UsePolicy":          "the server's own, with a bundle that its operator put there",
 	"PolicyRefused":      "the server's own, with a bundle that its operator put there",

@@ -217,7 +217,9 @@ func (w *Worker) do(ctx context.Context, s broker.RotationStep) (report rotate.R
 	if err != nil {
 		return report, err
 	}
-	if !s.Change || !s.Proved { // one that was only told is proved before it is changed
+	// One that was only told, or with which something failed, is proved before it is
+	// changed.
+	if !s.Change || !s.Proved || s.Failed {
 		report, err = account.Verify(ctx)
 		if err != nil || !s.Change || report.Changed {
 			return report, err

@@ -28,6 +28,14 @@ type Directory struct {
 	Roots    *x509.CertPool
 }
 
+// Certificate is that of the server, in DER, which it signed itself.
+func (d *Directory) Certificate(t testing.TB) []byte {
+	b, err := os.ReadFile(filepath.Join(d.dir, "cert.pem"))
+	check(t, err)
+	block, _ := pem.Decode(b)
+	return block.Bytes
+}
+
 // NewSlapd starts OpenLDAP's server with the entries of an LDIF below dc=corp,dc=test. The
 // module ppolicy is loaded; the policy cn=default,dc=corp,dc=test, if there is one, holds for all.
 func NewSlapd(t testing.TB, ldif string) *Directory {
