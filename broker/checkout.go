@@ -66,13 +66,13 @@ func (b *Broker) Checkout(ctx context.Context, by access.Caller, id, reason stri
 		}
 		e.Rule = decision.Rule
 		detail(&e, "decision", decision.ID)
-		g.Rules = g.Rules.Narrow(sessionRules(decision.Rules))
+		rules := g.Rules.Narrow(sessionRules(decision.Rules)) // for this alone: it may be another rule
 		a, _ := t.Account(g.Account)
 		managed, err := changeable(ctx, tx, t.ID, g)
 		if err != nil {
 			return e, err
 		}
-		if err := mayShow(g, a, managed); err != nil {
+		if err := mayShow(g, rules, a, managed); err != nil {
 			return e, err
 		}
 		if err := b.alone(ctx, tx, by, g, running); err != nil {
@@ -128,7 +128,7 @@ func (b *Broker) Checkout(ctx context.Context, by access.Caller, id, reason stri
 // mayShow refuses what no policy permits: a secret that there is not, that was not
 // granted, that would get around four eyes, or that would stay known although the
 // rules do not say that it may.
-func mayShow(g *access.Grant, a access.Account, managed bool) error {
+func mayShow(g *access.Grant, rules access.SessionRules, a access.Account, managed bool) error {
 	denied := func(code, rule, text, next string) error {
 		return &access.Error{Kind: access.ErrDenied, Code: code, Rule: rule, Text: text, Next: next}
 	}
@@ -136,11 +136,11 @@ func mayShow(g *access.Grant, a access.Account, managed bool) error {
 	switch {
 	case !a.Lent():
 		return &access.Error{Kind: access.ErrInvalid, Code: "DB-6432", Text: what + " logs in with certificates, so there is no password to see", Next: "ssh " + what}
-	case g.Rules.Checkout == "":
+	case rules.Checkout == "":
 		return denied("DB-6433", "checkout.granted", "what was granted of "+what+" is its use through the bastion, and not to see its "+a.Credential, "ssh "+what)
-	case g.Rules.FourEyes:
+	case rules.FourEyes:
 		return denied("DB-6434", "checkout.four_eyes", "nobody could watch what is done with the "+a.Credential+" of "+what+", and the rules want four eyes", "ssh "+what)
-	case !managed && g.Rules.Checkout != access.CheckoutAny:
+	case !managed && rules.Checkout != access.CheckoutAny:
 		return denied("DB-6435", "checkout.managed", "nobody would change the "+a.Credential+" of "+what+" afterwards, because the server does not manage it", "ssh "+what)
 	}
 	return nil

@@ -38,7 +38,7 @@ func (h *house) manage() {
 // rotated says that the password of root@db01 was changed, which is not its test.
 func (h *house) rotated() {
 	h.t.Helper()
-	id := h.rotation().ID
+	id := h.rotation("db01", "root").ID
 	ok(h.t, h.db.Change(h.t.Context(), func(tx *store.Tx) (audit.Event, error) {
 		r, err := tx.Rotation(h.t.Context(), id)
 		ok(h.t, err)
@@ -46,15 +46,6 @@ func (h *house) rotated() {
 		ok(h.t, tx.PasswordUnseen(h.t.Context(), id, tx.Now()))
 		return audit.Event{Actor: "system", Action: "house.furnish"}, tx.SaveRotation(h.t.Context(), &r)
 	}))
-}
-
-func (h *house) rotation() access.Rotation {
-	h.t.Helper()
-	v, err := h.FindTarget(h.t.Context(), h.as("root"), "db01")
-	ok(h.t, err)
-	r, err := h.db.Rotation(h.t.Context(), access.RotationID(v.Target.ID, "root"))
-	ok(h.t, err)
-	return r
 }
 
 // shown checks the secret out and returns its lease.
@@ -111,12 +102,12 @@ func TestCheckout(t *testing.T) {
 		refusedWith(t, err, "DB-6431")
 		goesOn(t, own)
 		h.session("alice", c) // and the holder gets another
-		if r := h.rotation(); !r.DueAt.IsZero() || !r.HeldUntil.Equal(l.Until) {
+		if r := h.rotation("db01", "root"); !r.DueAt.IsZero() || !r.HeldUntil.Equal(l.Until) {
 			t.Errorf("the rotation %+v does not wait for %s", r, l.Until)
 		}
 		longer, err := h.Extend(ctx, h.as("alice"), c.Request.ID, 10*time.Minute)
 		ok(t, err)
-		if l, err = h.db.Lease(ctx, l.ID); err != nil || !l.Until.Equal(longer.Grant.End) || !h.rotation().HeldUntil.Equal(l.Until) {
+		if l, err = h.db.Lease(ctx, l.ID); err != nil || !l.Until.Equal(longer.Grant.End) || !h.rotation("db01", "root").HeldUntil.Equal(l.Until) {
 			t.Errorf("the grant ends at %s, the lease at %s, %v", longer.Grant.End, l.Until, err)
 		}
 
@@ -125,7 +116,7 @@ func TestCheckout(t *testing.T) {
 		if l, err = h.db.Lease(ctx, l.ID); err != nil || l.EndReason != access.EndRevoked || l.EndedBy != "erin" {
 			t.Errorf("lease %+v, %v", l, err)
 		}
-		if r := h.rotation(); r.Cause != access.CauseUse || !r.Changes(h.clock.now()) {
+		if r := h.rotation("db01", "root"); r.Cause != access.CauseUse || !r.Changes(h.clock.now()) {
 			t.Errorf("the rotation %+v is not due", r)
 		}
 		h.unseen("alice", c, "DB-6440") // she knows that one still
@@ -185,7 +176,7 @@ func TestCheckoutEnds(t *testing.T) {
 					now, err := h.db.Lease(t.Context(), l.ID)
 					return err == nil && now.EndReason == tt.why && !now.ActiveAt(h.clock.now())
 				})
-				if r := h.rotation(); !r.Changes(h.clock.now()) || (r.Cause != access.CauseUse) != (tt.name == "user locked") {
+				if r := h.rotation("db01", "root"); !r.Changes(h.clock.now()) || (r.Cause != access.CauseUse) != (tt.name == "user locked") {
 					t.Errorf("the rotation %+v is not due", r)
 				}
 				events := 0
@@ -238,6 +229,16 @@ func TestCheckoutRefused(t *testing.T) {
 		loan.Secret.Wipe()
 		_, err = h.Checkin(ctx, h.as("alice"), c.Request.ID, "")
 		ok(t, err)
+		if l := h.session("alice", c); !l.Allowed().Shell {
+			t.Error("after a check-out by another rule the grant has lost its shell")
+		}
+		h.setRules(func(r *access.SessionRules) { r.Checkout = "" })
+		_, _, err = h.Checkout(ctx, fresh, c.Request.ID, "")
+		refusedWith(t, err, "DB-6433") // the rule that was approved has lost it
+		_, err = h.Release(ctx, h.as("alice"), c.Request.ID)
+		ok(t, err)
+		h.lends(access.CheckoutAny)
+		c = h.granted()
 
 		// While others are in the account, and where all eyes are wanted.
 		h.setRole("engineers", func(r *access.Role) { r.Rules = r.Rules[:len(r.Rules)-1] })

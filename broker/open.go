@@ -282,6 +282,14 @@ func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g
 			return nil, running, d, err
 		}
 	}
+	if action == policy.ActionCheckout { // no session, but nobody sees what they may not use
+		q.action, q.sessions = policy.ActionConnect, policy.Sessions{}
+		d, err := b.decideIn(ctx, tx, q)
+		if err != nil {
+			return nil, running, d, err
+		}
+		g.Rules = g.Rules.Narrow(sessionRules(d.Rules))
+	}
 	q.action = action
 	d, err := b.decideIn(ctx, tx, q)
 	return target, running, d, err

@@ -27,7 +27,7 @@ func TestCheckedOutPassword(t *testing.T) {
 			alice, erin, bob := s.person("alice", "engineers"), s.person("erin", "engineers"), s.person("bob", "approvers")
 			_, err := admin.SetRole(ctx, api.Role{Name: "seers", Groups: []string{"engineers"}, Rules: []api.Rule{{
 				ID: "see", Actions: []string{"request", "checkout"}, Targets: api.Selector{Names: []string{m.target.Name}}, Accounts: []string{m.account},
-				MaxDurationSeconds: 3600, Approvals: []api.Need{{Count: 1, Groups: []string{"approvers"}}}, Session: api.SessionRules{Checkout: "managed"},
+				MaxDurationSeconds: 3600, Approvals: []api.ApproverNeed{{Count: 1, Groups: []string{"approvers"}}}, Session: api.SessionRules{Checkout: "managed"},
 			}}})
 			must(t, err)
 			_, err = admin.AddTarget(ctx, m.target)
