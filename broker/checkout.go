@@ -72,10 +72,10 @@ func (b *Broker) Checkout(ctx context.Context, by access.Caller, id, reason stri
 		if err != nil {
 			return e, err
 		}
-		if err := mayShow(g, rules, a, managed); err != nil {
+		if err := mayShow(g, t, rules, managed); err != nil {
 			return e, err
 		}
-		if err := b.alone(ctx, tx, by, g, running); err != nil {
+		if err := b.alone(ctx, tx, by, g, t, running); err != nil {
 			return e, err
 		}
 		if err := g.Activate(tx.Now()); err != nil {
@@ -128,26 +128,35 @@ func (b *Broker) Checkout(ctx context.Context, by access.Caller, id, reason stri
 // mayShow refuses what no policy permits: a secret that there is not, that was not
 // granted, that would get around four eyes, or that would stay known although the
 // rules do not say that it may.
-func mayShow(g *access.Grant, rules access.SessionRules, a access.Account, managed bool) error {
+func mayShow(g *access.Grant, t *access.Target, rules access.SessionRules, managed bool) error {
 	denied := func(code, rule, text, next string) error {
 		return &access.Error{Kind: access.ErrDenied, Code: code, Rule: rule, Text: text, Next: next}
 	}
-	what := g.Account + "@" + g.TargetName
+	a, _ := t.Account(g.Account)
+	what, instead := g.Account+"@"+g.TargetName, otherUse(t, g)
 	switch {
 	case !a.Lent():
-		return &access.Error{Kind: access.ErrInvalid, Code: "DB-6432", Text: what + " logs in with certificates, so there is no password to see", Next: "ssh " + what}
+		return &access.Error{Kind: access.ErrInvalid, Code: "DB-6432", Text: what + " logs in with certificates, so there is no password to see", Next: instead}
 	case rules.Checkout == "":
-		return denied("DB-6433", "checkout.granted", "what was granted of "+what+" is its use through the bastion, and not to see its "+a.Credential, "ssh "+what)
+		return denied("DB-6433", "checkout.granted", "what was granted of "+what+" is its use through the bastion, and not to see its "+a.Credential, instead)
 	case rules.FourEyes:
-		return denied("DB-6434", "checkout.four_eyes", "nobody could watch what is done with the "+a.Credential+" of "+what+", and the rules want four eyes", "ssh "+what)
+		return denied("DB-6434", "checkout.four_eyes", "nobody could watch what is done with the "+a.Credential+" of "+what+", and the rules want four eyes", instead)
 	case !managed && rules.Checkout != access.CheckoutAny:
-		return denied("DB-6435", "checkout.managed", "nobody would change the "+a.Credential+" of "+what+" afterwards, because the server does not manage it", "ssh "+what)
+		return denied("DB-6435", "checkout.managed", "nobody would change the "+a.Credential+" of "+what+" afterwards, because the server does not manage it", instead)
 	}
 	return nil
 }
 
+// otherUse is what to type for the use of an account without seeing its secret.
+func otherUse(t *access.Target, g *access.Grant) string {
+	if t.Kind != "" {
+		return "drawbolt status " + g.RequestID
+	}
+	return "ssh " + g.Account + "@" + g.TargetName
+}
+
 // alone refuses a secret that somebody has, and one of an account in which others are.
-func (b *Broker) alone(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, running store.Running) error {
+func (b *Broker) alone(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, t *access.Target, running store.Running) error {
 	what := g.Account + "@" + g.TargetName
 	open, err := tx.Leases(ctx, store.LeaseFilter{Open: true, Target: g.TargetID, Account: g.Account, Limit: 1})
 	switch {
@@ -163,7 +172,7 @@ func (b *Broker) alone(ctx context.Context, tx *store.Tx, by access.Caller, g *a
 			Next: "drawbolt checkin " + g.TargetName + " --as " + g.Account}
 	}
 	if running.OnAccountOfOthers > 0 {
-		return &access.Error{Kind: access.ErrConflict, Code: "DB-6437", Rule: "checkout.exclusive", Text: "others have sessions in " + what + " now, and a check-out is for one person alone", Next: "ssh " + what}
+		return &access.Error{Kind: access.ErrConflict, Code: "DB-6437", Rule: "checkout.exclusive", Text: "others have sessions in " + what + " now, and a check-out is for one person alone", Next: otherUse(t, g)}
 	}
 	return nil
 }
