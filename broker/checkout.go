@@ -217,7 +217,7 @@ func changeable(ctx context.Context, tx *store.Tx, targetID string, g *access.Gr
 }
 
 func aboutToChange(g *access.Grant) error {
-	return &access.Error{Kind: access.ErrConflict, Code: "DB-6440", Text: "somebody was shown the secret of " + g.Account + "@" + g.TargetName + ", and it is about to be changed; try again in a minute", Next: "drawbolt checkout " + g.TargetName + " --as " + g.Account}
+	return &access.Error{Kind: access.ErrConflict, Code: "DB-6440", Text: "the secret of " + g.Account + "@" + g.TargetName + " is about to be changed; try again in a minute", Next: "drawbolt checkout " + g.TargetName + " --as " + g.Account}
 }
 
 // Checkin ends the lease under a grant: of the caller's own, which takes nothing but
