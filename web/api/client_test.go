@@ -268,7 +268,9 @@ var routes = []struct {
 	{"UnmanageAccount", func(ctx context.Context, c *Client) error {
 		return c.UnmanageAccount(ctx, "db01", "dba", UnmanageInput{"INC-1", true})
 	}, `POST /v1/targets/db01/accounts/dba/unmanage {"reason":"INC-1","gone":true}`},
-	{"RotateAccount", func(ctx context.Context, c *Client) error { return discard(c.RotateAccount(ctx, "db01", "dba", "INC-1")) }, `POST /v1/targets/db01/accounts/dba/rotate {"reason":"INC-1"}`},
+	{"RotateAccount", func(ctx context.Context, c *Client) error {
+		return discard(c.RotateAccount(ctx, "db01", "dba", "INC-1"))
+	}, `POST /v1/targets/db01/accounts/dba/rotate {"reason":"INC-1"}`},
 	{"Passwords", func(ctx context.Context, c *Client) error { return discard(c.Passwords(ctx, "db01")) }, `GET /v1/targets/db01/passwords`},
 	{"RecoverPasswords", func(ctx context.Context, c *Client) error {
 		return discard(c.RecoverPasswords(ctx, "db01", "dba", "INC-1"))
