@@ -353,7 +353,9 @@ func TestNoSessionAtSystems(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for what, change := range map[string]func(*access.Target){
-		"of no kind": func(t *access.Target) { t.Kind = "telnet" }, "with hops": func(t *access.Target) { t.Via = []string{"db01"} },
+		"of no kind": func(t *access.Target) { t.Kind = "telnet" }, "of SSH, where an account has two names": func(t *access.Target) {
+			t.Kind, t.Accounts = "", []access.Account{{Name: "app", KnownAs: "root", Credential: access.CredentialCertificate}}
+		}, "with hops": func(t *access.Target) { t.Via = []string{"db01"} },
 		"with a key of SSH": func(t *access.Target) { t.HostKeys = []string{keyText(newKey(h.t))} }, "with a provisioner": func(t *access.Target) { t.Provisioner = "root" },
 	} {
 		n := access.Target{Name: "pg02", Kind: access.KindPostgres, Address: "192.0.2.41:5432", Accounts: []access.Account{{Name: "app", Credential: access.CredentialCertificate}}}

@@ -95,14 +95,20 @@ func (b *Broker) BeginRotation(ctx context.Context, id string) (RotationStep, er
 	if b.c.Vault == nil {
 		return s, noVault()
 	}
-	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+	known, err := b.c.Store.Rotation(ctx, id)
+	if err != nil {
+		return s, err
+	}
+	err = b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		s.Wipe()
 		s = RotationStep{ID: id}
-		r, err := tx.Rotation(ctx, id)
-		if err != nil {
+		// The target comes first, as in the verbs that change how it is managed.
+		var err error
+		if s.Target, err = tx.Target(ctx, known.TargetID); err != nil {
 			return audit.Event{}, err
 		}
-		if s.Target, err = tx.Target(ctx, r.TargetID); err != nil {
+		r, err := tx.Rotation(ctx, id)
+		if err != nil {
 			return audit.Event{}, err
 		}
 		a, _ := s.Target.Account(r.Account)

@@ -113,6 +113,8 @@ func needsKnownAs(t *Target, account string) error {
 // validateKind checks what a target has that is no machine with SSH.
 func (t *Target) validateKind() error {
 	switch {
+	case t.Kind == "" && slices.ContainsFunc(t.Accounts, func(a Account) bool { return a.KnownAs != "" }):
+		return Invalid("an account of a machine with SSH has one name, by which sessions log in")
 	case t.Kind == "":
 		return nil
 	case !slices.Contains(Kinds(), t.Kind):
