@@ -174,6 +174,7 @@ func (b *Broker) endGrant(ctx context.Context, tx *store.Tx, id string) (e audit
 		}
 		detail(&e, "holder", g.UserName)
 		detail(&e, "at", at.UTC().Format(time.RFC3339))
+		err = b.endLeases(ctx, tx, access.System(), store.LeaseFilter{Grant: g.ID}, access.EndExpired)
 	}
-	return e, again, nil
+	return e, again, err
 }

@@ -28,7 +28,7 @@ func (b *Broker) Extend(ctx context.Context, by access.Caller, id string, d time
 		}
 		detail(e, "by", access.FormatDuration(d))
 		detail(e, "end", g.End.UTC().Format(time.RFC3339))
-		return nil
+		return prolongLease(ctx, tx, g)
 	})
 }
 
@@ -37,6 +37,9 @@ func (b *Broker) Extend(ctx context.Context, by access.Caller, id string, d time
 func (b *Broker) Release(ctx context.Context, by access.Caller, id string) (Case, error) {
 	return b.changeGrant(ctx, by, id, policy.ActionRelease, "grant.release", 0, func(tx *store.Tx, by access.Caller, g *access.Grant, _ policy.Decision, e *audit.Event) error {
 		if err := g.Release(by.User, tx.Now()); err != nil {
+			return err
+		}
+		if err := b.endLeases(ctx, tx, by, store.LeaseFilter{Grant: g.ID}, access.EndReleased); err != nil {
 			return err
 		}
 		return revokeCertificates(ctx, tx, e, store.OfGrant(g.ID))
@@ -52,6 +55,9 @@ func (b *Broker) Revoke(ctx context.Context, by access.Caller, id, reason string
 	return b.changeGrant(ctx, by, id, policy.ActionRevoke, "grant.revoke", 0, func(tx *store.Tx, by access.Caller, g *access.Grant, _ policy.Decision, e *audit.Event) error {
 		e.Reason = reason
 		if err := g.Revoke(by.User, reason, tx.Now()); err != nil {
+			return err
+		}
+		if err := b.endLeases(ctx, tx, by, store.LeaseFilter{Grant: g.ID}, access.EndRevoked); err != nil {
 			return err
 		}
 		return revokeCertificates(ctx, tx, e, store.OfGrant(g.ID))

@@ -213,6 +213,9 @@ func (b *Broker) lookAt(ctx context.Context, by access.Caller, cases []Case, tar
 			return err
 		}
 	}
+	if err := b.lookForLeases(ctx, cases); err != nil {
+		return err
+	}
 	for i := range cases {
 		c := &cases[i]
 		c.MayDecide, c.InPlaceOf, c.Waiting, c.Escalates, c.EscalateTo = false, "", nil, time.Time{}, nil

@@ -172,7 +172,10 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		}
 		var decision policy.Decision
 		var running store.Running
-		if t, running, decision, err = b.askAgain(ctx, tx, caller, g, r, ticket); err != nil {
+		if t, running, decision, err = b.askAgain(ctx, tx, caller, g, r, ticket, policy.ActionConnect); err != nil {
+			return e, err
+		}
+		if err := notLent(ctx, tx, caller, t, g.Account); err != nil {
 			return e, err
 		}
 		if err := noSession(t, g.Account); err != nil {
@@ -253,10 +256,11 @@ func risksOf(g *access.Grant, t *access.Target) (list []string) {
 	return list
 }
 
-// askAgain asks whether the holder may still use the grant. What the request
+// askAgain asks whether the holder may still use the grant, and may use it for this
+// action. What the request
 // says must still be what was approved, and ticket is what is known of its ticket
 // now; nil: as it was then. It returns the sessions that are open as well.
-func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, r *access.Request, ticket *access.TicketCheck) (*access.Target, store.Running, policy.Decision, error) {
+func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g *access.Grant, r *access.Request, ticket *access.TicketCheck, action policy.Action) (*access.Target, store.Running, policy.Decision, error) {
 	var running store.Running
 	target, votes, err := b.around(ctx, tx, r)
 	if err != nil {
@@ -278,7 +282,15 @@ func (b *Broker) askAgain(ctx context.Context, tx *store.Tx, by access.Caller, g
 			return nil, running, d, err
 		}
 	}
-	q.action = policy.ActionConnect
+	if action == policy.ActionCheckout { // no session, but nobody sees what they may not use
+		q.action, q.sessions = policy.ActionConnect, policy.Sessions{}
+		d, err := b.decideIn(ctx, tx, q)
+		if err != nil {
+			return nil, running, d, err
+		}
+		g.Rules = g.Rules.Narrow(sessionRules(d.Rules))
+	}
+	q.action = action
 	d, err := b.decideIn(ctx, tx, q)
 	return target, running, d, err
 }

@@ -76,6 +76,8 @@ type Case struct {
 	// Escalates is when more groups are asked, which EscalateTo names; zero: never.
 	Escalates  time.Time
 	EscalateTo []string
+	// Lease is that of the secret which the holder of the grant has now; nil: none.
+	Lease *access.Lease
 }
 
 // Version grows with every change of the request and of its grant.

@@ -257,16 +257,12 @@ func (b *Broker) lend(ctx context.Context, was *access.Target, account string, e
 		if !ok || !a.Lent() || now.Credential != a.Credential || now.KnownAs != a.KnownAs {
 			return e, &access.Error{Kind: access.ErrConflict, Code: "DB-3031", Text: account + "@" + was.Name + " logs in with something else since a moment ago; try again"}
 		}
-		row, err := tx.AccountSecret(ctx, t.ID, account)
-		if err == nil {
+		a.Managed = now.Managed // it may be ours since a moment ago, or no more
+		var row store.AccountSecret
+		row, loan.Secret, err = b.unseal(ctx, tx, was, a)
+		if row.Version > 0 {
 			detail(&e, "credential", a.Credential)
 			detail(&e, "version", strconv.FormatInt(row.Version, 10))
-			a.Managed = now.Managed // it may be ours since a moment ago, or no more
-			loan.Secret, err = b.unsealed(&row, was, a)
-		}
-		if errors.Is(err, access.ErrNotFound) || errors.Is(err, vault.ErrTampered) {
-			err = &access.Error{Kind: access.ErrUnavailable, Code: "DB-5006", Text: "the " + a.Credential + " of " + account + "@" + was.Name + " was kept for another address or other host keys than the target has now, or was altered; an administrator has to set it anew",
-				Next: "drawbolt account set " + account + "@" + was.Name}
 		}
 		return e, err
 	})
@@ -275,6 +271,21 @@ func (b *Broker) lend(ctx context.Context, was *access.Target, account string, e
 		return Loan{}, err
 	}
 	return loan, nil
+}
+
+// unseal opens the secret of an account for the target as it is given, which is where
+// it will be used.
+func (b *Broker) unseal(ctx context.Context, tx *store.Tx, t *access.Target, a access.Account) (store.AccountSecret, vault.Secret, error) {
+	var secret vault.Secret
+	row, err := tx.AccountSecret(ctx, t.ID, a.Name)
+	if err == nil {
+		secret, err = b.unsealed(&row, t, a)
+	}
+	if errors.Is(err, access.ErrNotFound) || errors.Is(err, vault.ErrTampered) {
+		err = &access.Error{Kind: access.ErrUnavailable, Code: "DB-5006", Text: "the " + a.Credential + " of " + a.Name + "@" + t.Name + " was kept for another address or other host keys than the target has now, or was altered; an administrator has to set it anew",
+			Next: "drawbolt account set " + a.Name + "@" + t.Name}
+	}
+	return row, secret, err
 }
 
 // unsealed opens what is kept of an account for the target, which is where it is sent:

@@ -27,6 +27,9 @@ type TargetView struct {
 	// Admin says that the caller may see how the target is reached: its
 	// address, its host keys and the way to it.
 	Admin bool
+	// Known are the leases, newest first, of secrets that the accounts still log in
+	// with. FindTarget gives them to who has Admin.
+	Known []access.Lease
 }
 
 // An AccountView is an account as the caller may use it.
@@ -101,8 +104,14 @@ func (b *Broker) FindTarget(ctx context.Context, by access.Caller, name string) 
 	if !v.Admin && len(v.Accounts) == 0 {
 		return TargetView{}, b.refused(ctx, e, unknownTarget(access.ErrNotFound, name))
 	}
-	return v, nil
+	if v.Admin {
+		v.Known, err = b.c.Store.KnownSecrets(ctx, t.ID, maxKnown)
+	}
+	return v, err
 }
+
+// maxKnown bounds who is told of as knowing the secrets of a target.
+const maxKnown = 100
 
 func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, grants []access.Grant) TargetView {
 	_, err := b.decideNow(ctx, question{action: policy.ActionTargetRead, by: by, target: &t})
@@ -349,6 +358,9 @@ func (b *Broker) LockTarget(ctx context.Context, by access.Caller, name string, 
 		t.Locked, t.LockReason = locked, reason
 		if locked {
 			if err := revokeCertificates(ctx, tx, e, store.OnTarget(t.Name)); err != nil {
+				return err
+			}
+			if err := b.endLeases(ctx, tx, by, store.LeaseFilter{Target: t.ID}, access.EndLocked); err != nil {
 				return err
 			}
 		}

@@ -160,6 +160,9 @@ func (b *Broker) LockUser(ctx context.Context, by access.Caller, name string, lo
 			if err := revokeCertificates(ctx, tx, e, store.OfUser(u.ID)); err != nil {
 				return err
 			}
+			if err := b.endLeases(ctx, tx, by, store.LeaseFilter{User: u.ID}, access.EndLocked); err != nil {
+				return err
+			}
 		}
 		return keepAdministrator(ctx, tx)
 	})

@@ -252,6 +252,28 @@ var verbs = []struct {
 	{"SetCredential", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.SetCredential(ctx, by, "db01", "root", access.CredentialPassword, []byte("correct horse"))
 	}, true},
+	{"Checkout", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		if b == s.Broker {
+			ok(s.t, s.Close(ctx, s.session, broker.Closing{Reason: "exited"}))
+			s.lends(access.CheckoutAny)
+			s.granted = s.regranted()
+		}
+		_, _, err := b.Checkout(ctx, by, s.granted.Request.ID, "")
+		return err
+	}, false},
+	{"Checkin", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		if b == s.Broker {
+			s.lends(access.CheckoutAny)
+			s.granted = s.regranted()
+			s.shown("alice", s.granted)
+		}
+		_, err := b.Checkin(ctx, by, s.granted.Request.ID, "")
+		return err
+	}, true},
+	{"Leases", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Leases(ctx, by, broker.LeaseFilter{})
+		return err
+	}, false},
 	{"PushRevocations", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.PushRevocations(ctx, by)
 		return err

@@ -168,6 +168,11 @@ func checkRule(r *Rule) error {
 			return err
 		}
 	}
+	switch r.Session.Checkout {
+	case "", CheckoutManaged, CheckoutAny:
+	default:
+		return fmt.Errorf("session: checkout %q is neither %s nor %s", r.Session.Checkout, CheckoutManaged, CheckoutAny)
+	}
 	switch r.Session.Recording {
 	case "", RecordingStandard, RecordingStrict:
 		return nil

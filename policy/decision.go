@@ -59,6 +59,12 @@ const (
 	RecordingStrict   = "strict"
 )
 
+// Of which accounts the password may be seen.
+const (
+	CheckoutManaged = "managed"
+	CheckoutAny     = "any"
+)
+
 // SessionRules say what may be done inside a session.
 type SessionRules struct {
 	Recording string   `json:"recording"` // RecordingStrict when any matching rule says so
@@ -73,6 +79,10 @@ type SessionRules struct {
 
 	SilentWatch bool `json:"silent_watch"` // the user is not told when somebody watches
 	FourEyes    bool `json:"four_eyes"`    // nothing is done while nobody else watches
+
+	// Checkout: of which accounts the password may be seen: "" none, "managed" those
+	// whose password is changed afterwards, "any".
+	Checkout string `json:"checkout,omitempty"`
 }
 
 // A Reason is one sentence for a person, and the id of the policy rule that

@@ -66,7 +66,7 @@ func TestGolden(t *testing.T) {
 	golden(t, "decision_zero.json", Decision{})
 	golden(t, "decision_full.json", Decision{
 		Allow: true, Role: "db-admin", Rule: "prod", Approvals: []Need{{Count: 2, Groups: []string{"leads", "security"}}, {Count: 1}},
-		MaxDuration: 4 * time.Hour, Rules: SessionRules{RecordingStrict, true, true, true, true, []string{"uptime"}, []string{"upload *"}, []string{"local *:*"}, []string{"warn shutdown"}, true, true},
+		MaxDuration: 4 * time.Hour, Rules: SessionRules{RecordingStrict, true, true, true, true, []string{"uptime"}, []string{"upload *"}, []string{"local *:*"}, []string{"warn shutdown"}, true, true, ""},
 		MFAWithin: 15 * time.Minute, BreakGlass: true, Reasons: []Reason{{"request.role", "rule prod of role db-admin allows it"}},
 		ID: "ID", InputHash: "aa", PolicyDigest: "bb", DataDigest: "cc",
 	})

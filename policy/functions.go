@@ -435,9 +435,13 @@ func session(s SessionRules) map[string]any {
 	if recording == "" {
 		recording = RecordingStrict // not said: the safe one
 	}
-	return map[string]any{
+	o := map[string]any{
 		"recording": recording, "shell": s.Shell, "exec": s.Exec, "agent": s.Agent, "x11": s.X11,
 		"commands": list(s.Commands), "files": list(s.Files), "forwards": list(s.Forwards), "detect": list(s.Detect),
 		"silent_watch": s.SilentWatch, "four_eyes": s.FourEyes,
 	}
+	if s.Checkout != "" {
+		o["checkout"] = s.Checkout
+	}
+	return o
 }

@@ -370,7 +370,7 @@ func orForever(d time.Duration) time.Duration {
 func rights(s SessionRules) (n int) {
 	for _, b := range []bool{
 		s.Shell, s.Shell && len(s.Detect) == 0, s.Exec, s.Exec && len(s.Commands) == 0, len(s.Files) > 0, len(s.Forwards) > 0, s.Agent, s.X11,
-		!s.FourEyes,
+		!s.FourEyes, s.Checkout != "", s.Checkout == CheckoutAny,
 	} {
 		if b {
 			n++

@@ -37,7 +37,7 @@ var (
 
 	kRecording, kShell, kExec, kAgent, kX11 = name("recording"), name("shell"), name("exec"), name("agent"), name("x11")
 	kCommands, kFiles, kForwards, kDetect   = name("commands"), name("files"), name("forwards"), name("detect")
-	kSilentWatch, kFourEyes                 = name("silent_watch"), name("four_eyes")
+	kSilentWatch, kFourEyes, kCheckout      = name("silent_watch"), name("four_eyes"), name("checkout")
 )
 
 func name(s string) *ast.Term { return ast.StringTerm(s) }
@@ -231,7 +231,7 @@ func parseDecision(v ast.Value, d *Decision) error {
 	d.MaxDuration = time.Duration(p.number(o, kMaxSeconds, maxRuleMinutes*60)) * time.Second
 	d.MFAWithin = time.Duration(p.number(o, kMFASeconds, maxRuleMinutes*60)) * time.Second
 	d.BreakGlass = p.boolean(o, kBreakGlass)
-	so := p.object("session", p.field(o, kSession), 11)
+	so := p.object("session", p.field(o, kSession), 11+p.count(p.field(o, kSession), kCheckout))
 	d.Rules = SessionRules{
 		Recording: p.text(so, kRecording, 16),
 		Shell:     p.boolean(so, kShell),
@@ -245,6 +245,12 @@ func parseDecision(v ast.Value, d *Decision) error {
 
 		SilentWatch: p.boolean(so, kSilentWatch),
 		FourEyes:    p.boolean(so, kFourEyes),
+	}
+	if p.count(so, kCheckout) > 0 { // bundles of before it was known do not give it
+		d.Rules.Checkout = p.text(so, kCheckout, 16)
+	}
+	if c := d.Rules.Checkout; c != "" && c != CheckoutManaged && c != CheckoutAny {
+		p.fail("session: checkout is %q", c)
 	}
 	if r := d.Rules.Recording; r != RecordingStandard && r != RecordingStrict {
 		p.fail("session: recording is %q", r)

@@ -122,6 +122,8 @@ func (s SessionRules) words() string {
 	add(len(s.Forwards) > 0, "forwards ("+strings.Join(s.Forwards, ", ")+")")
 	add(s.Agent, "the agent")
 	add(s.X11, "X11")
+	add(s.Checkout == CheckoutManaged, "the passwords of managed accounts")
+	add(s.Checkout == CheckoutAny, "the passwords of any accounts")
 	add(s.FourEyes, "four eyes")
 	add(len(s.Detect) > 0, strconv.Itoa(len(s.Detect))+" detections")
 	add(s.SilentWatch, "silent watching")

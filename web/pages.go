@@ -382,6 +382,8 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 		_, err = b.Extend(ctx, by, id, duration(secondsGiven))
 	case "revoke":
 		_, err = b.Revoke(ctx, by, id, note)
+	case "checkin":
+		_, err = b.Checkin(ctx, by, id, note)
 	default:
 		err = access.Invalid("there is no such decision")
 	}

@@ -30,6 +30,10 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 		},
 		URL: s.url + "/r/" + r.ID, Grant: apiGrant(c.Grant, now),
 	}
+	if c.Lease != nil {
+		l := s.apiLease(*c.Lease, true)
+		out.Lease = &l
+	}
 	if t := r.TicketCheck; t != (access.TicketCheck{}) {
 		out.TicketCheck = &api.TicketCheck{Valid: t.Valid, State: t.State, Assignee: t.Assignee, Title: t.Title, Why: t.Why}
 	}

@@ -125,6 +125,9 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/requests/{id}/cancel", auth: login, summary: "Take a pending request back", api: call((*Server).cancel)},
 		{method: post, path: "/v1/requests/{id}/end", auth: login, summary: "Give a grant back", api: call((*Server).end)},
 		{method: post, path: "/v1/requests/{id}/extend", auth: login, summary: "Lengthen a grant", api: call((*Server).extend)},
+		{method: post, path: "/v1/requests/{id}/checkout", auth: login, summary: "Show the secret of the account, once, and lend it to the caller alone", api: call((*Server).checkout)},
+		{method: post, path: "/v1/requests/{id}/checkin", auth: login, summary: "End the lease of a secret; the grant goes on", api: call((*Server).checkin)},
+		{method: get, path: "/v1/checkouts", auth: login, summary: "Who has which secrets, and had, the newest first", api: call((*Server).leases)},
 		{method: post, path: "/v1/requests/{id}/revoke", auth: login, summary: "Take a grant away", api: call((*Server).revoke)},
 
 		// What was taken without approval, and who has which rights.
@@ -248,6 +251,9 @@ func (s *Server) routes() []route {
 		{method: post, path: "/ask", auth: login, page: (*Server).askForm},
 		{method: get, path: "/r/{id}", auth: login, page: (*Server).requestPage},
 		{method: post, path: "/r/{id}", auth: login, page: (*Server).requestForm},
+		{method: get, path: "/r/{id}/secret", auth: login, page: (*Server).secretPage},
+		{method: post, path: "/r/{id}/secret", auth: login, page: (*Server).secretForm},
+		{method: get, path: "/checkouts", auth: login, page: (*Server).checkoutsPage},
 		{method: get, path: "/batch/{id}", auth: login, page: (*Server).batchPage},
 		{method: post, path: "/batch/{id}", auth: login, page: (*Server).batchForm},
 		{method: get, path: "/targets", auth: login, page: (*Server).targetsPage},

@@ -13,7 +13,7 @@ func step(e audit.Event) ui.Step {
 	what, known := map[string]string{
 		"request.create": "asked", "request.join": "asked again", "request.approve": "approved", "request.deny": "denied", "request.cancel": "took the request back",
 		"breakglass": "used break-glass", "grant.extend": "lengthened the grant", "grant.release": "gave the grant back",
-		"grant.revoke": "revoked the grant", "session.open": "opened a session", "session.pause": "held back the input", "session.resume": "let the input pass again",
+		"grant.revoke": "revoked the grant", "secret.checkout": "was shown the secret", "secret.checkin": "ended the check-out of the secret", "session.open": "opened a session", "session.pause": "held back the input", "session.resume": "let the input pass again",
 	}[e.Action]
 	switch {
 	case e.Action == "grant.open": // by a vote, or by the policy at once

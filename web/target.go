@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"slices"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -27,10 +28,21 @@ func viewTarget(v broker.TargetView) api.Target {
 		return api.Account{
 			Name: a.Name, Credential: account.Credential, Usable: a.Usable, Until: when(a.Until), MayAsk: a.MayAsk,
 			Needs: apiNeeds(a.Needs), MaxDurationSeconds: seconds(a.MaxDuration), Why: a.Why,
-			Made: (*api.AccountTemplate)(account.Made), KnownAs: account.KnownAs, Managed: apiManaged(account.Managed),
+			Made: (*api.AccountTemplate)(account.Made), KnownAs: account.KnownAs, Managed: apiManaged(account.Managed), KnownTo: knowers(v.Known, a.Name),
 		}
 	})
 	return out
+}
+
+// knowers are the people who were shown the secret of an account, each once.
+func knowers(known []access.Lease, account string) []api.Knower {
+	var list []api.Knower
+	for _, l := range known {
+		if l.Account == account && !slices.ContainsFunc(list, func(k api.Knower) bool { return k.User == l.UserName }) {
+			list = append(list, api.Knower{User: l.UserName, At: l.At.UTC()})
+		}
+	}
+	return list
 }
 
 func (s *Server) targets(ctx context.Context, by access.Caller, _ *struct{}) (api.List[api.Target], error) {

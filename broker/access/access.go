@@ -73,6 +73,7 @@ const (
 	UserPrefix    = "USR"
 	LoginPrefix   = "LOG"
 	BatchPrefix   = "BAT" // of requests that were made together
+	LeasePrefix   = "LEA" // of secrets that were shown to people
 )
 
 // NewID returns a fresh identifier: the prefix, a hyphen and 80 random bits

@@ -113,7 +113,9 @@ type Narrowing struct {
 }
 
 // Rights are what a [Narrowing] can take away.
-func Rights() []string { return []string{"shell", "exec", "files", "forwards", "agent", "x11"} }
+func Rights() []string {
+	return []string{"shell", "exec", "files", "forwards", "agent", "x11", "checkout"}
+}
 
 // IsZero reports whether nothing is taken away.
 func (n Narrowing) IsZero() bool { return len(n.Without) == 0 && !n.FourEyes }
@@ -163,15 +165,17 @@ func (r SessionRules) After(n Narrowing) SessionRules {
 			r.Agent = false
 		case "x11":
 			r.X11 = false
+		case "checkout":
+			r.Checkout = ""
 		}
 	}
 	r.FourEyes = r.FourEyes || n.FourEyes
 	return r
 }
 
-// empty reports whether the rules allow no session of any kind.
+// empty reports whether the rules allow nothing at all.
 func (r *SessionRules) empty() bool {
-	return !r.Shell && !r.Exec && len(r.Files) == 0 && len(r.Forwards) == 0
+	return !r.Shell && !r.Exec && len(r.Files) == 0 && len(r.Forwards) == 0 && r.Checkout == ""
 }
 
 // A Counter returns the groups with which a vote counts now: those that its

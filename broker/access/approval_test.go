@@ -195,15 +195,16 @@ func TestNarrowingNeverWidens(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		was := SessionRules{
 			Recording: "strict", Shell: yes(t, "shell"), Exec: yes(t, "exec"), Agent: yes(t, "agent"), X11: yes(t, "x11"), FourEyes: yes(t, "four"), SilentWatch: yes(t, "silent"),
+			Checkout: rapid.SampledFrom([]string{"", CheckoutManaged, CheckoutAny}).Draw(t, "checkout"),
 			Commands: list(t, "commands"), Files: list(t, "files"), Forwards: list(t, "forwards"), Detect: list(t, "detect"),
 		}
-		n := Narrowing{rapid.SliceOfN(rapid.SampledFrom(Rights()), 0, 6).Draw(t, "without"), yes(t, "eyes")}
+		n := Narrowing{rapid.SliceOfN(rapid.SampledFrom(Rights()), 0, len(Rights())).Draw(t, "without"), yes(t, "eyes")}
 		now := was.After(n)
 		within := func(a, b []string) bool {
 			return !slices.ContainsFunc(a, func(s string) bool { return !slices.Contains(b, s) })
 		}
 		switch {
-		case now.Shell && !was.Shell, now.Exec && !was.Exec, now.Agent && !was.Agent, now.X11 && !was.X11, was.FourEyes && !now.FourEyes, now.SilentWatch != was.SilentWatch:
+		case now.Shell && !was.Shell, now.Exec && !was.Exec, now.Agent && !was.Agent, now.X11 && !was.X11, was.FourEyes && !now.FourEyes, now.SilentWatch != was.SilentWatch, now.Checkout != "" && now.Checkout != was.Checkout:
 			t.Fatalf("%+v became %+v by %+v", was, now, n)
 		case !within(now.Files, was.Files), !within(now.Forwards, was.Forwards), now.Exec && !slices.Equal(now.Commands, was.Commands), !slices.Equal(now.Detect, was.Detect), now.Recording != was.Recording:
 			t.Fatalf("%+v became %+v by %+v", was, now, n)

@@ -41,7 +41,7 @@ func fullRequest() Request {
 		Ticket: "INC-1", Duration: time.Hour,
 		Start: noon, Source: "192.0.2.1", Via: "cli", State: Pending, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour),
 		Role: "engineers", Needs: []Need{{Count: 1, Groups: []string{"approvers"}, Step: 1, EscalateAfter: time.Minute, EscalateTo: []string{"leads"}}}, DenyThreshold: 2, OwnerID: "USR-9",
-		Rules:     SessionRules{Recording: "strict", Shell: true, Commands: []string{"uptime"}, Files: []string{"upload *"}, Forwards: []string{"local *:80"}, Detect: []string{"warn shutdown"}, SilentWatch: true, FourEyes: true},
+		Rules:     SessionRules{Recording: "strict", Shell: true, Commands: []string{"uptime"}, Files: []string{"upload *"}, Forwards: []string{"local *:80"}, Detect: []string{"warn shutdown"}, SilentWatch: true, FourEyes: true, Checkout: "any"},
 		Policy:    Ruling{"D", "root", "text", "hash", "digest"},
 		Approvals: []Approval{{UserID: "USR-1", Groups: []string{"approvers"}}}, Version: 3,
 	}

@@ -112,6 +112,9 @@ func (r *Rule) validate() error {
 	if len(r.Actions) == 0 || len(r.Actions) > MaxItems {
 		return Invalid("rule %s must name its actions", r.ID)
 	}
+	if slices.Contains(r.Actions, "checkout") && r.Session.Checkout == "" {
+		return Invalid("rule %s lists checkout, but its session does not say of which accounts: checkout: %s, or %s", r.ID, CheckoutManaged, CheckoutAny)
+	}
 	for _, a := range r.Accounts {
 		if a != "*" {
 			if err := CheckAccountName(a); err != nil {

@@ -29,7 +29,16 @@ type SessionRules struct {
 	SilentWatch bool `json:",omitempty"`
 	// FourEyes: what the user sends passes only while somebody else watches.
 	FourEyes bool `json:",omitempty"`
+	// Checkout: the holder may see the account's password. "" not; [CheckoutManaged]
+	// where it is changed afterwards by the server; [CheckoutAny] elsewhere, too.
+	Checkout string `json:",omitempty"`
 }
+
+// Of which accounts the holder of a grant may see the password.
+const (
+	CheckoutManaged = "managed"
+	CheckoutAny     = "any"
+)
 
 // Narrow keeps what both allow: a role that was widened after an approval
 // widens nothing, one that was narrowed narrows at once. Of the lists it keeps
@@ -48,6 +57,7 @@ func (r SessionRules) Narrow(now SessionRules) SessionRules {
 
 		SilentWatch: r.SilentWatch && now.SilentWatch,
 		FourEyes:    r.FourEyes || now.FourEyes,
+		Checkout:    narrowCheckout(r.Checkout, now.Checkout),
 	}
 	switch {
 	case len(r.Commands) == 0:
@@ -59,6 +69,17 @@ func (r SessionRules) Narrow(now SessionRules) SessionRules {
 		out.Exec = out.Exec && len(out.Commands) > 0 // none would be any
 	}
 	return out
+}
+
+func narrowCheckout(a, b string) string {
+	switch {
+	case a == "" || b == "":
+		return ""
+	case a == CheckoutAny && b == CheckoutAny:
+		return CheckoutAny
+	default:
+		return CheckoutManaged
+	}
 }
 
 func common(a, b []string) []string {
@@ -87,6 +108,9 @@ const maxSessionRule = 512
 func (r SessionRules) validate() error {
 	if !slices.Contains([]string{"", "strict"}, r.Recording) {
 		return Invalid("recording must be strict")
+	}
+	if !slices.Contains([]string{"", CheckoutManaged, CheckoutAny}, r.Checkout) {
+		return Invalid("checkout must be %s or %s", CheckoutManaged, CheckoutAny)
 	}
 	for _, list := range [][]string{r.Commands, r.Files, r.Forwards, r.Detect} {
 		if len(list) > MaxItems {

@@ -23,6 +23,11 @@ func TestNarrow(t *testing.T) {
 		{"commands freed later", SessionRules{Exec: true, Commands: []string{"uptime"}}, SessionRules{Exec: true}, SessionRules{Exec: true, Commands: []string{"uptime"}}},
 		{"watched later", SessionRules{SilentWatch: true}, SessionRules{FourEyes: true}, SessionRules{FourEyes: true}},
 		{"watched no more", SessionRules{FourEyes: true}, SessionRules{SilentWatch: true}, SessionRules{FourEyes: true}},
+		{"check-out", SessionRules{Checkout: CheckoutAny}, SessionRules{Checkout: CheckoutAny}, SessionRules{Checkout: CheckoutAny}},
+		{"check-out of managed accounts only, now", SessionRules{Checkout: CheckoutAny}, SessionRules{Checkout: CheckoutManaged}, SessionRules{Checkout: CheckoutManaged}},
+		{"check-out of managed accounts only, before", SessionRules{Checkout: CheckoutManaged}, SessionRules{Checkout: CheckoutAny}, SessionRules{Checkout: CheckoutManaged}},
+		{"no check-out any more", SessionRules{Checkout: CheckoutAny}, SessionRules{}, SessionRules{}},
+		{"no check-out before", SessionRules{}, SessionRules{Checkout: CheckoutAny}, SessionRules{}},
 		{"told of nobody, both", SessionRules{SilentWatch: true}, SessionRules{SilentWatch: true}, SessionRules{SilentWatch: true}},
 		{"no common command", SessionRules{Exec: true, Commands: []string{"uptime"}}, SessionRules{Exec: true, Commands: []string{"id"}}, SessionRules{}},
 	} {

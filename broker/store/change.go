@@ -212,9 +212,12 @@ func (tx *Tx) AddGrant(ctx context.Context, g *access.Grant) error {
 	return tx.setEnd(ctx, g)
 }
 
-// SaveGrant saves a grant.
+// SaveGrant saves a grant. A lease under it lasts as long as it does.
 func (tx *Tx) SaveGrant(ctx context.Context, g *access.Grant) error {
 	if err := grants.save(ctx, tx, g, &g.Version); err != nil {
+		return err
+	}
+	if err := tx.keepLease(ctx, g); err != nil {
 		return err
 	}
 	return tx.setEnd(ctx, g)

@@ -180,6 +180,9 @@ func (c *cli) accountShowCmd() *cobra.Command {
 			c.print("  %-13s%s", "logs in with", first(a.Credential, "-"))
 			c.print("  %-13s%s", "state", c.accountState(t, a))
 			c.print("  %-13s%s", "longest", longest(a))
+			for _, k := range a.KnownTo {
+				c.print("  %-13s%s, who was shown it at %s", "known to", k.User, c.when(k.At))
+			}
 			if a.KnownAs != "" {
 				c.print("  %-13s%s", "known as", a.KnownAs)
 			}

@@ -119,7 +119,7 @@ Exit codes: 0 done, 1 error, 2 bad usage or cancelled, 3 denied, 4 not logged in
 		}
 	}
 	group(daily, c.loginCmd(), c.logoutCmd(), c.whoamiCmd(), c.lsCmd(), c.requestCmd(), c.statusCmd(),
-		c.extendCmd(), c.cancelCmd(), c.endCmd(), c.sshCmd(), c.scpCmd(), c.runCmd(), c.passwordCmd(), c.totpCmd())
+		c.extendCmd(), c.cancelCmd(), c.endCmd(), c.checkoutCmd(), c.checkinCmd(), c.sshCmd(), c.scpCmd(), c.runCmd(), c.passwordCmd(), c.totpCmd())
 	group(approve, c.inboxCmd(), c.approveCmd(), c.denyCmd(), c.revokeCmd(), c.awayCmd())
 	group(auditor, c.sessionsCmd(), c.watchCmd(), c.messageCmd(), c.pauseCmd(), c.resumeCmd(), c.searchCmd(), c.replayCmd(), c.verifyCmd(), c.exportCmd(), c.auditCmd())
 	group(setup, c.sshConfigCmd(), c.proxyCmd(), c.completionCmd(), c.doctorCmd(), c.versionCmd())

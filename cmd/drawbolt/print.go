@@ -208,7 +208,7 @@ func (c *cli) fields(t reflect.Type) ([]string, error) {
 	}
 	var names []string
 	if t.Kind() == reflect.Struct {
-		for f := range t.Fields() {
+		for _, f := range reflect.VisibleFields(t) {
 			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
 				names = append(names, name)
 			}

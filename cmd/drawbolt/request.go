@@ -34,12 +34,8 @@ Exit codes: 0 approved, 3 denied, 5 nobody decided in time, 8 still pending
 		Args:              between(1, 1),
 		ValidArgsFunction: c.completeTargets,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.target = args[0]
-			if i := strings.LastIndexByte(o.target, '@'); i >= 0 {
-				if o.account != "" && o.account != o.target[:i] {
-					return usage("the account is given twice: %s and %s", o.target[:i], o.account)
-				}
-				o.account, o.target = o.target[:i], o.target[i+1:]
+			if err := o.setTarget(args[0]); err != nil {
+				return err
 			}
 			return c.runRequest(cmd.Context(), o)
 		},

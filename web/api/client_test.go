@@ -102,6 +102,15 @@ var routes = []struct {
 	}, `POST /v1/me/password {"current":"a","new":"b"}`},
 	{"BeginTOTP", func(ctx context.Context, c *Client) error { return discard(c.BeginTOTP(ctx, TOTPInput{Password: "p"})) }, `POST /v1/me/totp {"password":"p"}`},
 	{"ConfirmTOTP", func(ctx context.Context, c *Client) error { return c.ConfirmTOTP(ctx, "1") }, `POST /v1/me/totp/confirm {"otp":"1"}`},
+	{"Checkout", func(ctx context.Context, c *Client) error {
+		return discard(c.Checkout(ctx, "REQ-1", CheckoutInput{Reason: "r"}))
+	}, `POST /v1/requests/REQ-1/checkout {"reason":"r"}`},
+	{"Checkin", func(ctx context.Context, c *Client) error {
+		return discard(c.Checkin(ctx, "REQ-1", CheckoutInput{}))
+	}, `POST /v1/requests/REQ-1/checkin {}`},
+	{"Leases", func(ctx context.Context, c *Client) error {
+		return discard(c.Leases(ctx, LeaseFilter{Active: true, Target: "t", User: "u", Limit: 7, Before: "LEA-1"}))
+	}, `GET /v1/checkouts?active=true&before=LEA-1&limit=7&target=t&user=u`},
 	{"Setup", func(ctx context.Context, c *Client) error { return c.Setup(ctx, SetupInput{"t", "p"}) }, `POST /v1/setup {"token":"t","password":"p"}`},
 	{"Targets", func(ctx context.Context, c *Client) error { return discard(c.Targets(ctx)) }, `GET /v1/targets`},
 	{"FindTarget", func(ctx context.Context, c *Client) error { return discard(c.FindTarget(ctx, "../me?x")) }, `GET /v1/targets/..%2Fme%3Fx`},

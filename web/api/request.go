@@ -93,6 +93,7 @@ type Request struct {
 	Policy          Policy       `json:"policy"`
 	URL             string       `json:"url,omitempty"`
 	Grant           *Grant       `json:"grant,omitempty"`
+	Lease           *Lease       `json:"lease,omitempty"` // of the secret that the holder has now
 }
 
 // TicketText is the ticket with what is known of it, in one line.
@@ -215,7 +216,7 @@ type ApproveInput struct {
 	Digest          string `json:"digest"`
 	DurationSeconds int64  `json:"duration_seconds,omitempty"` // 0: as asked for; never longer
 	Comment         string `json:"comment,omitempty"`
-	// Without are rights that are taken away: shell, exec, files, forwards, agent, x11.
+	// Without are rights that are taken away: shell, exec, files, forwards, agent, x11, checkout.
 	Without  []string `json:"without,omitempty"`
 	FourEyes bool     `json:"four_eyes,omitempty"` // nothing is to be done while nobody else watches
 }

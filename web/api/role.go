@@ -91,6 +91,8 @@ type SessionRules struct {
 
 	SilentWatch bool `json:"silent_watch,omitempty"` // the user is not told when somebody watches
 	FourEyes    bool `json:"four_eyes,omitempty"`    // nothing is done while nobody else watches
+
+	Checkout string `json:"checkout,omitempty"` // whose password may be seen: "managed" accounts', "any"
 }
 
 // Roles lists roles.

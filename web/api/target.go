@@ -123,6 +123,15 @@ type Account struct {
 	KnownAs string           `json:"known_as,omitempty"` // in its system
 	// Managed says how its password is changed by drawbolt; none: it is not.
 	Managed *Managed `json:"managed,omitempty"`
+	// KnownTo are people who were shown what the account still logs in with, for
+	// administrators, where one target is asked for.
+	KnownTo []Knower `json:"known_to,omitempty"`
+}
+
+// A Knower is somebody who was shown a secret.
+type Knower struct {
+	User string    `json:"user"`
+	At   time.Time `json:"at"` // the last time
 }
 
 // Targets lists the targets that the caller may know of.

@@ -97,7 +97,7 @@ func (r Request) Rights() []string {
 		has  bool
 	}{
 		{"shell", r.Session.Shell}, {"exec", r.Session.Exec}, {"files", len(r.Session.Files) > 0}, {"forwards", len(r.Session.Forwards) > 0},
-		{"agent", r.Session.Agent}, {"x11", r.Session.X11},
+		{"agent", r.Session.Agent}, {"x11", r.Session.X11}, {"checkout", r.Session.Checkout != ""},
 	} {
 		if right.has {
 			list = append(list, right.name)
@@ -358,6 +358,7 @@ func RulesText(r api.SessionRules) string {
 		is   bool
 		what string
 	}{{r.Shell, "shell"}, {r.Exec && len(r.Commands) == 0, "any command"}, {r.Exec && len(r.Commands) > 0, "commands: " + strings.Join(r.Commands, ", ")}, {r.Agent, "key agent"}, {r.X11, "display"},
+		{r.Checkout == "managed", "see the password, which is changed afterwards"}, {r.Checkout == "any", "see the password, also where nobody changes it afterwards"},
 		{len(r.Files) > 0, "files: " + strings.Join(r.Files, ", ")}, {len(r.Forwards) > 0, "tunnels: " + strings.Join(r.Forwards, ", ")}} {
 		if x.is {
 			may = append(may, x.what)

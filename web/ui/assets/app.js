@@ -203,6 +203,15 @@ document.addEventListener("click", (event) => {
   if (act === "help") help();
 });
 
+// A secret is shown for a while, and not to who goes back or loads the page again.
+const secret = $("secret");
+if (secret) {
+  history.replaceState(null, "", secret.dataset.back);
+  const hide = () => secret.replaceChildren("It is not shown any more.");
+  setTimeout(hide, Date.parse(secret.dataset.until) - Date.now() - offset);
+  addEventListener("pagehide", hide);
+}
+
 // Colours.
 const theme = one('[data-do="theme"]');
 if (theme) {
