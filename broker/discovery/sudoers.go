@@ -115,7 +115,7 @@ func (s *sudoers) rule(source, line string) {
 		who[i] = strings.Trim(strings.ReplaceAll(w, `\`, ""), `"`)
 	}
 	root := true // without a word, commands run as root
-	for spec := range strings.SplitSeq(right, " : ") {
+	for spec := range strings.SplitSeq(closeColons(right), " : ") {
 		if _, after, more := strings.Cut(spec, " = "); more { // the hosts of a further part
 			spec = after
 		}
@@ -150,6 +150,22 @@ func (s *sudoers) rule(source, line string) {
 			may += ": " + strings.TrimSpace(right)
 		}
 		s.rules = append(s.rules, sudoRule{source, who, clean(may), all})
+	}
+}
+
+// closeColons takes the spaces from around colons in parentheses, so that others part
+// specifications.
+func closeColons(s string) string {
+	var b strings.Builder
+	for {
+		open := strings.IndexByte(s, '(')
+		end := strings.IndexByte(s, ')')
+		if open < 0 || end < open {
+			return b.String() + s
+		}
+		b.WriteString(s[:open])
+		b.WriteString(strings.NewReplacer(" : ", ":", " :", ":", ": ", ":").Replace(s[open : end+1]))
+		s = s[end+1:]
 	}
 }
 
