@@ -126,7 +126,12 @@ func (r *linuxReader) line(f []string) {
 			}
 		}
 	case f[0] == "setuid":
-		s.Setuid = r.listed(s.Setuid, "setuid", clean(strings.Join(f[1:], " ")))
+		path := clean(strings.Join(f[1:], " "))
+		if !strings.HasPrefix(path, "/") {
+			s.incomplete("setuid")
+			break
+		}
+		s.Setuid = r.listed(s.Setuid, "setuid", path)
 	case f[0] == "listen":
 		if address, ok := listening(f[1]); ok {
 			s.Listening = r.listed(s.Listening, "listen", address)

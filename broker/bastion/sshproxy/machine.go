@@ -2,6 +2,7 @@ package sshproxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ type errand struct {
 	hops    []access.Target
 	until   time.Time
 	certify func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error)
+	// output is how many bytes the machine may say; 0: maxMachineOutput.
+	output int64
 }
 
 // Run logs in at the machine of a step as its provisioner, with a certificate
@@ -46,7 +49,7 @@ type errand struct {
 // session would accept. An error says that the command may not have run, or not
 // to its end; a command that fails is one. Everything is closed when Run returns.
 func (m Machines) Run(ctx context.Context, s broker.Step, command string, input []byte) (output []byte, err error) {
-	return m.run(ctx, errand{s.Machine, s.Hops, s.Provision.Until, func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
+	return m.run(ctx, errand{machine: s.Machine, hops: s.Hops, until: s.Provision.Until, certify: func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
 		return m.Broker.StepCredential(ctx, s, hop, key)
 	}}, command, input)
 }
@@ -54,8 +57,21 @@ func (m Machines) Run(ctx context.Context, s broker.Step, command string, input 
 // Bring is Run for a delivery. A target that refuses the login is an
 // access.ErrUnauthenticated.
 func (m Machines) Bring(ctx context.Context, d broker.Delivery, command string, input []byte) ([]byte, error) {
-	output, err := m.run(ctx, errand{d.Target, d.Hops, d.Until, func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
+	output, err := m.run(ctx, errand{machine: d.Target, hops: d.Hops, until: d.Until, certify: func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
 		return m.Broker.DeliveryCredential(ctx, d, hop, key)
+	}}, command, input)
+	if err != nil && refusedLogin(err) {
+		err = fmt.Errorf("%w: %w", access.ErrUnauthenticated, err)
+	}
+	return output, err
+}
+
+// Explore is Run for a scan, which says more: at most that many bytes.
+func (m Machines) Explore(ctx context.Context, d broker.Discovery, command string, input []byte, most int64) ([]byte, error) {
+	machine := d.Target
+	machine.Provisioner = d.Account
+	output, err := m.run(ctx, errand{machine: machine, hops: d.Hops, until: d.Until, output: most, certify: func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
+		return m.Broker.DiscoveryCredential(ctx, d, hop, key)
 	}}, command, input)
 	if err != nil && refusedLogin(err) {
 		err = fmt.Errorf("%w: %w", access.ErrUnauthenticated, err)
@@ -94,7 +110,7 @@ func (m Machines) run(ctx context.Context, e errand, command string, input []byt
 	if !m.Now().Before(e.until) {
 		return nil, errors.New("the login took longer than it may")
 	}
-	return execute(ch, reqs, command, input)
+	return execute(ch, reqs, command, input, cmp.Or(e.output, maxMachineOutput))
 }
 
 // dial connects to the machine, through the hops on the way.
@@ -179,7 +195,7 @@ func rejectAll(channels <-chan gossh.NewChannel) {
 
 // execute runs a command on a session channel, gives it the input and waits for
 // its end, or for that of the connection.
-func execute(ch gossh.Channel, reqs <-chan *gossh.Request, command string, input []byte) ([]byte, error) {
+func execute(ch gossh.Channel, reqs <-chan *gossh.Request, command string, input []byte, most int64) ([]byte, error) {
 	ended := make(chan error, 1)
 	go func() {
 		err := errors.New("the command was broken off")
@@ -203,8 +219,8 @@ func execute(ch gossh.Channel, reqs <-chan *gossh.Request, command string, input
 		_, err := ch.Write(input)
 		sent <- errors.Join(err, ch.CloseWrite())
 	}()
-	output := readUpTo(ch, maxMachineOutput)
-	if len(output) == maxMachineOutput {
+	output := readUpTo(ch, most)
+	if int64(len(output)) == most {
 		ch.Close() // whoever says too much is not heard out
 	}
 	problem, wrote, err := <-said, <-sent, <-ended
