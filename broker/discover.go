@@ -329,7 +329,7 @@ func keepFound(ctx context.Context, tx *store.Tx, t *access.Target, s *discovery
 		f := &before[i]
 		rows[f.Name] = f
 		if f.GoneAt.IsZero() {
-			was = append(was, findingOf(f))
+			was = append(was, FindingOf(f))
 		}
 	}
 	blind := slices.Contains(s.Incomplete, "passwd") || slices.Contains(s.Incomplete, "accounts") || slices.Contains(s.Incomplete, "what only root may read")
@@ -383,8 +383,8 @@ func keepFound(ctx context.Context, tx *store.Tx, t *access.Target, s *discovery
 	return changes, found, tx.ForgetGone(ctx, t.ID, now.Add(-access.KeepGone))
 }
 
-// findingOf is what stands in a row. What does not read is what the columns say.
-func findingOf(f *access.FoundAccount) (is discovery.Finding) {
+// FindingOf is what stands in a row. What does not read is what the columns say.
+func FindingOf(f *access.FoundAccount) (is discovery.Finding) {
 	_ = json.Unmarshal([]byte(f.Detail), &is) // ours; the columns count
 	is.Name, is.Class, is.Risk, is.Owner, is.Reasons = f.Name, discovery.Class(f.Class), discovery.Risk(f.Risk), f.OwnerName, f.Reasons
 	return is

@@ -149,7 +149,7 @@ func (b *Broker) FindFound(ctx context.Context, by access.Caller, id string) (Fo
 	if err != nil {
 		return FoundView{}, b.refused(ctx, e, unknownFound(err, id))
 	}
-	v := FoundView{FoundAccount: f, Is: findingOf(&f)}
+	v := FoundView{FoundAccount: f, Is: FindingOf(&f)}
 	s, err := b.c.Store.TargetScan(ctx, t.ID)
 	if err != nil && !errors.Is(err, access.ErrNotFound) {
 		return v, err

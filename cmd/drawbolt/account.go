@@ -21,9 +21,21 @@ type accountJSON struct {
 }
 
 func (c *cli) accountCmd() *cobra.Command {
-	return nounCmd("account", "Accounts on targets", c.accountAddCmd(), c.accountShowCmd(), c.accountSetCmd(), c.accountGiveUpCmd(), &cobra.Command{
-		Use: "ls [TARGET]", Short: "List accounts", Args: between(0, 1), ValidArgsFunction: c.completeTargets,
+	return nounCmd("account", "Accounts on targets", c.accountAddCmd(), c.accountShowCmd(), c.accountSetCmd(), c.accountGiveUpCmd(), c.accountLsCmd(),
+		c.accountDiscoverCmd(), c.accountManageCmd(), c.accountWaysCmd())
+}
+
+func (c *cli) accountLsCmd() *cobra.Command {
+	var found inventoryFlags
+	cmd := &cobra.Command{
+		Use: "ls [TARGET]", Short: "List accounts: those of targets, or those that scans have found", Args: between(0, 1), ValidArgsFunction: c.completeTargets,
+		Long: `List the accounts of targets that you may know of. With --found, or one of the other
+flags, list what scans have found on targets instead, the gravest first.`,
+		Example: "  drawbolt account ls db01\n  drawbolt account ls --class unmanaged --risk high\n  drawbolt account ls --found --csv >accounts.csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if found.given(cmd) {
+				return c.listFound(cmd.Context(), found.filter(args), found.csv)
+			}
 			targets, err := c.targetsLike(cmd.Context(), first(append(args, "*")...))
 			if err != nil {
 				return err
@@ -42,7 +54,9 @@ func (c *cli) accountCmd() *cobra.Command {
 			c.table("No accounts.", []string{"ACCOUNT", "TARGET", "CREDENTIAL", "STATE", "LONGEST"}, rows)
 			return c.listMade(cmd.Context())
 		},
-	})
+	}
+	found.add(c, cmd)
+	return cmd
 }
 
 // listMade lists the accounts that exist for a grant at this moment.
@@ -160,13 +174,17 @@ func (c *cli) findAccount(ctx context.Context, cl *api.Client, arg string) (api.
 
 func (c *cli) accountShowCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "show ACCOUNT@TARGET", Short: "Show an account", Args: between(1, 1),
+		Use: "show ACCOUNT@TARGET", Short: "Show an account, with what scans have found of it", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, _, err := c.client()
 			if err != nil {
 				return err
 			}
+			found, unfound := cl.FindFound(cmd.Context(), args[0])
 			t, a, err := c.findAccount(cmd.Context(), cl, args[0])
+			if err != nil && unfound == nil {
+				return c.showFound(found)
+			}
 			if err != nil {
 				return err
 			}
@@ -177,6 +195,9 @@ func (c *cli) accountShowCmd() *cobra.Command {
 			c.print("  %-13s%s", "logs in with", first(a.Credential, "-"))
 			c.print("  %-13s%s", "state", c.accountState(t, a))
 			c.print("  %-13s%s", "longest", longest(a))
+			if unfound == nil {
+				return c.showFound(found)
+			}
 			return nil
 		},
 	}
