@@ -56,6 +56,9 @@ func (b *Broker) BeginBootstrap(ctx context.Context, by access.Caller, name stri
 		if t.Locked {
 			return e, lockedTarget(&t)
 		}
+		if t.Kind != "" {
+			return e, notChecked(&t)
+		}
 		if out.Logins, err = loginsOf(&t); err != nil {
 			return e, err
 		}

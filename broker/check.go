@@ -65,6 +65,9 @@ func (b *Broker) beginProbe(ctx context.Context, by access.Caller, name, account
 		if t.Locked {
 			return e, lockedTarget(&t)
 		}
+		if t.Kind != "" {
+			return e, notChecked(&t)
+		}
 		detail(&e, "address", t.Address)
 		wayDetails(&e, &t)
 		p.Target, p.by, p.until = t, caller, tx.Now().Add(probeWithin)

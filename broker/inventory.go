@@ -283,7 +283,7 @@ type Management struct {
 // ManageFound gives accounts that were found an owner, says what they are, and takes
 // them over: all of them or none.
 func (b *Broker) ManageFound(ctx context.Context, by access.Caller, ids []string, m Management) ([]access.FoundAccount, error) {
-	e := event(by, "account.manage", "")
+	e := event(by, "account.adopt", "")
 	if len(ids) == 1 {
 		e.Object = audit.Clean(ids[0], audit.MaxName)
 	}
@@ -335,7 +335,7 @@ func (b *Broker) manage(ctx context.Context, tx *store.Tx, by access.Caller, id 
 		return f, unknownFound(err, id)
 	}
 	e.Object, e.Target, e.Account = f.ID, t.Name, audit.Clean(f.Name, audit.MaxName)
-	d, err := b.decideNow(ctx, question{action: policy.ActionAccountManage, by: by, target: &t})
+	d, err := b.decideNow(ctx, question{action: policy.ActionAccountAdopt, by: by, target: &t})
 	if errors.Is(err, access.ErrDenied) && !b.knows(ctx, by, &t) {
 		err = unknownFound(access.ErrNotFound, id)
 	}

@@ -43,6 +43,9 @@ func (b *Broker) Reach(ctx context.Context, by access.Caller, target, account st
 	if err := b.mayLook(ctx, by, account+"@"+target); err != nil {
 		return Reach{}, b.refused(ctx, e, err)
 	}
+	if err := noSession(&t, account); err != nil && b.mayKnow(ctx, by, &t, account) {
+		return Reach{}, b.refused(ctx, e, err)
+	}
 	now := b.now()
 	grants, err := b.c.Store.OpenGrants(ctx, by.User.ID, now.UnixMicro())
 	if err != nil {
@@ -170,6 +173,9 @@ func (b *Broker) Open(ctx context.Context, by access.Caller, grantID string, o O
 		var decision policy.Decision
 		var running store.Running
 		if t, running, decision, err = b.askAgain(ctx, tx, caller, g, r, ticket); err != nil {
+			return e, err
+		}
+		if err := noSession(t, g.Account); err != nil {
 			return e, err
 		}
 		if hops, err = hopsOf(ctx, tx.Target, t); err != nil {
@@ -385,7 +391,10 @@ func (b *Broker) closeSession(ctx context.Context, by access.Caller, id string, 
 		recordingDetails(&e, c.Recording, c.Head)
 		detail(&e, "input_bytes", fmt.Sprint(c.Input))
 		detail(&e, "output_bytes", fmt.Sprint(c.Output))
-		return e, tx.SaveSession(ctx, &s)
+		if err := tx.SaveSession(ctx, &s); err != nil {
+			return e, err
+		}
+		return e, tx.RotationUsed(ctx, s.TargetID, s.Account)
 	})
 	if errors.Is(err, errClosed) {
 		return nil

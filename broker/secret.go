@@ -68,6 +68,9 @@ func (b *Broker) SetCredential(ctx context.Context, by access.Caller, target, ac
 		if i < 0 {
 			return e, access.Invalid("%s has no account %s", t.Name, strconv.QuoteToASCII(audit.Clean(account, 64)))
 		}
+		if t.Accounts[i].Managed != nil {
+			return e, isManaged(&t, account)
+		}
 		detail(&e, "credential", credential)
 		detail(&e, "key", fingerprint)
 		if t.Accounts[i].Credential != credential {
@@ -110,11 +113,16 @@ func (b *Broker) keepSecret(ctx context.Context, tx *store.Tx, t *access.Target,
 }
 
 // secretID is what a secret is sealed for, besides its version: the account, what
-// kind of credential it is, and where it is sent, which is the target by its
+// kind of credential it is, whether it is all that is known of a managed account's
+// password, and where it is sent, which is the target by its
 // address and host keys. Whoever may change a target, or its row in the database,
 // cannot have the secret sent to a machine of theirs.
 func secretID(t *access.Target, a access.Account) string {
-	b, err := json.Marshal([]any{t.ID, t.Name, a.Name, a.Credential, t.Address, t.HostKeys})
+	place := []any{t.ID, t.Name, a.Name, a.Credential, t.Address, t.HostKeys}
+	if managed := a.Managed != nil; managed || t.Kind != "" || a.KnownAs != "" {
+		place = append(place, t.Kind, a.KnownAs, managed)
+	}
+	b, err := json.Marshal(place)
 	if err != nil {
 		panic(err) // strings can be marshaled
 	}
@@ -242,14 +250,16 @@ func (b *Broker) lend(ctx context.Context, was *access.Target, account string, e
 			return e, lockedTarget(&t)
 		}
 		a, _ := was.Account(account)
-		if now, ok := t.Account(account); !ok || !a.Lent() || now.Credential != a.Credential {
+		now, ok := t.Account(account)
+		if !ok || !a.Lent() || now.Credential != a.Credential || now.KnownAs != a.KnownAs {
 			return e, &access.Error{Kind: access.ErrConflict, Code: "DB-3031", Text: account + "@" + was.Name + " logs in with something else since a moment ago; try again"}
 		}
 		row, err := tx.AccountSecret(ctx, t.ID, account)
 		if err == nil {
 			detail(&e, "credential", a.Credential)
 			detail(&e, "version", strconv.FormatInt(row.Version, 10))
-			loan.Secret, err = b.c.Vault.Unseal(secretID(was, a), uint64(row.Version), row.Sealed)
+			a.Managed = now.Managed // it may be ours since a moment ago, or no more
+			loan.Secret, err = b.unsealed(&row, was, a)
 		}
 		if errors.Is(err, access.ErrNotFound) || errors.Is(err, vault.ErrTampered) {
 			err = &access.Error{Kind: access.ErrUnavailable, Code: "DB-5006", Text: "the " + a.Credential + " of " + account + "@" + was.Name + " was kept for another address or other host keys than the target has now, or was altered; an administrator has to set it anew",
@@ -262,4 +272,18 @@ func (b *Broker) lend(ctx context.Context, was *access.Target, account string, e
 		return Loan{}, err
 	}
 	return loan, nil
+}
+
+// unsealed opens what is kept of an account for the target, which is where it is sent:
+// of one that is managed, the password that is in force.
+func (b *Broker) unsealed(row *store.AccountSecret, t *access.Target, a access.Account) (vault.Secret, error) {
+	if a.Managed == nil {
+		return b.c.Vault.Unseal(secretID(t, a), uint64(row.Version), row.Sealed)
+	}
+	entry, err := b.entry(row, t, a)
+	if err != nil {
+		return vault.Secret{}, err
+	}
+	defer entry.Wipe()
+	return vault.NewSecret(entry.Current.Secret.Expose()), nil
 }

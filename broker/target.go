@@ -1,7 +1,12 @@
 package broker
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -188,6 +193,10 @@ func (b *Broker) AddTarget(ctx context.Context, by access.Caller, t access.Targe
 // SetTarget changes a target. Version must be the version that the caller saw.
 // A change of its address, of its host keys or of the way to it ends what was approved for it.
 func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Target) (access.Target, error) {
+	t.Accounts = slices.Clone(t.Accounts)
+	for i := range t.Accounts {
+		t.Accounts[i].Managed = nil // that has verbs of its own
+	}
 	if err := checkTarget(&t); err != nil {
 		return t, err
 	}
@@ -202,6 +211,9 @@ func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Targe
 			return staleVersion(t.Name)
 		}
 		if err := keepsCredentials(&t, was.Accounts); err != nil {
+			return err
+		}
+		if err := keepsManaged(&t, &was); err != nil {
 			return err
 		}
 		t.ID, t.CreatedAt, t.Locked, t.LockReason, t.Facts = was.ID, was.CreatedAt, was.Locked, was.LockReason, was.Facts
@@ -221,10 +233,14 @@ func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Targe
 func keepsCredentials(t *access.Target, was []access.Account) error {
 	for _, a := range t.Accounts {
 		before := access.CredentialCertificate
+		knownAs := a.KnownAs
 		if j := slices.IndexFunc(was, func(w access.Account) bool { return w.Name == a.Name }); j >= 0 {
 			before = was[j].Credential
+			if was[j].Lent() {
+				knownAs = was[j].KnownAs // that is what its secret is for
+			}
 		}
-		if a.Credential != before {
+		if a.Credential != before || a.KnownAs != knownAs {
 			return &access.Error{Kind: access.ErrInvalid, Code: "DB-1006", Text: a.Name + "@" + t.Name + " logs in with its " + before + ", which is changed by itself",
 				Next: "drawbolt account set " + a.Name + "@" + t.Name}
 		}
@@ -250,8 +266,12 @@ func targetDetails(e *audit.Event, t *access.Target) {
 			detail(e, "made_"+a.Name, a.Made.String())
 		}
 	}
+	detail(e, "kind", t.Kind)
 	for i, k := range t.HostKeys {
-		if key, err := parseKey(k); err == nil {
+		if cert, err := parseCertificate(k); err == nil {
+			sum := sha256.Sum256(cert.Raw)
+			detail(e, fmt.Sprintf("ca_%d", i+1), hex.EncodeToString(sum[:]))
+		} else if key, err := parseKey(k); err == nil {
 			detail(e, fmt.Sprintf("host_key_%d", i+1), ssh.FingerprintSHA256(key))
 		}
 	}
@@ -263,6 +283,14 @@ func checkTarget(t *access.Target) error {
 		return err
 	}
 	for i, k := range t.HostKeys {
+		if t.Kind != "" {
+			cert, err := parseCertificate(k)
+			if err != nil {
+				return access.Invalid("certificate %d of %s: %v", i+1, t.Name, err)
+			}
+			t.HostKeys[i] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+			continue
+		}
 		key, err := parseKey(k)
 		if err != nil {
 			return access.Invalid("host key %d of %s: %v", i+1, t.Name, err)
@@ -283,6 +311,9 @@ func (b *Broker) RemoveTarget(ctx context.Context, by access.Caller, name string
 			return unknownTarget(err, name)
 		}
 		e.Object = t.ID
+		if err := noneManaged(&t); err != nil {
+			return err
+		}
 		all, err := tx.Targets(ctx)
 		if err != nil {
 			return err
@@ -324,6 +355,22 @@ func (b *Broker) LockTarget(ctx context.Context, by access.Caller, name string, 
 		}
 		return tx.SaveTarget(ctx, &t)
 	})
+}
+
+// parseCertificate parses one certificate in PEM.
+func parseCertificate(text string) (*x509.Certificate, error) {
+	if len(text) > 16<<10 {
+		return nil, errors.New("it is too long")
+	}
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("it is not one certificate in PEM")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, errors.New("it is not one certificate in PEM")
+	}
+	return cert, nil
 }
 
 // parseKey parses a public key in the form of authorized_keys. Only plain keys

@@ -75,6 +75,7 @@ func newScene(h *house) *scene {
 	_, err = h.db.ClaimChannel(t.Context(), "ops", "mail", "node1", time.Minute)
 	ok(t, err)
 	s.found = h.discovered("db01")
+	h.managed("pg01", "app")
 	window, err := h.AddWindow(t.Context(), h.as("root"), access.Window{Kind: access.Maintenance, Reason: "CHG-1", Hours: "00:00-00:01", Targets: access.Selector{Names: []string{"other"}}})
 	ok(t, err)
 	s.window = window.ID
@@ -628,6 +629,23 @@ var verbs = []struct {
 		_, err := b.TargetsLike(ctx, by, "db", 1)
 		return err
 	}, false},
+	{"ManageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.ManageAccount(ctx, by, "pg01", "app", access.Managed{}, []byte("a new one"))
+	}, true},
+	{"UnmanageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.UnmanageAccount(ctx, by, "pg01", "app", "INC-1", true)
+	}, true},
+	{"RotateAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.RotateAccount(ctx, by, "pg01", "app", "INC-1")
+	}, true},
+	{"Passwords", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Passwords(ctx, by, "pg01")
+		return err
+	}, true},
+	{"RecoverPasswords", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.RecoverPasswords(ctx, by, "pg01", "app", "INC-1")
+		return err
+	}, true},
 	{"Certify", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Certify(ctx, by, newKey(s.t))
 		return err
@@ -636,6 +654,11 @@ var verbs = []struct {
 
 // notVerbs are the exported methods that ask no policy, and why.
 var notVerbs = map[string]string{
+	"BeginDue":            "the server's own: scans that DueDiscoveries has planned",
+	"DueDiscoveries":      "the server's own: what is to be scanned",
+	"DiscoveryCredential": "for a scan that was begun, while its target stays as it is",
+	"EndDiscovery":        "for a scan that was begun: what it found",
+	"ScanTotals":          "figures that the server measures",
 	"Run":                 "the server's own loop",
 	"Authorities":         "public keys",
 	"KRL":                 "serials that say nothing, for every target",
@@ -654,6 +677,12 @@ var notVerbs = map[string]string{
 	"Abandoned":           "closes what this server left open when it died",
 	"CheckLog":            "the server's own, before it serves",
 	"Account":             "what the server itself has planned",
+	"DueRotations":        "the server's own: which passwords are to be changed or proved",
+	"AbandonRotations":    "the server's own, after a crash",
+	"BeginRotation":       "the server's own, for what is due; it tells nobody a password",
+	"BeginFailed":         "the server's own: that a step could not be begun",
+	"RotationCredential":  "the server's own, for a step that it has begun, while it holds",
+	"EndRotation":         "the server's own: how a step ended",
 	"AbandonSteps":        "the server's own, after a crash",
 	"UsePolicy":           "the server's own, with a bundle that its operator put there",
 	"PolicyRefused":       "the server's own, with a bundle that its operator put there",
@@ -669,11 +698,6 @@ var notVerbs = map[string]string{
 	"EndBootstrap":        "for a check that UseBootstrap allowed: what it found",
 	"StepDone":            "the server's own: how a step ended",
 	"StepFailed":          "the server's own: how a step ended",
-	"BeginDue":            "the server's own: scans that DueDiscoveries has planned",
-	"DueDiscoveries":      "the server's own: what is to be scanned",
-	"DiscoveryCredential": "for a scan that was begun, while its target stays as it is",
-	"EndDiscovery":        "for a scan that was begun: what it found",
-	"ScanTotals":          "figures that the server measures",
 	"AwaitRevocation":     "the server's own: who is to learn at once what is in KRL",
 	"BeginDelivery":       "the server's own: what is in KRL, for the machines",
 	"DeliveryCredential":  "the server's own, for a delivery that it has begun, while it holds",

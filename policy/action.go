@@ -49,6 +49,7 @@ const (
 	ActionSecretRead       Action = "secret.read" // what secrets there are, never their bytes
 	ActionSecretWrite      Action = "secret.write"
 	ActionSecretRotate     Action = "secret.rotate"
+	ActionSecretRecover    Action = "secret.recover" // read every password of an account that may be in force
 	ActionLockRead         Action = "lock.read"
 	ActionLockWrite        Action = "lock.write"
 	ActionIntegrationRead  Action = "integration.read"  // how the channels stand over which people are told
@@ -60,7 +61,7 @@ const (
 	ActionReviewWrite      Action = "review.write"      // have that reviewed, and decide on it
 	ActionAccountRead      Action = "account.read"      // which accounts targets have, and how these are set up
 	ActionAccountDiscover  Action = "account.discover"  // have that found out
-	ActionAccountManage    Action = "account.manage"    // give what was found an owner, and take it over
+	ActionAccountAdopt    Action = "account.adopt"    // give what was found an owner, and take it over
 )
 
 // Actions lists every action that an Input may name, in a fixed order.
@@ -72,10 +73,10 @@ func Actions() []Action {
 		ActionRecordingHold, ActionRecordingDelete,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
-		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
+		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionSecretRecover, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
 		ActionGlassReview, ActionReviewRead, ActionReviewWrite,
-		ActionAccountRead, ActionAccountDiscover, ActionAccountManage,
+		ActionAccountRead, ActionAccountDiscover, ActionAccountAdopt,
 	}
 }
 
@@ -88,10 +89,10 @@ func (a Action) Known() bool {
 		ActionRecordingHold, ActionRecordingDelete,
 		ActionAuditRead, ActionAuditExport, ActionTargetRead, ActionTargetWrite, ActionTargetFacts, ActionUserRead, ActionUserWrite, ActionKeyWrite, ActionDelegate,
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
-		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionLockRead, ActionLockWrite,
+		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionSecretRecover, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
 		ActionGlassReview, ActionReviewRead, ActionReviewWrite,
-		ActionAccountRead, ActionAccountDiscover, ActionAccountManage:
+		ActionAccountRead, ActionAccountDiscover, ActionAccountAdopt:
 		return true
 	default:
 		return false

@@ -39,6 +39,9 @@ func (s Secret) Expose() []byte {
 // that the runtime or a library has made are out of its reach.
 func (s Secret) Wipe() { clear(s.Expose()) }
 
+// Clone returns a copy, which is wiped by itself.
+func (s Secret) Clone() Secret { return NewSecret(s.Expose()) }
+
 // Format prints "[secret]" whatever the verb.
 func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 

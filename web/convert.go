@@ -110,9 +110,9 @@ func same(s string) string { return s }
 
 func apiTarget(t access.Target) api.Target {
 	return api.Target{
-		ID: t.ID, Name: t.Name, Address: t.Address, Labels: api.Labels(t.Labels), Applications: t.Applications,
+		ID: t.ID, Name: t.Name, Kind: t.Kind, Address: t.Address, Labels: api.Labels(t.Labels), Applications: t.Applications,
 		Accounts: each(t.Accounts, func(a access.Account) api.Account {
-			return api.Account{Name: a.Name, Credential: a.Credential, Made: (*api.AccountTemplate)(a.Made)}
+			return api.Account{Name: a.Name, Credential: a.Credential, Made: (*api.AccountTemplate)(a.Made), KnownAs: a.KnownAs, Managed: apiManaged(a.Managed)}
 		}),
 		Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, Facts: apiFacts(t.Facts),
 		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Locked: t.Locked, LockReason: t.LockReason, CreatedAt: when(t.CreatedAt), Version: t.Version,
@@ -132,13 +132,13 @@ func apiFacts(facts map[string]access.Fact) map[string]api.Fact {
 
 func accessTarget(in api.TargetInput) access.Target {
 	return access.Target{
-		Name: in.Name, Address: in.Address, Labels: access.Labels(in.Labels), Applications: in.Applications, HostKeys: in.HostKeys,
+		Name: in.Name, Kind: in.Kind, Address: in.Address, Labels: access.Labels(in.Labels), Applications: in.Applications, HostKeys: in.HostKeys,
 		Via: in.Via, HopAccount: in.HopAccount, Provisioner: in.Provisioner, PrincipalsFolder: in.PrincipalsFolder,
 		Accounts: each(in.Accounts, func(a api.AccountInput) access.Account {
 			if a.Credential == "" {
 				a.Credential = access.CredentialCertificate
 			}
-			return access.Account{Name: a.Name, Credential: a.Credential, Made: (*access.AccountTemplate)(a.Made)}
+			return access.Account{Name: a.Name, Credential: a.Credential, Made: (*access.AccountTemplate)(a.Made), KnownAs: a.KnownAs}
 		}),
 		Version: in.Version,
 	}

@@ -112,7 +112,7 @@ func (s *Server) findFound(ctx context.Context, by access.Caller, in *ByID) (api
 	return f, nil
 }
 
-func (s *Server) manageFound(ctx context.Context, by access.Caller, in *struct{ Body api.ManageInput }) (api.List[api.FoundAccount], error) {
+func (s *Server) manageFound(ctx context.Context, by access.Caller, in *struct{ Body api.AdoptInput }) (api.List[api.FoundAccount], error) {
 	list, err := s.c.Broker.ManageFound(ctx, by, in.Body.Accounts, broker.Management{Owner: in.Body.Owner, Declare: in.Body.Declare, Note: in.Body.Note, TakeOver: in.Body.TakeOver})
 	return api.List[api.FoundAccount]{Items: each(list, apiFound)}, err
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -155,6 +156,10 @@ func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
 // fingerprints are those of keys in the form of authorized_keys.
 func fingerprints(keys []string) []string {
 	return each(keys, func(k string) string {
+		if block, _ := pem.Decode([]byte(k)); block != nil {
+			sum := sha256.Sum256(block.Bytes)
+			return "certificate SHA-256 " + hex.EncodeToString(sum[:])
+		}
 		key, err := parseKey(k)
 		if err != nil {
 			return "a key that cannot be read"

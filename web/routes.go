@@ -100,6 +100,11 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/targets/{name}/lock", auth: login, summary: "Deny a target to everybody and cut its sessions", api: call((*Server).lockTarget)},
 		{method: post, path: "/v1/targets/{name}/unlock", auth: login, summary: "End a lock", api: call((*Server).unlockTarget)},
 		{method: put, path: "/v1/targets/{name}/accounts/{account}/credential", auth: login, summary: "Say what the bastion logs in with at an account", api: call((*Server).setCredential)},
+		{method: put, path: "/v1/targets/{name}/accounts/{account}/managed", auth: login, summary: "Have the password of an account changed by drawbolt", api: call((*Server).manageAccount)},
+		{method: post, path: "/v1/targets/{name}/accounts/{account}/unmanage", auth: login, summary: "Leave the password of an account to others", api: call((*Server).unmanageAccount)},
+		{method: post, path: "/v1/targets/{name}/accounts/{account}/rotate", auth: login, summary: "Have the password of an account changed now", api: call((*Server).rotateAccount)},
+		{method: post, path: "/v1/targets/{name}/accounts/{account}/recover", auth: login, summary: "Every password of an account that may be in force", api: call((*Server).recoverPasswords)},
+		{method: get, path: "/v1/targets/{name}/passwords", auth: login, summary: "How the managed passwords of a target stand", api: call((*Server).passwords)},
 		{method: put, path: "/v1/targets/{name}/facts", auth: login, summary: "Put on record what was found out about a target", api: call((*Server).recordFacts)},
 		{method: get, path: "/v1/windows", auth: login, summary: "Maintenance windows and freezes that are not over", api: call((*Server).windows)},
 		{method: post, path: "/v1/windows", auth: login, summary: "Add a maintenance window or a freeze", api: call((*Server).addWindow)},
@@ -113,7 +118,7 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/postures", auth: login, summary: "How targets stand by their last scans", api: call((*Server).postures)},
 		{method: get, path: "/v1/inventory", auth: login, summary: "Accounts that scans have found, the gravest first", api: call((*Server).inventory)},
 		{method: get, path: "/v1/inventory/{id}", auth: login, summary: "One of them, by its id or as NAME@TARGET", api: call((*Server).findFound)},
-		{method: post, path: "/v1/inventory/manage", auth: login, summary: "Give accounts an owner, say what they are, take them over", api: call((*Server).manageFound)},
+		{method: post, path: "/v1/inventory/adopt", auth: login, summary: "Give accounts an owner, say what they are, take them over", api: call((*Server).manageFound)},
 		{method: post, path: "/v1/targets/{name}/bootstrap", auth: login, summary: "Make the script that enrols a target", api: call((*Server).bootstrapTarget)},
 
 		// Requests and their grants.

@@ -27,7 +27,7 @@ func viewTarget(v broker.TargetView) api.Target {
 		return api.Account{
 			Name: a.Name, Credential: account.Credential, Usable: a.Usable, Until: when(a.Until), MayAsk: a.MayAsk,
 			Needs: apiNeeds(a.Needs), MaxDurationSeconds: seconds(a.MaxDuration), Why: a.Why,
-			Made: (*api.AccountTemplate)(account.Made),
+			Made: (*api.AccountTemplate)(account.Made), KnownAs: account.KnownAs, Managed: apiManaged(account.Managed),
 		}
 	})
 	return out

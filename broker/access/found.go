@@ -42,7 +42,7 @@ func Declarations() []string { return []string{"service", "shared", "emergency"}
 // Declare says what an account is, and why.
 func (f *FoundAccount) Declare(kind, note string) error {
 	if kind != "" && !slices.Contains(Declarations(), kind) {
-		return &Error{Kind: ErrInvalid, Code: "DB-6464", Text: "an account can be said to be service, shared or emergency", Next: "drawbolt account manage --help"}
+		return &Error{Kind: ErrInvalid, Code: "DB-6464", Text: "an account can be said to be service, shared or emergency", Next: "drawbolt account adopt --help"}
 	}
 	if err := CheckText("the note", note, MaxComment); err != nil {
 		return err

@@ -15,17 +15,21 @@ type Labels struct {
 	Owner       string
 }
 
-// A Target is a machine that is reached through the bastion.
+// A Target is a machine that is reached through the bastion, or another system that
+// has accounts.
 type Target struct {
 	ID           string
 	Name         string
+	Kind         string // "": a machine with SSH; otherwise one of Kinds, whose accounts are no logins there
 	Address      string // host:port
 	Labels       Labels
 	Applications []string
 	Accounts     []Account
 	// HostKeys are the pinned keys, in authorized_keys form without comment. A
 	// target that shows another key, or no host certificate of our own host CA
-	// when there is none pinned, is refused before any secret is used.
+	// when there is none pinned, is refused before any secret is used. Of other kinds
+	// than "" they are the certificates, in PEM, of which one has to have signed that of
+	// the target's TLS; none: those that this server's system trusts.
 	HostKeys []string
 	// Via names the targets through which this one is reached, in order: the
 	// bastion dials the first, each dials the next, and the last dials Address,
@@ -87,6 +91,11 @@ type Account struct {
 	Credential string
 	// Made says how the account is made for each grant; nil: it is always there.
 	Made *AccountTemplate `json:",omitempty"`
+	// KnownAs is what the account is called in its system, where that is not Name: the
+	// DN of its entry in a directory, user@host of MySQL, a role of PostgreSQL.
+	KnownAs string `json:",omitempty"`
+	// Managed says how the password is changed that is ours; nil: it is not.
+	Managed *Managed `json:",omitempty"`
 }
 
 // What the bastion logs in with.
@@ -158,10 +167,19 @@ func (t *Target) Validate() error {
 		if !a.Lent() && a.Credential != CredentialCertificate {
 			return Invalid("the credential of account %s must be certificate, password or key", a.Name)
 		}
+		if err := checkKnownAs(a); err != nil {
+			return err
+		}
+		if err := t.validateManaged(a); err != nil {
+			return err
+		}
 		if a.Lent() && (a.Made != nil || a.Name == t.HopAccount) {
 			return &Error{Kind: ErrInvalid, Code: "DB-1005", Text: a.Name + "@" + t.Name + " logs in with certificates only, because it is made for grants, or leads to other targets",
 				Next: "drawbolt account set " + a.Name + "@" + t.Name + " --certificate"}
 		}
+	}
+	if err := t.validateKind(); err != nil {
+		return err
 	}
 	if err := t.validateWay(); err != nil {
 		return err

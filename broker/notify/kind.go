@@ -15,7 +15,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Asked, Edited, Voted, Escalated, Approved, Denied, Cancelled, Expired,
 		Started, Extended, Ended, Revoked,
-		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue,
+		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue, PasswordTrouble,
 	}
 }
 
@@ -39,6 +39,8 @@ var kindsOf = map[string][]Kind{
 	"breakglass.review": {Reviewed},
 	"session.detect":    {Unusual},
 	"review.due":        {CampaignDue},
+	"rotation.stuck":    {PasswordTrouble},
+	"rotation.drift":    {PasswordTrouble},
 	"integration.test":  {Test},
 }
 
@@ -93,6 +95,9 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 	}
 	if n.Kind == "" || !wanted(n.Kind) {
 		return nil, nil
+	}
+	if n.Kind == PasswordTrouble {
+		n.Account = e.Account + "@" + e.Target
 	}
 	if e.Actor == access.System().User.ID {
 		n.Actor = ""

@@ -43,7 +43,10 @@ const (
 	Reviewed       Kind = "breakglass.reviewed" // its review was closed
 	Unusual        Kind = "session.unusual"     // an alert in a session
 	CampaignDue    Kind = "review.due"          // an access review waits for its owner
-	Test           Kind = "notify.test"         // an administrator tries a channel
+	// PasswordTrouble: a password that drawbolt changes could not be changed or proved
+	// for long, or somebody else had set it.
+	PasswordTrouble Kind = "password.trouble"
+	Test            Kind = "notify.test" // an administrator tries a channel
 )
 
 // A Notice is one thing that happened, with everything that a message about it
@@ -56,6 +59,7 @@ type Notice struct {
 	Actor    string // name of who did it; "" when nobody did
 	Text     string // the reason or note that was given, as it was typed
 	Rule     string // of the policy
+	Account  string // account@target; "" when it is of no managed password
 
 	Case      *broker.Case    // the request, and its grant; nil when it is about none
 	Requester *access.User    // of the case; nil when it is about none

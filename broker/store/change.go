@@ -21,7 +21,8 @@ func (tx *Tx) AddUser(ctx context.Context, u *access.User) error {
 }
 
 // SaveUser saves a user. One who is locked is logged out everywhere, for good,
-// and has no accounts in other systems any more.
+// has no accounts in other systems any more, and the passwords that they have seen
+// are to be changed.
 func (tx *Tx) SaveUser(ctx context.Context, u *access.User) error {
 	if err := users.save(ctx, tx, u, &u.Version); err != nil {
 		return err
@@ -30,6 +31,9 @@ func (tx *Tx) SaveUser(ctx context.Context, u *access.User) error {
 		return err
 	}
 	if _, err := tx.exec(ctx, "DELETE FROM links WHERE user_id = ?", u.ID); err != nil {
+		return err
+	}
+	if err := tx.leaves(ctx, u.ID); err != nil {
 		return err
 	}
 	_, err := tx.endLogins(ctx, u.ID, "", tx.now)
@@ -56,13 +60,16 @@ func (tx *Tx) SaveTarget(ctx context.Context, t *access.Target) error {
 	if err := targets.save(ctx, tx, t, &t.Version); err != nil {
 		return err
 	}
-	return tx.forgetSecrets(ctx, t.ID, t.Accounts)
+	if err := tx.forgetSecrets(ctx, t.ID, t.Accounts); err != nil {
+		return err
+	}
+	return tx.forgetRotations(ctx, t.ID, t.Accounts)
 }
 
 // RemoveTarget removes a target with its secrets and what scans have found there. What
 // was done on it stays.
 func (tx *Tx) RemoveTarget(ctx context.Context, id string) error {
-	if err := tx.forgetSecrets(ctx, id, nil); err != nil {
+	if err := errors.Join(tx.forgetSecrets(ctx, id, nil), tx.forgetRotations(ctx, id, nil)); err != nil {
 		return err
 	}
 	for _, table := range []string{"found_accounts", "target_scans"} {

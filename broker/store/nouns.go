@@ -28,7 +28,7 @@ var publicKeys = newTable("public_keys", "fingerprint", func(k *access.PublicKey
 
 var targets = newTable("targets", "id", func(t *access.Target) []column {
 	return []column{
-		{"id", &t.ID}, {"name", &t.Name}, {"address", &t.Address},
+		{"id", &t.ID}, {"name", &t.Name}, {"kind", &t.Kind}, {"address", &t.Address},
 		{"labels", encoded{&t.Labels}}, {"applications", encoded{&t.Applications}},
 		{"accounts", encoded{&t.Accounts}}, {"host_keys", encoded{&t.HostKeys}},
 		{"via", encoded{&t.Via}}, {"hop_account", &t.HopAccount},

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -41,6 +42,20 @@ func (tx *Tx) AddAccountSecret(ctx context.Context, s *AccountSecret) error {
 // Sealed is for the version after that one.
 func (tx *Tx) SaveAccountSecret(ctx context.Context, s *AccountSecret) error {
 	return accountSecrets.save(ctx, tx, s, &s.Version)
+}
+
+// ReplaceAccountSecret is SaveAccountSecret by itself: a step of a change of a password
+// that an event has begun and another one ends. It is durable when that returns.
+// access.ErrConflict: another version is kept.
+func (db *DB) ReplaceAccountSecret(ctx context.Context, s *AccountSecret) error {
+	return db.unaudited(ctx, func(tx *Tx) error {
+		row := *s
+		err := accountSecrets.save(ctx, tx, &row, &row.Version)
+		if errors.Is(err, errStale) {
+			return access.ErrConflict
+		}
+		return err
+	})
 }
 
 // forgetSecrets removes the secrets of a target that none of the accounts logs in

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -22,7 +19,8 @@ type accountJSON struct {
 
 func (c *cli) accountCmd() *cobra.Command {
 	return nounCmd("account", "Accounts on targets", c.accountAddCmd(), c.accountShowCmd(), c.accountSetCmd(), c.accountGiveUpCmd(), c.accountLsCmd(),
-		c.accountDiscoverCmd(), c.accountManageCmd(), c.accountWaysCmd())
+		c.accountManageCmd(), c.accountUnmanageCmd(), c.accountRotateCmd(), c.accountCandidatesCmd(),
+		c.accountDiscoverCmd(), c.accountAdoptCmd(), c.accountWaysCmd())
 }
 
 func (c *cli) accountLsCmd() *cobra.Command {
@@ -107,6 +105,7 @@ func (c *cli) warnOfAccounts(ctx context.Context, cl *api.Client) error {
 
 func (c *cli) accountAddCmd() *cobra.Command {
 	var made api.AccountTemplate
+	var knownAs string
 	cmd := &cobra.Command{
 		Use: "add ACCOUNT@TARGET", Short: "Add an account to a target, or change how it is made for a grant", Args: between(1, 1),
 		Long: `Add an account to a target. With --prefix or --login it is one that drawbolt
@@ -128,7 +127,10 @@ The target needs a provisioner for that: drawbolt target set TARGET --provisione
 			}
 			in := inputOf(&t)
 			in.Accounts = slices.DeleteFunc(in.Accounts, func(a api.AccountInput) bool { return a.Name == name })
-			a := api.AccountInput{Name: name}
+			a := api.AccountInput{Name: name, KnownAs: knownAs}
+			if i := slices.IndexFunc(t.Accounts, func(a api.Account) bool { return a.Name == name }); i >= 0 {
+				a.Credential = t.Accounts[i].Credential
+			}
 			if made.Prefix != "" || made.Login != "" {
 				a.Made = &made
 			} else if len(made.Groups)+len(made.Sudo) > 0 || made.Shell != "" || made.KeepHome {
@@ -151,6 +153,7 @@ The target needs a provisioner for that: drawbolt target set TARGET --provisione
 	f.StringSliceVar(&made.Groups, "group", nil, "`group` of the target that it joins; may be repeated")
 	f.StringArrayVar(&made.Sudo, "sudo", nil, "`line` of sudoers without the user; may be repeated")
 	f.StringVar(&made.Shell, "shell", "", "`path` of the login shell; default /bin/sh")
+	f.StringVar(&knownAs, "known-as", "", "`name` in its system, where that is another: the DN of its entry in a directory, user@host of MySQL")
 	f.BoolVar(&made.KeepHome, "keep-home", false, "put the home aside at the end, for root of the target")
 	return cmd
 }
@@ -173,19 +176,23 @@ func (c *cli) findAccount(ctx context.Context, cl *api.Client, arg string) (api.
 }
 
 func (c *cli) accountShowCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "show ACCOUNT@TARGET", Short: "Show an account, with what scans have found of it", Args: between(1, 1),
+	var found bool
+	cmd := &cobra.Command{
+		Use: "show ACCOUNT@TARGET", Short: "Show an account; of one that no target has, what scans have found of it", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, _, err := c.client()
 			if err != nil {
 				return err
 			}
-			found, unfound := cl.FindFound(cmd.Context(), args[0])
 			t, a, err := c.findAccount(cmd.Context(), cl, args[0])
-			if err != nil && unfound == nil {
-				return c.showFound(found)
-			}
-			if err != nil {
+			if err != nil || found {
+				f, unfound := cl.FindFound(cmd.Context(), args[0])
+				switch {
+				case unfound == nil:
+					return c.showFound(f)
+				case err == nil:
+					err = unfound
+				}
 				return err
 			}
 			if ok, err := c.emit(accountJSON{t.Name, a}); ok {
@@ -195,12 +202,18 @@ func (c *cli) accountShowCmd() *cobra.Command {
 			c.print("  %-13s%s", "logs in with", first(a.Credential, "-"))
 			c.print("  %-13s%s", "state", c.accountState(t, a))
 			c.print("  %-13s%s", "longest", longest(a))
-			if unfound == nil {
-				return c.showFound(found)
+			if a.KnownAs != "" {
+				c.print("  %-13s%s", "known as", a.KnownAs)
 			}
-			return nil
+			if a.Managed == nil {
+				return nil
+			}
+			c.print("  %-13s%s", "changed", managedText(a.Managed))
+			return c.showPassword(cmd.Context(), cl, t.Name, a.Name)
 		},
 	}
+	cmd.Flags().BoolVar(&found, "found", false, "what scans have found of it")
+	return cmd
 }
 
 // maxSecret bounds what is read of a password or a key, in bytes; the server
@@ -264,11 +277,8 @@ func (c *cli) credentialInput(password, certificate bool, keyFile string) (in ap
 		in.Credential = "certificate"
 	case password:
 		in.Credential = "password"
-		if secret, err = io.ReadAll(io.LimitReader(c.stdin, maxSecret+1)); err != nil {
-			return in, fmt.Errorf("read from stdin: %w", err)
-		}
-		if cut, ok := bytes.CutSuffix(secret, []byte("\n")); ok {
-			secret = bytes.TrimSuffix(cut, []byte("\r"))
+		if secret, err = c.readSecret(); err != nil {
+			return in, err
 		}
 	default:
 		in.Credential = "key"

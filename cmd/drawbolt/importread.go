@@ -44,6 +44,7 @@ func readers() map[string]func([]byte) ([]row, error) {
 type registered struct {
 	Hostname     string   `yaml:"hostname"`
 	Name         string   `yaml:"name"` // of the target; default: hostname
+	Kind         string   `yaml:"kind"` // "": a machine with SSH
 	Address      string   `yaml:"address"`
 	OS           string   `yaml:"os"`
 	Role         string   `yaml:"role"`
@@ -86,7 +87,7 @@ func readRegister(b []byte) ([]row, error) {
 
 func (s registered) target() api.TargetInput {
 	in := api.TargetInput{
-		Name: strings.ToLower(first(s.Name, s.Hostname)), Address: withPort(first(s.Address, s.Hostname), ""), HostKeys: s.HostKeys, Via: s.Via,
+		Name: strings.ToLower(first(s.Name, s.Hostname)), Kind: s.Kind, Address: withPort(first(s.Address, s.Hostname), portOf(s.Kind)), HostKeys: s.HostKeys, Via: s.Via,
 		Labels:       api.Labels{Environment: s.Environment, Tier: s.Tier, Criticality: s.Criticality, Owner: s.Owner},
 		Applications: s.Applications, Accounts: accountsOf(s.Accounts...),
 	}
@@ -99,6 +100,11 @@ func (s registered) target() api.TargetInput {
 	}
 	slices.Sort(in.Applications)
 	return in
+}
+
+// portOf is where a system of that kind listens; "": that of SSH.
+func portOf(kind string) string {
+	return map[string]string{"postgres": "5432", "mysql": "3306", "ldap": "636", "ad": "636"}[kind]
 }
 
 func accountsOf(names ...string) (list []api.AccountInput) {

@@ -258,12 +258,12 @@ func score(p api.Posture) string {
 	return strconv.FormatInt(*p.Score, 10) + "%"
 }
 
-func (c *cli) accountManageCmd() *cobra.Command {
+func (c *cli) accountAdoptCmd() *cobra.Command {
 	var picked inventoryFlags
-	var in api.ManageInput
+	var in api.AdoptInput
 	var owner, declare string
 	cmd := &cobra.Command{
-		Use: "manage [ACCOUNT@TARGET ...]", Short: "Take accounts over that were found, give them an owner, say what they are",
+		Use: "adopt [ACCOUNT@TARGET ...]", Short: "Take accounts over that were found, give them an owner, say what they are",
 		Long: `Take accounts over that scans have found: each becomes an account of its target,
 which people get under a grant only. With --owner-to or --declare alone it is noted whose
 an account is, or what, and it is not taken over; with --take-over it is both. Accounts
@@ -271,7 +271,7 @@ are named, or picked with the flags of "account ls"; they are shown before, and 
 done for all of them or none, five hundred at once.
 
 Taking over closes nothing by itself: "drawbolt account ways" says what else opens it.`,
-		Example: "  drawbolt account manage deploy@db01\n  drawbolt account manage --class unmanaged --target db01 --owner-to alice --take-over --yes\n  drawbolt account manage backup@nas --declare service --note 'nightly rsync'",
+		Example: "  drawbolt account adopt deploy@db01\n  drawbolt account adopt --class unmanaged --target db01 --owner-to alice --take-over --yes\n  drawbolt account adopt backup@nas --declare service --note 'nightly rsync'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 == picked.given(cmd) {
 				return usage("name accounts, or pick them with --class, --target, --risk or --owner")
@@ -284,7 +284,7 @@ Taking over closes nothing by itself: "drawbolt account ways" says what else ope
 			}
 			in.TakeOver = in.TakeOver || in.Owner == nil && in.Declare == nil
 			in.Accounts = args
-			return c.manage(cmd.Context(), in, picked.f)
+			return c.adopt(cmd.Context(), in, picked.f)
 		},
 	}
 	picked.add(c, cmd)
@@ -296,10 +296,10 @@ Taking over closes nothing by itself: "drawbolt account ways" says what else ope
 	return cmd
 }
 
-// managedAtOnce is how many accounts one call takes.
-const managedAtOnce = 500
+// adoptedAtOnce is how many accounts one call takes.
+const adoptedAtOnce = 500
 
-func (c *cli) manage(ctx context.Context, in api.ManageInput, f api.InventoryFilter) error {
+func (c *cli) adopt(ctx context.Context, in api.AdoptInput, f api.InventoryFilter) error {
 	cl, _, err := c.client(api.FoundAccount{})
 	if err != nil {
 		return err
@@ -312,18 +312,18 @@ func (c *cli) manage(ctx context.Context, in api.ManageInput, f api.InventoryFil
 		if len(list) == 0 {
 			return &failure{code: exitNotFound, text: "no scan has found such accounts", next: "drawbolt account ls --found"}
 		}
-		if len(list) > managedAtOnce {
-			return usage("these are %d accounts, and at most %d are managed at once: pick fewer", len(list), managedAtOnce)
+		if len(list) > adoptedAtOnce {
+			return usage("these are %d accounts, and at most %d are adopted at once: pick fewer", len(list), adoptedAtOnce)
 		}
 		for _, a := range list {
 			in.Accounts = append(in.Accounts, a.ID)
 			c.say("  %s@%s: %s, %s", a.Name, a.Target, a.Class, a.Risk)
 		}
-		if err := c.confirm(fmt.Sprintf("Manage these %d accounts?", len(list))); err != nil {
+		if err := c.confirm(fmt.Sprintf("Adopt these %d accounts?", len(list))); err != nil {
 			return err
 		}
 	}
-	done, err := cl.Manage(ctx, in)
+	done, err := cl.Adopt(ctx, in)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/pem"
 	"fmt"
 	"maps"
 	"os"
@@ -76,10 +78,15 @@ func (c *cli) showTarget(t *api.Target) error {
 			c.print("  %-13s%s", name, value)
 		}
 	}
+	row("kind", t.Kind)
 	row("address", t.Address)
 	row("labels", labels(t.Labels))
 	row("applications", strings.Join(t.Applications, ", "))
 	for _, k := range t.HostKeys {
+		if t.Kind != "" {
+			row("certificate", certificateText(k))
+			continue
+		}
 		row("host key", k)
 	}
 	row("via", strings.Join(t.Via, ", "))
@@ -104,11 +111,13 @@ func (c *cli) showTarget(t *api.Target) error {
 }
 
 type targetOptions struct {
+	kind         string
 	address      string
 	accounts     []string
 	labels       []string
 	applications []string
 	hostKeys     []string
+	certificates []string
 	via          []string
 	hopAccount   string
 	provisioner  string
@@ -117,11 +126,12 @@ type targetOptions struct {
 
 func (o *targetOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.address, "address", "", "`host:port` of its SSH server")
+	f.StringVar(&o.address, "address", "", "`host:port` of its SSH server, or of the system that it is")
 	f.StringSliceVar(&o.accounts, "account", nil, "`name` of an account; may be repeated")
 	f.StringSliceVar(&o.labels, "label", nil, "`name=value`: environment, tier, criticality or owner; may be repeated")
 	f.StringSliceVar(&o.applications, "application", nil, "`name` of an application; may be repeated")
 	f.StringArrayVar(&o.hostKeys, "host-key", nil, "pinned host `key`, or a file that holds it; may be repeated")
+	f.StringArrayVar(&o.certificates, "ca", nil, "`file` with the certificate, in PEM, that signed that of its TLS; may be repeated")
 	f.StringSliceVar(&o.via, "via", nil, "`target` to go through, the nearest first; may be repeated; \"\" for none")
 	f.StringVar(&o.hopAccount, "hop-account", "", "`name` of the account in which others are reached via it")
 	f.StringVar(&o.provisioner, "provisioner", "", "`name` of the account in which drawbolt makes accounts for grants")
@@ -169,6 +179,16 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 	if given("hop-account") {
 		in.HopAccount = o.hopAccount
 	}
+	if given("ca") {
+		in.HostKeys = nil
+		for _, name := range o.certificates {
+			b, err := readFile(name)
+			if err != nil {
+				return err
+			}
+			in.HostKeys = append(in.HostKeys, string(b))
+		}
+	}
 	if given("host-key") {
 		in.HostKeys = nil
 		for _, k := range o.hostKeys {
@@ -210,7 +230,7 @@ func (c *cli) targetAddCmd() *cobra.Command {
 			if o.address == "" || len(o.accounts) == 0 {
 				return usage("a target needs --address HOST:PORT and --account NAME")
 			}
-			in := api.TargetInput{Name: args[0]}
+			in := api.TargetInput{Name: args[0], Kind: o.kind}
 			if err := o.apply(cmd, &in); err != nil {
 				return err
 			}
@@ -226,6 +246,10 @@ func (c *cli) targetAddCmd() *cobra.Command {
 				return err
 			}
 			c.done("%s is added", t.Name)
+			if t.Kind != "" {
+				c.say("  have its passwords changed by drawbolt: drawbolt account manage ACCOUNT@%s", t.Name)
+				return nil
+			}
 			if len(t.HostKeys) == 0 {
 				c.say("  no host key is pinned: a bootstrap pins what the target has, or it shows a certificate of drawbolt's host authority (drawbolt ca show host)")
 			}
@@ -234,7 +258,18 @@ func (c *cli) targetAddCmd() *cobra.Command {
 		},
 	}
 	o.flags(cmd)
+	cmd.Flags().StringVar(&o.kind, "kind", "", "what it is, if no machine with SSH: `postgres`, mysql, ldap or ad")
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"postgres", "mysql", "ldap", "ad"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// certificateText is the fingerprint of a certificate in PEM.
+func certificateText(text string) string {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return "one that cannot be read"
+	}
+	return fmt.Sprintf("SHA-256 %x", sha256.Sum256(block.Bytes))
 }
 
 func (c *cli) targetSetCmd() *cobra.Command {
@@ -328,10 +363,10 @@ func keyValues(what string, list []string) (map[string]string, error) {
 
 // inputOf is what an administrator would write to get the target as it is.
 func inputOf(t *api.Target) api.TargetInput {
-	in := api.TargetInput{Name: t.Name, Address: t.Address, Labels: t.Labels, Applications: t.Applications,
+	in := api.TargetInput{Name: t.Name, Kind: t.Kind, Address: t.Address, Labels: t.Labels, Applications: t.Applications,
 		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, Version: t.Version}
 	for _, a := range t.Accounts {
-		in.Accounts = append(in.Accounts, api.AccountInput{Name: a.Name, Credential: a.Credential, Made: a.Made})
+		in.Accounts = append(in.Accounts, api.AccountInput{Name: a.Name, Credential: a.Credential, Made: a.Made, KnownAs: a.KnownAs})
 	}
 	return in
 }

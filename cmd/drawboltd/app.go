@@ -37,6 +37,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/broker/provision"
 	"github.com/drawbolt/drawbolt/broker/push"
+	"github.com/drawbolt/drawbolt/broker/rotation"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder"
@@ -68,6 +69,7 @@ type App struct {
 	accounts *provision.Provisioner
 	pusher   *push.Pusher
 	scanner  *scan.Scanner
+	rotation *rotation.Worker
 	worker   view.Worker
 	films    video.Maker
 	indexer  *indexing.Indexer
@@ -312,6 +314,15 @@ func (a *App) openFronts() error {
 	if err := a.openScanner(); err != nil {
 		return err
 	}
+	if a.rotation, err = rotation.New(rotation.Config{Broker: a.broker, Log: a.log, Systems: map[string]rotation.System{
+		"":                         rotation.Linux(sshproxy.Machines{Broker: a.broker}),
+		access.KindPostgres:        rotation.Postgres,
+		access.KindMySQL:           rotation.MySQL,
+		access.KindLDAP:            rotation.LDAP,
+		access.KindActiveDirectory: rotation.LDAP,
+	}}); err != nil {
+		return err
+	}
 	if a.bastion, err = bastion.New(bastion.Config{
 		Broker: a.broker, Recorder: a.recorder, Accounts: a.accounts, Idle: time.Duration(a.config.SSH.IdleTimeout), Log: a.log,
 		Sessions: a.config.SSH.Sessions.Total,
@@ -452,6 +463,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "push", a.pusher.Run)
 	start(&services, base, "scan", a.scanner.Run)
+	start(&services, base, "rotation", a.rotation.Run)
 	start(&services, base, "notices", a.notices.Run)
 	if a.slack != nil {
 		start(&services, base, "slack", a.slack.Run)
@@ -520,7 +532,7 @@ func (a *App) recoverSessions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.broker.AbandonSteps(ctx)
+	return errors.Join(a.broker.AbandonSteps(ctx), a.broker.AbandonRotations(ctx))
 }
 
 // recoverRecordings seals the journals that nobody writes any more and puts

@@ -105,9 +105,9 @@ func foundingRoles() []access.Role {
 			Rules: []access.Rule{{ID: "administer", Actions: actions(
 				policy.ActionTargetRead, policy.ActionTargetWrite, policy.ActionTargetFacts, policy.ActionUserRead, policy.ActionUserWrite,
 				policy.ActionRoleRead, policy.ActionRoleWrite, policy.ActionPolicyRead, policy.ActionPolicyWrite,
-				policy.ActionSecretWrite, policy.ActionLockRead, policy.ActionLockWrite, policy.ActionSystemRead, policy.ActionSystemWrite,
+				policy.ActionSecretRead, policy.ActionSecretWrite, policy.ActionSecretRotate, policy.ActionLockRead, policy.ActionLockWrite, policy.ActionSystemRead, policy.ActionSystemWrite,
 				policy.ActionIntegrationRead, policy.ActionIntegrationWrite, policy.ActionRequestRead, policy.ActionSessionList, policy.ActionReviewRead, policy.ActionReviewWrite,
-				policy.ActionAccountRead, policy.ActionAccountDiscover, policy.ActionAccountManage)}},
+				policy.ActionAccountRead, policy.ActionAccountDiscover, policy.ActionAccountAdopt)}},
 		},
 		{
 			Name: "auditor", Groups: []string{"auditors"},

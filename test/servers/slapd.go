@@ -28,6 +28,15 @@ type Directory struct {
 	Roots    *x509.CertPool
 }
 
+// Certificate is that of the server, in PEM, which it signed itself.
+func (d *Directory) Certificate() string {
+	b, err := os.ReadFile(filepath.Join(d.dir, "cert.pem"))
+	if err != nil {
+		panic(err) // it was there when the server started
+	}
+	return string(b)
+}
+
 // NewSlapd starts OpenLDAP's server with the entries of an LDIF below dc=corp,dc=test. The
 // module ppolicy is loaded; the policy cn=default,dc=corp,dc=test, if there is one, holds for all.
 func NewSlapd(t testing.TB, ldif string) *Directory {

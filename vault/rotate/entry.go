@@ -65,6 +65,38 @@ func (e Entry) Known() []Password {
 	return append(append(list, e.Current), e.History...)
 }
 
+// NewEntry is what is known of an account whose password was told and not tried yet.
+func NewEntry(password vault.Secret, at time.Time) Entry {
+	return Entry{Current: Password{Secret: password, State: Current, MadeAt: at}}
+}
+
+// NewUnknown is what is known of an account whose password nobody knows: one that is not
+// in force, and not tried.
+func NewUnknown(r Rules, at time.Time) (Entry, error) {
+	password, err := r.make()
+	e := NewEntry(password, at)
+	e.Current.WrongAt = at
+	return e, err
+}
+
+// Tell puts a password that somebody says is in force in the place of the current one,
+// which stays in the history.
+func (e *Entry) Tell(password vault.Secret, at time.Time) {
+	if equal(password, e.Current.Secret) {
+		e.Current.WrongAt = time.Time{}
+		return
+	}
+	e.retire(e.Current, Replaced)
+	e.Current = NewEntry(password, at).Current
+}
+
+// Wipe makes all passwords unreadable.
+func (e Entry) Wipe() {
+	for _, p := range e.Known() {
+		p.Secret.Wipe()
+	}
+}
+
 // wrong notes that a password was not accepted.
 func (e *Entry) wrong(p Password, at time.Time) {
 	note := func(q *Password) {
@@ -137,18 +169,16 @@ func (b VaultBook) Load(ctx context.Context) (Entry, uint64, error) {
 		return Entry{}, 0, err
 	}
 	defer s.Wipe()
-	e, err := decode(s.Expose())
+	e, err := Unmarshal(s)
 	return e, version, err
 }
 
 // Save implements Book.
 func (b VaultBook) Save(ctx context.Context, e Entry, version uint64) (uint64, error) {
-	text, err := encode(e)
+	s, err := Marshal(e)
 	if err != nil {
 		return 0, err
 	}
-	defer clear(text)
-	s := vault.NewSecret(text)
 	defer s.Wipe()
 	if err := b.Vault.Put(ctx, b.ID, s, version+1); errors.Is(err, vault.ErrConflict) {
 		return 0, ErrFenced
@@ -179,6 +209,19 @@ type (
 		OwnedUntil time.Time        `json:"owned_until,omitzero"`
 	}
 )
+
+// Marshal returns an entry in the form in which it is sealed.
+func Marshal(e Entry) (vault.Secret, error) {
+	text, err := encode(e)
+	if err != nil {
+		return vault.Secret{}, err
+	}
+	defer clear(text)
+	return vault.NewSecret(text), nil
+}
+
+// Unmarshal reads an entry that Marshal made. No error says anything of it.
+func Unmarshal(s vault.Secret) (Entry, error) { return decode(s.Expose()) }
 
 func encode(e Entry) ([]byte, error) {
 	sealed := sealedEntry{Format: 1, Tried: e.Tried, Refusals: e.Refusals, Owner: e.Owner, OwnedUntil: e.OwnedUntil}

@@ -12,8 +12,8 @@
 //	  -> written down: stable(candidate), with current in its history
 //
 // After a crash, or an answer that does not say whether the change was made, the
-// candidate is tried, then the current one, then older ones, then the password is set
-// once more by another account, if there is one for that. While the system may still make
+// candidate is tried, then the current one; then the password is set once more by
+// another account, or, if there is none for that, older ones are tried. While the system may still make
 // a change that it has not answered to, that is not over. Never more logins fail than
 // the system's lockout allows, crashes included. A definite refusal of the system
 // allows another candidate; an unclear answer never does.
@@ -108,7 +108,7 @@ func New(c Config) (*Account, error) {
 	if c.Book == nil || c.Rotator == nil || c.Owner == "" {
 		return nil, errors.New("rotate: an account needs a book, a rotator and an owner")
 	}
-	if err := c.Rules.check(); err != nil {
+	if err := c.Rules.Check(); err != nil {
 		return nil, fmt.Errorf("rotate: %w", err)
 	}
 	if c.Failures == 0 {

@@ -44,7 +44,8 @@ func (r Rules) filled() Rules {
 	return r
 }
 
-func (r Rules) check() error {
+// Check reports whether passwords can be made by these rules.
+func (r Rules) Check() error {
 	r = r.filled()
 	if r.Length < max(8, len(r.Classes)) || r.Length > maxLength {
 		return fmt.Errorf("a password has 8 to %d characters, and one of each class at least", maxLength)

@@ -129,8 +129,9 @@ func (w *work) wrong(p Password) bool {
 // of them and there is an account that may.
 func (w *work) search(ctx context.Context, known []Password) error {
 	for _, p := range known {
-		if w.wrong(p) {
-			continue
+		older := p.State != Candidate && p.State != Current
+		if w.wrong(p) || older && w.a.c.Reset != nil {
+			continue // a login less that may lock the account: a new one can be set
 		}
 		err := w.try(ctx, &p)
 		if err == nil {

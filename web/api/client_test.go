@@ -119,9 +119,9 @@ var routes = []struct {
 		return discard(c.Inventory(ctx, InventoryFilter{Class: "shared", Target: "db01", Owner: "bob", Name: "root", Risk: "high", After: "a", Limit: 7}))
 	}, "GET /v1/inventory?after=a&class=shared&limit=7&name=root&owner=bob&risk=high&target=db01"},
 	{"FindFound", func(ctx context.Context, c *Client) error { return discard(c.FindFound(ctx, "root@db01")) }, "GET /v1/inventory/root@db01"},
-	{"Manage", func(ctx context.Context, c *Client) error {
-		return discard(c.Manage(ctx, ManageInput{Accounts: []string{"a"}, TakeOver: true}))
-	}, `POST /v1/inventory/manage {"accounts":["a"],"take_over":true}`},
+	{"Adopt", func(ctx context.Context, c *Client) error {
+		return discard(c.Adopt(ctx, AdoptInput{Accounts: []string{"a"}, TakeOver: true}))
+	}, `POST /v1/inventory/adopt {"accounts":["a"],"take_over":true}`},
 	{"Posture", func(ctx context.Context, c *Client) error { return discard(c.Posture(ctx, "db01")) }, "GET /v1/targets/db01/posture"},
 	{"Postures", func(ctx context.Context, c *Client) error { return discard(c.Postures(ctx, "db01")) }, "GET /v1/postures?after=db01"},
 	{"CheckTarget", func(ctx context.Context, c *Client) error {
@@ -265,6 +265,19 @@ var routes = []struct {
 	{"SetCredential", func(ctx context.Context, c *Client) error {
 		return discard(c.SetCredential(ctx, "db01", "dba", CredentialInput{Credential: "password", Secret: []byte("pw")}))
 	}, `PUT /v1/targets/db01/accounts/dba/credential {"credential":"password","secret":"cHc="}`},
+	{"ManageAccount", func(ctx context.Context, c *Client) error {
+		return discard(c.ManageAccount(ctx, "db01", "dba", ManageInput{Managed: Managed{EverySeconds: 86400, AfterUse: true}, Secret: []byte("pw")}))
+	}, `PUT /v1/targets/db01/accounts/dba/managed {"every_seconds":86400,"after_use":true,"secret":"cHc="}`},
+	{"UnmanageAccount", func(ctx context.Context, c *Client) error {
+		return c.UnmanageAccount(ctx, "db01", "dba", UnmanageInput{"INC-1", true})
+	}, `POST /v1/targets/db01/accounts/dba/unmanage {"reason":"INC-1","gone":true}`},
+	{"RotateAccount", func(ctx context.Context, c *Client) error {
+		return discard(c.RotateAccount(ctx, "db01", "dba", "INC-1"))
+	}, `POST /v1/targets/db01/accounts/dba/rotate {"reason":"INC-1"}`},
+	{"Passwords", func(ctx context.Context, c *Client) error { return discard(c.Passwords(ctx, "db01")) }, `GET /v1/targets/db01/passwords`},
+	{"RecoverPasswords", func(ctx context.Context, c *Client) error {
+		return discard(c.RecoverPasswords(ctx, "db01", "dba", "INC-1"))
+	}, `POST /v1/targets/db01/accounts/dba/recover {"reason":"INC-1"}`},
 	{"PushKRL", func(ctx context.Context, c *Client) error { return discard(c.PushKRL(ctx)) }, `POST /v1/krl/push`},
 	{"RevokeCertificate", func(ctx context.Context, c *Client) error {
 		return discard(c.RevokeCertificate(ctx, RevokeInput{"7", "no"}))

@@ -140,8 +140,8 @@ func (c *Client) FindFound(ctx context.Context, id string) (FoundAccount, error)
 	return call[FoundAccount](ctx, c, http.MethodGet, path("inventory", id, ""), nil, nil)
 }
 
-// ManageInput says what becomes of accounts that were found.
-type ManageInput struct {
+// AdoptInput says what becomes of accounts that were found.
+type AdoptInput struct {
 	Accounts []string `json:"accounts"`           // ids, or NAME@TARGET
 	Owner    *string  `json:"owner,omitempty"`    // name of a user; "": nobody
 	Declare  *string  `json:"declare,omitempty"`  // "service", "shared", "emergency"; "": what the scan says
@@ -149,10 +149,10 @@ type ManageInput struct {
 	TakeOver bool     `json:"take_over,omitzero"` // it is an account of its target from now on
 }
 
-// Manage gives accounts that were found an owner, says what they are, and takes them
+// Adopt gives accounts that were found an owner, says what they are, and takes them
 // over: all of them or none.
-func (c *Client) Manage(ctx context.Context, in ManageInput) (List[FoundAccount], error) {
-	return call[List[FoundAccount]](ctx, c, http.MethodPost, "/v1/inventory/manage", nil, in)
+func (c *Client) Adopt(ctx context.Context, in AdoptInput) (List[FoundAccount], error) {
+	return call[List[FoundAccount]](ctx, c, http.MethodPost, "/v1/inventory/adopt", nil, in)
 }
 
 // Posture returns how a target stands by its last scan.

@@ -18,11 +18,12 @@ type Labels struct {
 // TargetInput is a target as an administrator writes it.
 type TargetInput struct {
 	Name         string         `json:"name"`
-	Address      string         `json:"address"` // host:port
+	Kind         string         `json:"kind,omitempty"` // "": a machine with SSH; postgres, mysql, ldap, ad
+	Address      string         `json:"address"`        // host:port
 	Labels       Labels         `json:"labels"`
 	Applications []string       `json:"applications,omitempty"`
 	Accounts     []AccountInput `json:"accounts"`
-	HostKeys     []string       `json:"host_keys,omitempty"` // authorized_keys form
+	HostKeys     []string       `json:"host_keys,omitempty"` // authorized_keys form; of other kinds certificates in PEM
 	Via          []string       `json:"via,omitempty"`       // targets to go through, in order: the whole way
 	HopAccount   string         `json:"hop_account,omitempty"`
 	// Provisioner is the account in which accounts are made for a grant, and
@@ -38,6 +39,9 @@ type AccountInput struct {
 	Credential string `json:"credential,omitempty"` // "": certificate. Of an account that is there, what it has
 	// Made says how the account is made for each grant; none: it is always there.
 	Made *AccountTemplate `json:"made,omitempty"`
+	// KnownAs is what its system calls it, where that is not Name: the DN of its entry,
+	// user@host of MySQL, a role of PostgreSQL.
+	KnownAs string `json:"known_as,omitempty"`
 }
 
 // An AccountTemplate says how an account is made that exists only while a grant
@@ -85,6 +89,7 @@ func (c *Client) GiveUpAccount(ctx context.Context, id, reason string) error {
 type Target struct {
 	ID           string    `json:"id"`
 	Name         string    `json:"name"`
+	Kind         string    `json:"kind,omitempty"` // "": a machine with SSH
 	Address      string    `json:"address,omitempty"`
 	Labels       Labels    `json:"labels"`
 	Applications []string  `json:"applications,omitempty"`
@@ -114,7 +119,10 @@ type Account struct {
 	MaxDurationSeconds int64      `json:"max_duration_seconds,omitempty"`
 	Why                string     `json:"why,omitempty"` // it may not be asked for
 	// Made says how the account is made for each grant; none: it is always there.
-	Made *AccountTemplate `json:"made,omitempty"`
+	Made    *AccountTemplate `json:"made,omitempty"`
+	KnownAs string           `json:"known_as,omitempty"` // in its system
+	// Managed says how its password is changed by drawbolt; none: it is not.
+	Managed *Managed `json:"managed,omitempty"`
 }
 
 // Targets lists the targets that the caller may know of.

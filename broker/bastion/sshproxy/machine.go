@@ -40,7 +40,11 @@ type errand struct {
 	until   time.Time
 	certify func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error)
 	// output is how many bytes the machine may say; 0: maxMachineOutput.
-	output int64
+	output  int64
+	account string                      // to log in as at the machine; "": its provisioner
+	lend    func() (broker.Loan, error) // nil: with a certificate
+	kind    string                      // of what is lent
+	began   *bool                       // is set when the command may run; nil: nobody asks
 }
 
 // Run logs in at the machine of a step as its provisioner, with a certificate
@@ -110,6 +114,9 @@ func (m Machines) run(ctx context.Context, e errand, command string, input []byt
 	if !m.Now().Before(e.until) {
 		return nil, errors.New("the login took longer than it may")
 	}
+	if e.began != nil {
+		*e.began = true
+	}
 	return execute(ch, reqs, command, input, cmp.Or(e.output, maxMachineOutput))
 }
 
@@ -166,25 +173,47 @@ func (m Machines) logIn(ctx context.Context, e errand, hop int, nc net.Conn) (go
 	if hop < len(e.hops) {
 		at, account = e.hops[hop], e.hops[hop].HopAccount
 	}
-	signer, err := credential(ctx, func(ctx context.Context, key gossh.PublicKey) (*gossh.Certificate, error) {
-		return e.certify(ctx, hop, key)
-	})
-	if err != nil {
-		return nil, nil, nil, err
+	var methods []gossh.AuthMethod
+	var lending *lent
+	if hop == len(e.hops) && e.account != "" {
+		account = e.account
 	}
-	k := knownHost{target: at, authorities: m.Broker.Authorities().Hosts, now: m.Now}
+	if hop == len(e.hops) && e.lend != nil {
+		lending = &lent{kind: e.kind, lend: e.lend}
+		methods = lending.methods()
+	} else {
+		signer, err := credential(ctx, func(ctx context.Context, key gossh.PublicKey) (*gossh.Certificate, error) {
+			return e.certify(ctx, hop, key)
+		})
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		methods = []gossh.AuthMethod{gossh.PublicKeys(signer)}
+	}
+	k := m.known(at)
 	client, channels, requests, err := gossh.NewClientConn(nc, at.Address, &gossh.ClientConfig{
 		Config:            targetAlgorithms(),
 		User:              account,
-		Auth:              []gossh.AuthMethod{gossh.PublicKeys(signer)},
+		Auth:              methods,
 		HostKeyAlgorithms: k.algorithms(),
 		HostKeyCallback:   func(_ string, remote net.Addr, key gossh.PublicKey) error { return k.check(remote, key) },
 		ClientVersion:     clientVersion,
 	})
+	if err != nil && lending != nil {
+		err = lending.explain(account+"@"+at.Name, err)
+	}
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("log in at %s as %s: %w", at.Name, account, err)
 	}
 	return client, channels, requests, nil
+}
+
+// known says which host keys the target may show.
+func (m Machines) known(t access.Target) knownHost {
+	if m.Now == nil {
+		m.Now = time.Now
+	}
+	return knownHost{target: t, authorities: m.Broker.Authorities().Hosts, now: m.Now}
 }
 
 func rejectAll(channels <-chan gossh.NewChannel) {

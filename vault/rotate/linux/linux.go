@@ -29,9 +29,11 @@ type Rotator struct {
 	// a password for chpasswd, and returns what it wrote to its standard output. An error
 	// is rotate.ErrUnreachable if the command did not begin.
 	Run func(ctx context.Context, command string, input []byte) ([]byte, error)
-	// Dial connects to the machine's sshd, and HostKey checks whose it is.
-	Dial    func(ctx context.Context) (net.Conn, error)
-	HostKey ssh.HostKeyCallback
+	// Dial connects to the machine's sshd, and HostKey checks whose it is, which shows a
+	// key of one of the Algorithms; none: any.
+	Dial       func(ctx context.Context) (net.Conn, error)
+	HostKey    ssh.HostKeyCallback
+	Algorithms []string
 }
 
 // command ends with a line that says how chpasswd did, so that a connection that breaks
@@ -98,7 +100,7 @@ func (r Rotator) Check(ctx context.Context, password vault.Secret) error {
 		return string(password.Expose())
 	}
 	client, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{
-		User: r.Account, HostKeyCallback: r.HostKey,
+		User: r.Account, HostKeyCallback: r.HostKey, HostKeyAlgorithms: r.Algorithms,
 		Auth: []ssh.AuthMethod{
 			ssh.PasswordCallback(func() (string, error) { return tell(), nil }),
 			ssh.KeyboardInteractive(func(_, _ string, questions []string, echos []bool) ([]string, error) {

@@ -1,0 +1,146 @@
+package rotation
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/drawbolt/drawbolt/broker"
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/vault"
+	"github.com/drawbolt/drawbolt/vault/rotate"
+	"github.com/drawbolt/drawbolt/vault/rotate/ldap"
+	"github.com/drawbolt/drawbolt/vault/rotate/linux"
+	"github.com/drawbolt/drawbolt/vault/rotate/mysql"
+	"github.com/drawbolt/drawbolt/vault/rotate/postgres"
+)
+
+// Machines is the way to machines with SSH, through those that stand before them.
+type Machines interface {
+	// SetPassword runs a command at the target of a step, as one of its accounts, with
+	// a certificate or with what is given for it. began says that it may have run.
+	SetPassword(ctx context.Context, s broker.RotationStep, as access.Account, with broker.Loan, command string, input []byte) (output []byte, began bool, err error)
+	// Dial connects to the target's sshd.
+	Dial(ctx context.Context, s broker.RotationStep) (net.Conn, error)
+	// HostKey says which host keys the target may show, and of which algorithms.
+	HostKey(s broker.RotationStep) (ssh.HostKeyCallback, []string)
+}
+
+// Linux is the System of machines with SSH.
+func Linux(m Machines) System {
+	return func(s broker.RotationStep) (rotate.Rotator, error) {
+		r := machine{m, s, linux.Rotator{Account: knownAs(s.Account), Dial: func(ctx context.Context) (net.Conn, error) { return m.Dial(ctx, s) }}}
+		r.HostKey, r.Algorithms = m.HostKey(s)
+		return r, nil
+	}
+}
+
+// A machine sets the password in the account that may, or in the account itself.
+type machine struct {
+	way  Machines
+	step broker.RotationStep
+	linux.Rotator
+}
+
+// Set implements rotate.Rotator.
+func (m machine) Set(ctx context.Context, current, password vault.Secret) error {
+	as, with := m.step.Account, broker.Loan{Secret: current}
+	if m.step.Reset != nil {
+		as, with.Secret = *m.step.Reset, m.step.ResetSecret
+	}
+	m.Run = func(ctx context.Context, command string, input []byte) ([]byte, error) {
+		output, began, err := m.way.SetPassword(ctx, m.step, as, with, command, input)
+		if err != nil && !began {
+			err = errors.Join(rotate.ErrUnreachable, err)
+		}
+		return output, err
+	}
+	return m.Rotator.Set(ctx, current, password)
+}
+
+// Postgres is the System of PostgreSQL.
+func Postgres(s broker.RotationStep) (rotate.Rotator, error) {
+	secure, err := transport(s.Target, true)
+	r := postgres.Rotator{Address: s.Target.Address, TLS: secure, Role: knownAs(s.Account)}
+	if s.Reset != nil {
+		r.Admin, r.AdminPassword = knownAs(*s.Reset), s.ResetSecret
+	}
+	return r, err
+}
+
+// MySQL is the System of MySQL and MariaDB. An account is known as user, or as user@host
+// as in the table of users.
+func MySQL(s broker.RotationStep) (rotate.Rotator, error) {
+	secure, err := transport(s.Target, true)
+	r := mysql.Rotator{Address: s.Target.Address, TLS: secure}
+	r.User, r.Host = userHost(s.Account)
+	if s.Reset != nil {
+		r.Admin, _ = userHost(*s.Reset)
+		r.AdminPassword = s.ResetSecret
+	}
+	return r, err
+}
+
+func userHost(a access.Account) (user, host string) {
+	name := knownAs(a)
+	if i := strings.LastIndexByte(name, '@'); i > 0 {
+		return name[:i], name[i+1:]
+	}
+	return name, ""
+}
+
+// LDAP is the System of directories, Active Directory among them. At port 389 (and 3268,
+// the global catalog) a connection begins without TLS and then goes over to it.
+func LDAP(s broker.RotationStep) (rotate.Rotator, error) {
+	_, port, err := net.SplitHostPort(s.Target.Address)
+	if err != nil {
+		return nil, err
+	}
+	scheme := "ldaps://"
+	if port == "389" || port == "3268" {
+		scheme = "ldap://"
+	}
+	secure, err := transport(s.Target, false)
+	r := ldap.Rotator{URL: scheme + s.Target.Address, TLS: secure, DN: s.Account.KnownAs, ActiveDirectory: s.Target.Kind == access.KindActiveDirectory}
+	if s.Reset != nil {
+		r.Admin, r.AdminPassword = s.Reset.KnownAs, s.ResetSecret
+	}
+	return r, err
+}
+
+func knownAs(a access.Account) string {
+	if a.KnownAs != "" {
+		return a.KnownAs
+	}
+	return a.Name
+}
+
+// transport is the TLS with which a target is reached: with a certificate that one of
+// those signed that are pinned for it, or one that this server's system trusts. plain
+// says that a server on this machine that has none pinned is reached without.
+func transport(t access.Target, plain bool) (*tls.Config, error) {
+	host, _, err := net.SplitHostPort(t.Address)
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	if len(t.HostKeys) == 0 {
+		if ip := net.ParseIP(host); plain && ip != nil && ip.IsLoopback() {
+			return nil, nil
+		}
+		return c, nil
+	}
+	c.RootCAs = x509.NewCertPool()
+	for _, k := range t.HostKeys {
+		if !c.RootCAs.AppendCertsFromPEM([]byte(k)) {
+			return nil, fmt.Errorf("a certificate that is pinned for %s cannot be read", t.Name)
+		}
+	}
+	return c, nil
+}
