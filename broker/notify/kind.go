@@ -15,7 +15,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Asked, Edited, Voted, Escalated, Approved, Denied, Cancelled, Expired,
 		Started, Extended, Ended, Revoked,
-		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue, PasswordTrouble,
+		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue, PasswordTrouble, AccountFound,
 	}
 }
 
@@ -40,6 +40,7 @@ var kindsOf = map[string][]Kind{
 	"session.detect":    {Unusual},
 	"review.due":        {CampaignDue},
 	"rotation.stuck":    {PasswordTrouble},
+	"account.grave":     {AccountFound},
 	"rotation.drift":    {PasswordTrouble},
 	"integration.test":  {Test},
 }
@@ -95,6 +96,9 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 	}
 	if n.Kind == "" || !wanted(n.Kind) {
 		return nil, nil
+	}
+	if n.Kind == AccountFound {
+		n.Account = "@" + e.Target
 	}
 	if n.Kind == PasswordTrouble {
 		n.Account = e.Account + "@" + e.Target
