@@ -87,14 +87,23 @@ func (b *Broker) BeginDue(ctx context.Context, targetID string) (Discovery, erro
 func (b *Broker) beginDiscovery(ctx context.Context, tx *store.Tx, by access.Caller, t *access.Target, account string) (Discovery, error) {
 	now := tx.Now()
 	d := Discovery{Target: *t, Account: account, Until: now.Add(DiscoveryWithin), by: by}
-	if account == "" {
+	if account == "" && t.Kind != "" {
+		d.Account = resets(t)
+	}
+	if account == "" && t.Kind == "" {
 		d.Account = t.Provisioner
+	}
+	if d.Account == "" && t.Kind != "" {
+		return d, &access.Error{Kind: access.ErrInvalid, Code: "DB-6473", Text: t.Name + " has no account that sets the passwords of others, with which it would be scanned", Next: "drawbolt account discover " + t.Name + " --as ACCOUNT"}
 	}
 	if d.Account == "" {
 		return d, &access.Error{Kind: access.ErrInvalid, Code: "DB-6460", Text: t.Name + " has no provisioner, with which it is scanned",
 			Next: "drawbolt target set " + t.Name + " --provisioner root, or name an account: --as ACCOUNT"}
 	}
-	if a, ok := t.Account(d.Account); d.Account != t.Provisioner && (!ok || a.Made != nil || a.Lent()) {
+	if a, ok := t.Account(d.Account); t.Kind != "" && (!ok || a.Credential != access.CredentialPassword) {
+		return d, &access.Error{Kind: access.ErrInvalid, Code: "DB-6474", Text: fmt.Sprintf("the password of %s@%s is not kept, so nothing is scanned with it", strconv.QuoteToASCII(audit.Clean(d.Account, 64)), t.Name),
+			Next: "drawbolt account set ACCOUNT@" + t.Name + " --password-stdin"}
+	} else if t.Kind == "" && d.Account != t.Provisioner && (!ok || a.Made != nil || a.Lent()) {
 		return d, &access.Error{Kind: access.ErrInvalid, Code: "DB-6461", Text: fmt.Sprintf("%s has no account %s that is always there and lets in certificates", t.Name, strconv.QuoteToASCII(audit.Clean(d.Account, 64))),
 			Next: "drawbolt target show " + t.Name}
 	}
@@ -146,10 +155,32 @@ func (b *Broker) DiscoveryCredential(ctx context.Context, d Discovery, hop int, 
 	switch {
 	case inside:
 		c.Principal, c.PermitPortForwarding = at.HopAccount, true
-	case hop != len(d.Hops) || d.Account == "":
+	case hop != len(d.Hops) || d.Account == "" || d.Target.Kind != "":
 		return nil, errors.New("a scan does not log in there")
 	}
 	return b.authority(sshca.User).Sign(ctx, b.serials(d.by, nil), c)
+}
+
+// resets is the account that sets the passwords of others, if there is one.
+func resets(t *access.Target) string {
+	for _, a := range t.Accounts {
+		if a.Managed != nil && a.Managed.Reset != "" {
+			return a.Managed.Reset
+		}
+	}
+	return ""
+}
+
+// DiscoveryLend gives the password with which a database is scanned, for the target as
+// it was when the scan began. The use is an event. Whoever has it wipes it.
+func (b *Broker) DiscoveryLend(ctx context.Context, d Discovery) (Loan, error) {
+	if !b.now().Before(d.Until) || d.Target.Kind == "" {
+		return Loan{}, fmt.Errorf("%s is not scanned with a password, or it took too long: %w", d.Target.Name, access.ErrConflict)
+	}
+	e := event(d.by, "secret.lend", d.Target.ID)
+	e.Target, e.Account = d.Target.Name, audit.Clean(d.Account, audit.MaxName)
+	detail(&e, "for", "discovery")
+	return b.lend(ctx, &d.Target, d.Account, e, func(*store.Tx) error { return nil })
 }
 
 // Discovered is what came of a scan.
@@ -250,6 +281,13 @@ func (b *Broker) knownOf(ctx context.Context, tx *store.Tx, t *access.Target, s 
 	}
 	for _, a := range t.Accounts {
 		k.Managed[a.Name] = a.Made == nil
+		if a.KnownAs != "" {
+			k.Managed[a.KnownAs] = true
+		}
+		if t.Kind == access.KindMySQL {
+			k.Managed[a.Name+"@%"] = true
+			k.Managed[a.KnownAs+"@%"] = a.KnownAs != ""
+		}
 	}
 	for _, name := range []string{t.Provisioner, t.HopAccount} {
 		if name != "" {

@@ -25,9 +25,9 @@ type RotationStep struct {
 	Target  access.Target
 	Hops    []access.Target // on the way there, in order
 	Account access.Account
-	Change  bool // the password is to be changed, otherwise it is only proved
-	Proved  bool // a login has proved it before
-	Failed  bool // the last try came to nothing
+	Change  bool   // the password is to be changed, otherwise it is only proved
+	Proved  bool   // a login has proved it before
+	Failed  bool   // the last try came to nothing
 	Node    string // this server
 	Until   time.Time
 

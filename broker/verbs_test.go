@@ -657,6 +657,7 @@ var notVerbs = map[string]string{
 	"BeginDue":            "the server's own: scans that DueDiscoveries has planned",
 	"DueDiscoveries":      "the server's own: what is to be scanned",
 	"DiscoveryCredential": "for a scan that was begun, while its target stays as it is",
+	"DiscoveryLend":       "for a scan that was begun, while its target stays as it is",
 	"EndDiscovery":        "for a scan that was begun: what it found",
 	"ScanTotals":          "figures that the server measures",
 	"Run":                 "the server's own loop",

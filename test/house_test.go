@@ -70,7 +70,7 @@ var table = map[string]string{
 
 	// Work at targets: does what the verbs have begun.
 	"broker/provision":      "broker broker/access",
-	"broker/discovery/scan": "broker broker/access broker/discovery",
+	"broker/discovery/scan": "broker broker/access broker/discovery broker/rotation vault vault/rotate/...",
 	"broker/push":           "broker broker/access",
 
 	// The way to others that a configuration names.

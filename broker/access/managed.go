@@ -59,7 +59,7 @@ type Managed struct {
 const (
 	minEvery   = time.Hour
 	maxEvery   = 10 * 366 * 24 * time.Hour
-	maxFailing  = 7 * 24 * time.Hour
+	maxFailing = 7 * 24 * time.Hour
 	maxKnownAs = 512 // bytes
 )
 

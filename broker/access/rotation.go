@@ -44,9 +44,9 @@ type Rotation struct {
 	NextAt  time.Time // no further try before
 	// AlarmedAt is when people were last told that it does not work.
 	AlarmedAt time.Time
-	Node    string    // the server that is at it
-	Until   time.Time // no other server begins before
-	Version int64
+	Node      string    // the server that is at it
+	Until     time.Time // no other server begins before
+	Version   int64
 }
 
 // RotationLease is how long a server has for one change or proof. It is longer than

@@ -100,14 +100,19 @@ func (s *Scanner) scanDue(ctx context.Context) error {
 		}
 		all.Go(func() {
 			defer func() { <-places }()
-			d, err := s.cfg.Broker.BeginDue(ctx, id)
-			if err == nil {
-				_, err = s.scan(ctx, d)
-			}
-			if err != nil && !errors.Is(err, access.ErrConflict) && ctx.Err() == nil {
-				s.cfg.Log.WarnContext(ctx, "a target was not scanned", "target", d.Target.Name, "error", err)
+			if err := s.ScanDue(ctx, id); err != nil && !errors.Is(err, access.ErrConflict) && ctx.Err() == nil {
+				s.cfg.Log.WarnContext(ctx, "a target was not scanned", "target", id, "error", err)
 			}
 		})
+	}
+	return err
+}
+
+// ScanDue scans a target that the broker has planned.
+func (s *Scanner) ScanDue(ctx context.Context, targetID string) error {
+	d, err := s.cfg.Broker.BeginDue(ctx, targetID)
+	if err == nil {
+		_, err = s.scan(ctx, d)
 	}
 	return err
 }
@@ -137,12 +142,32 @@ func (s *Scanner) explore(ctx context.Context, d broker.Discovery) (found discov
 	}()
 	ctx, cancel := context.WithTimeoutCause(ctx, broker.DiscoveryWithin, errors.New("it took too long"))
 	defer cancel()
+	if d.Target.Kind != "" {
+		return s.exploreDatabase(ctx, d)
+	}
 	output, err := s.cfg.Run(ctx, d, Command(d.Account, s.cfg.Profile), discovery.LinuxScript, discovery.MaxOutput)
 	found, unread := discovery.ParseLinux(output)
 	if unread == nil { // whatever the connection's end was like
 		return found, nil
 	}
 	return found, errors.Join(unread, err)
+}
+
+// exploreDatabase logs in with the password of the account that scans.
+func (s *Scanner) exploreDatabase(ctx context.Context, d broker.Discovery) (none discovery.Scan, err error) {
+	loan, err := s.cfg.Broker.DiscoveryLend(ctx, d)
+	if err != nil {
+		return none, err
+	}
+	defer loan.Secret.Wipe()
+	switch d.Target.Kind {
+	case access.KindPostgres:
+		return explorePostgres(ctx, d, loan.Secret)
+	case access.KindMySQL:
+		return exploreMySQL(ctx, d, loan.Secret)
+	default:
+		return none, fmt.Errorf("a %s is not scanned", access.KindName(d.Target.Kind))
+	}
 }
 
 // Command is what the target's shell is to run with the script. An account that may not
