@@ -289,6 +289,11 @@ func (b *Broker) knownOf(ctx context.Context, tx *store.Tx, t *access.Target, s 
 			k.Managed[a.KnownAs+"@%"] = a.KnownAs != ""
 		}
 	}
+	for i := range s.Accounts { // of a directory, where names of entries are long
+		if a := &s.Accounts[i]; s.Kind == discovery.LDAP && slices.ContainsFunc(t.Accounts, func(o access.Account) bool { return strings.EqualFold(o.KnownAs, a.Comment) }) {
+			k.Managed[a.Name] = true
+		}
+	}
 	for _, name := range []string{t.Provisioner, t.HopAccount} {
 		if name != "" {
 			k.Managed[name] = true

@@ -386,7 +386,7 @@ func closing(kind string, a *Account) string {
 		user, host, _ := cutLast(a.Name, "@")
 		return "ALTER USER " + sqlText(user) + "@" + sqlText(host) + " ACCOUNT LOCK;"
 	default:
-		return "samba-tool user disable " + quoted(a.Name)
+		return "ldapmodify # and delete " + quoted(a.Comment) + " from the members of " + quoted(first(append(a.Groups, "")...))
 	}
 }
 

@@ -25,6 +25,10 @@ import (
 // withDatabase is a house with a target that is a database, scanned as an account
 // whose password is kept.
 func withDatabase(t *testing.T, kind, address, account, password string) *house {
+	return withSystem(t, kind, address, account, "", password)
+}
+
+func withSystem(t *testing.T, kind, address, account, knownAs, password string, authorities ...string) *house {
 	ctx := t.Context()
 	h := &house{t: t}
 	config := brokertest.Config(t, "one", storetest.SQLite(t))
@@ -33,7 +37,7 @@ func withDatabase(t *testing.T, kind, address, account, password string) *house 
 		ok(t, tx.AddUser(ctx, &access.User{ID: access.NewID(access.UserPrefix), Name: "admin", Groups: []string{"admins"}, CreatedAt: tx.Now(), Version: 1}))
 		ok(t, tx.AddRole(ctx, &access.Role{Name: "admins", Groups: []string{"admins"}, Version: 1, Rules: []access.Rule{{ID: "all", Actions: []string{"account.read", "account.discover", "account.adopt", "target.read", "secret.write"}}}}))
 		return audit.Event{Actor: "system", Action: "house.furnish"}, tx.AddTarget(ctx, &access.Target{ID: access.NewID(access.TargetPrefix), Name: "db01", Kind: kind, Address: address, Version: 1, CreatedAt: tx.Now(),
-			Accounts: []access.Account{{Name: account, Credential: access.CredentialPassword}}})
+			Accounts: []access.Account{{Name: account, Credential: access.CredentialPassword, KnownAs: knownAs}}, HostKeys: authorities})
 	}))
 	var err error
 	config.Policy = brokertest.Policy(t, rego.Bundle)

@@ -165,6 +165,8 @@ func (s *Scanner) exploreDatabase(ctx context.Context, d broker.Discovery) (none
 		return explorePostgres(ctx, d, loan.Secret)
 	case access.KindMySQL:
 		return exploreMySQL(ctx, d, loan.Secret)
+	case access.KindLDAP, access.KindActiveDirectory:
+		return exploreDirectory(ctx, d, loan.Secret)
 	default:
 		return none, fmt.Errorf("a %s is not scanned", access.KindName(d.Target.Kind))
 	}
