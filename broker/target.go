@@ -1,12 +1,11 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -288,7 +287,7 @@ func checkTarget(t *access.Target) error {
 			if err != nil {
 				return access.Invalid("certificate %d of %s: %v", i+1, t.Name, err)
 			}
-			t.HostKeys[i] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+			t.HostKeys[i] = base64.StdEncoding.EncodeToString(cert.Raw)
 			continue
 		}
 		key, err := parseKey(k)
@@ -357,18 +356,18 @@ func (b *Broker) LockTarget(ctx context.Context, by access.Caller, name string, 
 	})
 }
 
-// parseCertificate parses one certificate in PEM.
+// parseCertificate parses one certificate, as the base64 that stands in PEM, on one line.
 func parseCertificate(text string) (*x509.Certificate, error) {
 	if len(text) > 16<<10 {
 		return nil, errors.New("it is too long")
 	}
-	block, rest := pem.Decode([]byte(text))
-	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("it is not one certificate in PEM")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	der, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, errors.New("it is not one certificate in PEM")
+		return nil, errors.New("it is not one certificate in base64")
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, errors.New("it is not one certificate in base64")
 	}
 	return cert, nil
 }

@@ -55,10 +55,14 @@ var table = map[string]string{
 	"vault/keeper":          "vault",
 	"vault/sshca":           "vault",
 	"vault/rotate":          "vault",
-	"vault/rotate/linux":    "vault vault/rotate",
+	"vault/rotate/linux":    "vault vault/rotate vault/rotate/overssh",
 	"vault/rotate/ldap":     "vault vault/rotate",
 	"vault/rotate/mysql":    "vault vault/rotate",
+	"vault/rotate/plugin":   "vault vault/rotate",
 	"vault/rotate/postgres": "vault vault/rotate",
+	"vault/rotate/sshkey":   "vault vault/rotate vault/rotate/overssh",
+	"vault/rotate/overssh":  "vault vault/rotate",
+	"vault/rotate/windows":  "vault vault/rotate vault/rotate/overssh",
 	"broker/identity":       "broker/access",
 	"broker/identity/local": "broker/access broker/identity broker/identity/mfa",
 
@@ -70,8 +74,9 @@ var table = map[string]string{
 
 	// Work at targets: does what the verbs have begun.
 	"broker/provision":      "broker broker/access",
-	"broker/discovery/scan": "broker broker/access broker/discovery broker/rotation vault vault/rotate/...",
 	"broker/push":           "broker broker/access",
+	"broker/rotation":       "broker broker/access vault vault/rotate vault/rotate/ldap vault/rotate/linux vault/rotate/mysql vault/rotate/postgres",
+	"broker/discovery/scan": "broker broker/access broker/discovery broker/rotation vault vault/rotate/...",
 
 	// The way to others that a configuration names.
 	"broker/oncall":   "broker/access broker/outbound",
@@ -109,14 +114,14 @@ var table = map[string]string{
 	"broker/store/storetest":       "broker/store test/servers",
 	"test/servers":                 "",
 	"web/slack/slacktest":          "",
-	"vault/rotate/rotatetest":      "vault vault/rotate",
+	"vault/rotate/rotatetest":      "vault vault/rotate vault/rotate/overssh",
 }
 
 const module = "github.com/drawbolt/drawbolt"
 
 // runners may start other programs. A view is made by the server's own program, in
 // a process that has nothing; a video too, which starts the encoder below it.
-var runners = []string{"cmd/...", "test/...", "recorder/video", "recorder/view"}
+var runners = []string{"cmd/...", "test/...", "recorder/video", "recorder/view", "vault/rotate/plugin"}
 
 // unfit are the packages that the client must not link, however indirectly:
 // each would make it a server's size or give it a server's powers.

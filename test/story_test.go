@@ -43,7 +43,7 @@ var told = []string{
 	"access-review", "account-key", "agent", "approve-cli", "approve-steps", "approve-web", "ask", "attribute", "audit-tampered", "away", "bootstrap",
 	"bootstrap-fails", "break-glass", "breakglass-codes", "burst", "ca-rotate", "codes", "cold-recordings", "completion", "deny", "deny-threshold",
 	"discover", "disk-full", "display", "edit-request", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest",
-	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
+	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "managed-password", "moderate", "multiplex", "narrow",
 	"narrow-rights", "object-store", "one-person-once", "own-request", "pages", "passes-through", "player", "policy-ask", "policy-bundle",
 	"policy-signed", "proxy", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke",
 	"role-file", "rolled-back", "rsync", "run", "schedule-extend", "search", "slack", "target-check", "target-via", "ticket", "unknown-key",
@@ -271,6 +271,9 @@ func storyVerbs() map[string]command {
 		"heard": (*story).heard,
 		// jira: a fake of Jira at $JIRA, with the issues of issues.json.
 		"jira": (*story).jira,
+		// postgres start: a role $ROLE of a PostgreSQL server at $PG, with the password
+		// in the file first. postgres takes|refuses FILE: logs in with that.
+		"postgres": (*story).postgres,
 		// there FILE, gone FILE: waits until it is, or is no longer.
 		"there": func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], true) },
 		"gone":  func(s *story, ts *testscript.TestScript, args []string) { s.awaitFile(ts, args[0], false) },

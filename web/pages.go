@@ -5,8 +5,8 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -156,8 +156,8 @@ func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
 // fingerprints are those of keys in the form of authorized_keys.
 func fingerprints(keys []string) []string {
 	return each(keys, func(k string) string {
-		if block, _ := pem.Decode([]byte(k)); block != nil {
-			sum := sha256.Sum256(block.Bytes)
+		if der, err := base64.StdEncoding.DecodeString(k); err == nil {
+			sum := sha256.Sum256(der)
 			return "certificate SHA-256 " + hex.EncodeToString(sum[:])
 		}
 		key, err := parseKey(k)

@@ -28,8 +28,8 @@ type Target struct {
 	// HostKeys are the pinned keys, in authorized_keys form without comment. A
 	// target that shows another key, or no host certificate of our own host CA
 	// when there is none pinned, is refused before any secret is used. Of other kinds
-	// than "" they are the certificates, in PEM, of which one has to have signed that of
-	// the target's TLS; none: those that this server's system trusts.
+	// than "" they are the certificates, in base64 of DER, of which one has to have signed
+	// that of the target's TLS; none: those that this server's system trusts.
 	HostKeys []string
 	// Via names the targets through which this one is reached, in order: the
 	// bastion dials the first, each dials the next, and the last dials Address,

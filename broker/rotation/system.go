@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -138,9 +139,15 @@ func transport(t access.Target, plain bool) (*tls.Config, error) {
 	}
 	c.RootCAs = x509.NewCertPool()
 	for _, k := range t.HostKeys {
-		if !c.RootCAs.AppendCertsFromPEM([]byte(k)) {
-			return nil, fmt.Errorf("a certificate that is pinned for %s cannot be read", t.Name)
+		der, err := base64.StdEncoding.DecodeString(k)
+		if err != nil {
+			return nil, fmt.Errorf("a certificate that is pinned for %s: %w", t.Name, err)
 		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("a certificate that is pinned for %s: %w", t.Name, err)
+		}
+		c.RootCAs.AddCert(cert)
 	}
 	return c, nil
 }

@@ -167,6 +167,15 @@ func TestFieldsRoundTrip(t *testing.T) {
 		gotProvision, err = db.LoginHolder(ctx, pv2.TargetID, pv2.Login)
 		same("provision of login", gotProvision, *pv2, err)
 
+		ro := fill[access.Rotation](f)
+		ro.ID = access.RotationID(ro.TargetID, ro.Account)
+		change(t, db, func(tx *store.Tx) error { return tx.AddRotation(ctx, ro) })
+		ro2 := fill[access.Rotation](f)
+		ro2.ID, ro2.TargetID, ro2.Account, ro2.Version = ro.ID, ro.TargetID, ro.Account, ro.Version
+		change(t, db, func(tx *store.Tx) error { return tx.SaveRotation(ctx, ro2) })
+		gotRotation, err := db.Rotation(ctx, ro.ID)
+		same("rotation", gotRotation, *ro2, err)
+
 		bs := fill[access.Bootstrap](f)
 		change(t, db, func(tx *store.Tx) error { return tx.AddBootstrap(ctx, bs) })
 		bs2 := fill[access.Bootstrap](f)

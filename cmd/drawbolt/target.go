@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"maps"
@@ -186,7 +187,15 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 			if err != nil {
 				return err
 			}
-			in.HostKeys = append(in.HostKeys, string(b))
+			n := len(in.HostKeys)
+			for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+				if block.Type == "CERTIFICATE" {
+					in.HostKeys = append(in.HostKeys, base64.StdEncoding.EncodeToString(block.Bytes))
+				}
+			}
+			if n == len(in.HostKeys) {
+				return usage("%s holds no certificate in PEM", name)
+			}
 		}
 	}
 	if given("host-key") {
@@ -265,11 +274,11 @@ func (c *cli) targetAddCmd() *cobra.Command {
 
 // certificateText is the fingerprint of a certificate in PEM.
 func certificateText(text string) string {
-	block, _ := pem.Decode([]byte(text))
-	if block == nil {
+	der, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
 		return "one that cannot be read"
 	}
-	return fmt.Sprintf("SHA-256 %x", sha256.Sum256(block.Bytes))
+	return fmt.Sprintf("SHA-256 %x", sha256.Sum256(der))
 }
 
 func (c *cli) targetSetCmd() *cobra.Command {

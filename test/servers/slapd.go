@@ -28,13 +28,12 @@ type Directory struct {
 	Roots    *x509.CertPool
 }
 
-// Certificate is that of the server, in PEM, which it signed itself.
-func (d *Directory) Certificate() string {
+// Certificate is that of the server, in DER, which it signed itself.
+func (d *Directory) Certificate(t testing.TB) []byte {
 	b, err := os.ReadFile(filepath.Join(d.dir, "cert.pem"))
-	if err != nil {
-		panic(err) // it was there when the server started
-	}
-	return string(b)
+	check(t, err)
+	block, _ := pem.Decode(b)
+	return block.Bytes
 }
 
 // NewSlapd starts OpenLDAP's server with the entries of an LDIF below dc=corp,dc=test. The

@@ -23,9 +23,11 @@
 package rotate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/vault"
@@ -50,6 +52,25 @@ type Rotator interface {
 type Refusal struct {
 	Why string // the system's words, cleaned; never the password
 }
+
+// Said is the beginning of what a system or a program said, on one line and without what a
+// terminal would obey, unless there is one of the secrets in it.
+func Said(output []byte, secrets ...vault.Secret) string {
+	for _, s := range secrets {
+		if b := s.Expose(); len(b) > 0 && bytes.Contains(output, b) {
+			return "(what it says has a password in it)"
+		}
+	}
+	text := strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return ' '
+		}
+		return c
+	}, string(output[:min(len(output), maxSaid)]))
+	return strings.Join(strings.Fields(text), " ")
+}
+
+const maxSaid = 300 // bytes
 
 func (r *Refusal) Error() string { return "the system refuses the password: " + r.Why }
 
@@ -83,6 +104,8 @@ type Config struct {
 	// force is. nil: there is none, and a password that is changed by others is lost.
 	Reset Rotator
 	Rules Rules
+	// Make makes a candidate where it is no password but a key. nil: by the Rules.
+	Make func() (vault.Secret, error)
 	// Grace is how long the system may still accept a password that was replaced, as
 	// Active Directory does for some logins.
 	Grace time.Duration
@@ -110,6 +133,9 @@ func New(c Config) (*Account, error) {
 	}
 	if err := c.Rules.Check(); err != nil {
 		return nil, fmt.Errorf("rotate: %w", err)
+	}
+	if c.Make == nil {
+		c.Make = c.Rules.make
 	}
 	if c.Failures == 0 {
 		c.Failures = 2

@@ -160,7 +160,7 @@ func (w *work) change(ctx context.Context, by Rotator) error {
 	}
 	first := w.entry.Candidate == nil
 	if first {
-		secret, err := w.a.c.Rules.make()
+		secret, err := w.a.c.Make()
 		if err != nil {
 			return err
 		}

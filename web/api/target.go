@@ -23,7 +23,7 @@ type TargetInput struct {
 	Labels       Labels         `json:"labels"`
 	Applications []string       `json:"applications,omitempty"`
 	Accounts     []AccountInput `json:"accounts"`
-	HostKeys     []string       `json:"host_keys,omitempty"` // authorized_keys form; of other kinds certificates in PEM
+	HostKeys     []string       `json:"host_keys,omitempty"` // authorized_keys form; of other kinds certificates, base64 of DER
 	Via          []string       `json:"via,omitempty"`       // targets to go through, in order: the whole way
 	HopAccount   string         `json:"hop_account,omitempty"`
 	// Provisioner is the account in which accounts are made for a grant, and

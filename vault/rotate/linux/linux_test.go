@@ -1,11 +1,8 @@
 package linux_test
 
 import (
-	"bytes"
-	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -38,34 +35,9 @@ func TestRotator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// run runs a command as root through sshd, as a broker does.
-	run := func(address string) func(context.Context, string, []byte) ([]byte, error) {
-		return func(ctx context.Context, command string, input []byte) ([]byte, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-			if err != nil {
-				return nil, errors.Join(rotate.ErrUnreachable, err)
-			}
-			defer conn.Close()
-			defer context.AfterFunc(ctx, func() { conn.Close() })()
-			c, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(root)}, HostKeyCallback: ssh.FixedHostKey(sshd.HostKey)})
-			if err != nil {
-				return nil, errors.Join(rotate.ErrUnreachable, err)
-			}
-			client := ssh.NewClient(c, channels, requests)
-			defer client.Close()
-			session, err := client.NewSession()
-			if err != nil {
-				return nil, errors.Join(rotate.ErrUnreachable, err)
-			}
-			session.Stdin = bytes.NewReader(input)
-			return session.Output(command)
-		}
-	}
 	rotator := func(account string) func(string) rotate.Rotator {
 		return func(address string) rotate.Rotator {
-			return linux.Rotator{Account: account, Run: run(address), HostKey: ssh.FixedHostKey(sshd.HostKey), Dial: func(ctx context.Context) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "tcp", address)
-			}}
+			return linux.Rotator{Account: account, Run: rotatetest.Over(address, "root", ssh.PublicKeys(root), sshd.HostKey), Dial: rotatetest.To(address), HostKey: ssh.FixedHostKey(sshd.HostKey)}
 		}
 	}
 	change := func(password string) error {
@@ -95,9 +67,7 @@ func TestRotator(t *testing.T) {
 	})
 	t.Run("a machine that takes no passwords", func(t *testing.T) {
 		other := servers.NewSSHD(t, servers.Config{UserCA: []ssh.PublicKey{ca.PublicKey()}})
-		r := linux.Rotator{Account: other.User, HostKey: ssh.FixedHostKey(other.HostKey), Dial: func(ctx context.Context) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", other.Addr)
-		}}
+		r := linux.Rotator{Account: other.User, HostKey: ssh.FixedHostKey(other.HostKey), Dial: rotatetest.To(other.Addr)}
 		if err := r.Check(t.Context(), vault.NewSecret([]byte("x"))); !errors.Is(err, rotate.ErrUnreachable) {
 			t.Error(err)
 		}

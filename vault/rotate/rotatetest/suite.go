@@ -3,6 +3,7 @@
 package rotatetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/rotate"
+	"github.com/drawbolt/drawbolt/vault/rotate/overssh"
 )
 
 // A Subject is one kind of rotator, with an account to try it on.
@@ -30,6 +34,21 @@ type Subject struct {
 	Refused string
 	Rules   rotate.Rules
 	Grace   time.Duration
+	// Make makes another secret where it is no password. nil: passwords.
+	Make func() (vault.Secret, error)
+}
+
+// another is a secret that the account never had. A password is the one given.
+func (s Subject) another(t *testing.T, password string) string {
+	t.Helper()
+	if s.Make == nil {
+		return password
+	}
+	made, err := s.Make()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(made.Expose())
 }
 
 // hostile are passwords that trip over quoting somewhere. Every kind takes them as they
@@ -50,14 +69,17 @@ func Run(t *testing.T, s Subject) {
 	t.Run("set and check", func(t *testing.T) {
 		accepted(t, r, current)
 		before := current
-		set(t, "Another-Passw0rd-of-ours")
+		set(t, s.another(t, "Another-Passw0rd-of-ours"))
 		accepted(t, r, current)
 		if s.Grace == 0 {
 			wrong(t, r, before)
 		}
-		wrong(t, r, "never was one-1A")
+		wrong(t, r, s.another(t, "never was one-1A"))
 	})
 	t.Run("hostile passwords", func(t *testing.T) {
+		if s.Make != nil {
+			return // no system sees them
+		}
 		for _, p := range hostile {
 			set(t, p)
 			accepted(t, r, p)
@@ -79,7 +101,7 @@ func Run(t *testing.T, s Subject) {
 		if err := down.Check(t.Context(), secret(current)); !errors.Is(err, rotate.ErrUnreachable) {
 			t.Errorf("check: %v", err)
 		}
-		if err := down.Set(t.Context(), secret(current), secret("x-Y-1-unused-password")); !errors.Is(err, rotate.ErrUnreachable) {
+		if err := down.Set(t.Context(), secret(current), secret(s.another(t, "x-Y-1-unused-password"))); !errors.Is(err, rotate.ErrUnreachable) {
 			t.Errorf("set: %v", err)
 		}
 	})
@@ -91,7 +113,7 @@ func Run(t *testing.T, s Subject) {
 		if err := deaf.Check(ctx, secret(current)); err == nil || errors.Is(err, rotate.ErrWrong) {
 			t.Errorf("check of one that says nothing: %v", err)
 		}
-		if err := deaf.Set(ctx, secret(current), secret("x-Y-1-unused-password")); err == nil {
+		if err := deaf.Set(ctx, secret(current), secret(s.another(t, "x-Y-1-unused-password"))); err == nil {
 			t.Error("set at one that says nothing")
 		}
 		if took := time.Since(began); took > 20*time.Second {
@@ -112,7 +134,7 @@ func Run(t *testing.T, s Subject) {
 	t.Run("broken connections", func(t *testing.T) { broken(t, s, direct, book) })
 	t.Run("changed by others", func(t *testing.T) {
 		rest(t, direct, book, s, "before")
-		if err := s.Change("Somebody-Else-Did-1"); err != nil {
+		if err := s.Change(s.another(t, "Somebody-Else-Did-1")); err != nil {
 			t.Fatal(err)
 		}
 		report, err := direct.Verify(t.Context())
@@ -173,6 +195,35 @@ func rest(t *testing.T, a *rotate.Account, book *memory, s Subject, name string)
 	}
 }
 
+// Over runs commands as a user of the SSH server at address, as a broker does.
+func Over(address, user string, auth ssh.AuthMethod, host ssh.PublicKey) overssh.Runner {
+	return func(ctx context.Context, command string, input []byte) ([]byte, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, errors.Join(rotate.ErrUnreachable, err)
+		}
+		defer conn.Close()
+		defer context.AfterFunc(ctx, func() { conn.Close() })()
+		c, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{auth}, HostKeyCallback: ssh.FixedHostKey(host)})
+		if err != nil {
+			return nil, errors.Join(rotate.ErrUnreachable, err)
+		}
+		client := ssh.NewClient(c, channels, requests)
+		defer client.Close()
+		session, err := client.NewSession()
+		if err != nil {
+			return nil, errors.Join(rotate.ErrUnreachable, err)
+		}
+		session.Stdin = bytes.NewReader(input)
+		return session.Output(command)
+	}
+}
+
+// To dials an address.
+func To(address string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp", address) }
+}
+
 func secret(s string) vault.Secret { return vault.NewSecret([]byte(s)) }
 
 func accepted(t *testing.T, r rotate.Rotator, password string) {
@@ -196,7 +247,7 @@ func account(t *testing.T, s Subject, address string, book *memory) *rotate.Acco
 	if s.Reset != nil {
 		reset = s.Reset
 	}
-	a, err := rotate.New(rotate.Config{Book: book, Rotator: s.New(address), Reset: reset(address), Rules: s.Rules, Failures: 50, Owner: "test", Grace: s.Grace, Late: 200 * time.Millisecond})
+	a, err := rotate.New(rotate.Config{Book: book, Rotator: s.New(address), Reset: reset(address), Rules: s.Rules, Make: s.Make, Failures: 50, Owner: "test", Grace: s.Grace, Late: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
