@@ -28,7 +28,7 @@ func generated(n int) string {
 		if i%4 == 0 {
 			state = "set"
 		}
-		fmt.Fprintf(&b, "passwd\tu%d-%d\t%d\t%d\tshadow\t/home/u\t/bin/bash\tPerson\nshadow\tu%d-%d\t%s\t20000\t99999\t\nlogin\tu%d-%d\t1795000000\n", n, i, 1000+i, 1000+i, n, i, state, n, i)
+		fmt.Fprintf(&b, "passwd\tu%d-%d\t%d\t%d\tshadow\t/people/u\t/bin/bash\tPerson\nshadow\tu%d-%d\t%s\t20000\t99999\t\nlogin\tu%d-%d\t1795000000\n", n, i, 1000+i, 1000+i, n, i, state, n, i)
 	}
 	fmt.Fprintf(&b, "group\tsudo\t27\tu%d-0\nsudoers\t/etc/sudoers\t%%sudo ALL=(ALL:ALL) ALL\n", n)
 	for i := range 100 {

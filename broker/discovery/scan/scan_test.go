@@ -118,14 +118,14 @@ func (h *house) plant() {
 	h.machine.Do(strings.NewReplacer("HASH", hash, "CONFIG", h.machine.Config, "ALICE", aliceLine, "GONE", goneLine, "STRAY", stray).Replace(`
 		useradd -m -s /bin/bash deploy && usermod -p '*' deploy
 		useradd -m -s /bin/bash alice && usermod -p 'HASH' alice && chage -d $(date +%F) alice && usermod -aG sudo alice
-		useradd -m -s /bin/bash gone && usermod -p '*' gone && mkdir /home/gone/.ssh && echo 'GONE gone@laptop' >/home/gone/.ssh/authorized_keys
+		useradd -m -s /bin/bash gone && usermod -p '*' gone && mkdir ~gone/.ssh && echo 'GONE gone@laptop' >~gone/.ssh/authorized_keys
 		useradd -m -s /bin/bash old && usermod -p 'HASH' old && chage -d 2020-01-01 -M 90 old
-		useradd -m -s /bin/bash team && usermod -p '*' team && mkdir /home/team/.ssh && printf '%s\n' 'ALICE a' '# no key' 'from="192.0.2.1",command="/bin/true" STRAY someone' >/home/team/.ssh/authorized_keys
+		useradd -m -s /bin/bash team && usermod -p '*' team && mkdir ~team/.ssh && printf '%s\n' 'ALICE a' '# no key' 'from="192.0.2.1",command="/bin/true" STRAY someone' >~team/.ssh/authorized_keys
 		useradd -r -m -s /bin/sh backup2 && usermod -p '*' backup2 && echo 'backup2 ALL=(root) NOPASSWD: /usr/bin/rsync' >/etc/sudoers.d/backup
 		useradd -m -s /bin/bash breakglass && usermod -p 'HASH' breakglass
 		useradd -o -u 0 -g 0 -M -s /bin/bash toor && usermod -p 'HASH' toor
 		useradd -m -s /bin/bash idle && usermod -p '*' idle
-		ln -s /etc /home/idle/.ssh; mkdir /home/deploy/.ssh; ln -s /etc/shadow /home/deploy/.ssh/authorized_keys; mkdir -p /home/old/.ssh; mkfifo /home/old/.ssh/authorized_keys
+		ln -s /etc ~idle/.ssh; mkdir ~deploy/.ssh; ln -s /etc/shadow ~deploy/.ssh/authorized_keys; mkdir -p ~old/.ssh; mkfifo ~old/.ssh/authorized_keys
 		cp /bin/true /var/tmp/rootkit && chmod 4755 /var/tmp/rootkit
 		sed -i 's/PasswordAuthentication no/PasswordAuthentication yes/; s/AuthorizedKeysFile none/AuthorizedKeysFile .ssh\/authorized_keys/; 1i PermitRootLogin yes' CONFIG
 		printf 'STRAY\n' >>"$(dirname CONFIG)/user_ca"`))
