@@ -48,7 +48,7 @@ cn: inner
 member: UID=bob,dc=corp,dc=test
 member: cn=admins,dc=corp,dc=test
 `)
-	h := withSystem(t, access.KindLDAP, d.Address, "admin", d.Admin, d.Password, d.Certificate(t))
+	h := withSystem(t, access.KindLDAP, d.Address, "admin", d.Admin, d.Password, string(d.Certificate(t)))
 	is := h.scanAs("admin")
 	delete(is, "admin")
 	if len(is) != 2 || is["alice"] != "unmanaged; is a member of admins WAY" || is["bob"] != "unmanaged; is a member of admins WAY" {
