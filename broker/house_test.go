@@ -159,6 +159,7 @@ func (h *house) furnish() {
 		{Name: "custodians", Groups: []string{"custodians"}, Rules: []access.Rule{{ID: "keep", Actions: []string{"recording.hold", "recording.delete", "session.list"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{
 			"target.read", "target.write", "target.facts", "user.read", "user.write", "role.read", "role.write", "lock.write", "session.list", "session.terminate", "session.moderate", "session.watch", "request.read", "policy.read", "policy.write", "revoke", "secret.read", "secret.write", "secret.rotate", "secret.recover", "system.write", "integration.read", "integration.write", "system.read",
+			"account.read", "account.discover", "account.adopt",
 		}}}},
 	}
 	accounts := []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}}

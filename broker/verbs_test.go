@@ -37,6 +37,7 @@ type scene struct {
 	review           string                 // a campaign
 	code             string                 // of an account in another system that is nobody's yet
 	linked           access.ExternalAccount // bob's
+	found            string                 // an account that a scan has found on db01
 }
 
 func newScene(h *house) *scene {
@@ -73,6 +74,7 @@ func newScene(h *house) *scene {
 	ok(t, err)
 	_, err = h.db.ClaimChannel(t.Context(), "ops", "mail", "node1", time.Minute)
 	ok(t, err)
+	s.found = h.discovered("db01")
 	h.managed("pg01", "app")
 	window, err := h.AddWindow(t.Context(), h.as("root"), access.Window{Kind: access.Maintenance, Reason: "CHG-1", Hours: "00:00-00:01", Targets: access.Selector{Names: []string{"other"}}})
 	ok(t, err)
@@ -219,6 +221,31 @@ var verbs = []struct {
 	}, false},
 	{"RecordFacts", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.RecordFacts(ctx, by, "db01", map[string]string{"patched": "yes"}, time.Time{})
+		return err
+	}, true},
+	{"BeginDiscovery", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.BeginDiscovery(ctx, by, "db02", "root")
+		return err
+	}, true},
+	{"FoundAccounts", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, _, err := b.FoundAccounts(ctx, by, broker.FoundFilter{})
+		return err
+	}, false},
+	{"FindFound", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FindFound(ctx, by, s.found)
+		return err
+	}, true},
+	{"Posture", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Posture(ctx, by, "db01")
+		return err
+	}, true},
+	{"Postures", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, _, err := b.Postures(ctx, by, "", 0)
+		return err
+	}, false},
+	{"ManageFound", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		owner := "alice"
+		_, err := b.ManageFound(ctx, by, []string{s.found}, broker.Management{Owner: &owner})
 		return err
 	}, true},
 	{"Windows", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
@@ -649,65 +676,71 @@ var verbs = []struct {
 
 // notVerbs are the exported methods that ask no policy, and why.
 var notVerbs = map[string]string{
-	"Run":                "the server's own loop",
-	"Authorities":        "public keys",
-	"KRL":                "serials that say nothing, for every target",
-	"HostCertificate":    "the bastion's own, for a key that it made",
-	"KnowsKey":           "spares a peer a signature; proves and tells nothing",
-	"Recognize":          "finds out who the caller is",
-	"Credential":         "for the handle that Open returned, while it holds",
-	"HopCredential":      "for the handle that Open returned, while it holds",
-	"Started":            "for the handle that Open returned",
-	"Transferred":        "writes down what became of a file",
-	"Detected":           "writes down that a command was seen",
-	"Close":              "for the handle that Open returned; ending takes nothing",
-	"Refused":            "writes down that a front refused something",
-	"Recovered":          "the server's own, after a crash",
-	"ExpireRecordings":   "the server's own, for rules that two people have set",
-	"Abandoned":          "closes what this server left open when it died",
-	"CheckLog":           "the server's own, before it serves",
-	"Account":            "what the server itself has planned",
-	"DueRotations":       "the server's own: which passwords are to be changed or proved",
-	"AbandonRotations":   "the server's own, after a crash",
-	"BeginRotation":      "the server's own, for what is due; it tells nobody a password",
-	"BeginFailed":        "the server's own: that a step could not be begun",
-	"RotationCredential": "the server's own, for a step that it has begun, while it holds",
-	"EndRotation":        "the server's own: how a step ended",
-	"AbandonSteps":       "the server's own, after a crash",
-	"UsePolicy":          "the server's own, with a bundle that its operator put there",
-	"PolicyRefused":      "the server's own, with a bundle that its operator put there",
-	"TellPolicy":         "the server's own, each minute",
-	"PolicyFindings":     "for the doctor, who holds the master key",
-	"DueAccounts":        "the server's own: what is to be removed",
-	"BeginCreation":      "for the grant of a session that Open opened, while it holds",
-	"BeginRemoval":       "the server's own, when a grant is over; removing takes nothing that anybody may keep",
-	"StepCredential":     "the server's own, for a step that it has begun, while it holds",
-	"CheckCredential":    "for a check that BeginCheck allowed; asks once more",
-	"EndCheck":           "for a check that BeginCheck allowed: what it found",
-	"UseBootstrap":       "for the bearer of a token; asks for who made it",
-	"EndBootstrap":       "for a check that UseBootstrap allowed: what it found",
-	"StepDone":           "the server's own: how a step ended",
-	"StepFailed":         "the server's own: how a step ended",
-	"AwaitRevocation":    "the server's own: who is to learn at once what is in KRL",
-	"BeginDelivery":      "the server's own: what is in KRL, for the machines",
-	"DeliveryCredential": "the server's own, for a delivery that it has begun, while it holds",
-	"EndPush":            "the server's own: how a push ended",
-	"Lend":               "for the handle that Open returned, while it holds",
-	"CheckLend":          "for a check that BeginCheck allowed; asks once more",
-	"Checked":            "writes down what a verification found, which Proof allowed",
-	"Quarantined":        "writes down that an object does not arrive where recordings are kept",
-	"RoomChanged":        "writes down how much room there is for recordings",
-	"AwaitEvents":        "the server's own: how long the log is",
-	"Tell":               "the server's own, for channels that the configuration names",
-	"IntegrationStatus":  "the server's own, for its metrics",
-	"BeginLink":          "for an account that its own system vouches for, which is nobody's yet",
-	"Linked":             "says who is calling",
-	"LinksTo":            "the server's own, for channels that the configuration names",
-	"CaseNow":            "the server's own, for channels that the configuration names",
-	"EnvironmentOf":      "the server's own, for channels that the configuration names",
-	"VoteTakes":          "asks for others, to show them a button; the vote asks again",
-	"Found":              "before there is anybody who could be asked about",
-	"EmergencyUser":      "for whoever holds the vault's root key",
+	"BeginDue":            "the server's own: scans that DueDiscoveries has planned",
+	"DueDiscoveries":      "the server's own: what is to be scanned",
+	"DiscoveryCredential": "for a scan that was begun, while its target stays as it is",
+	"DiscoveryLend":       "for a scan that was begun, while its target stays as it is",
+	"EndDiscovery":        "for a scan that was begun: what it found",
+	"ScanTotals":          "figures that the server measures",
+	"Run":                 "the server's own loop",
+	"Authorities":         "public keys",
+	"KRL":                 "serials that say nothing, for every target",
+	"HostCertificate":     "the bastion's own, for a key that it made",
+	"KnowsKey":            "spares a peer a signature; proves and tells nothing",
+	"Recognize":           "finds out who the caller is",
+	"Credential":          "for the handle that Open returned, while it holds",
+	"HopCredential":       "for the handle that Open returned, while it holds",
+	"Started":             "for the handle that Open returned",
+	"Transferred":         "writes down what became of a file",
+	"Detected":            "writes down that a command was seen",
+	"Close":               "for the handle that Open returned; ending takes nothing",
+	"Refused":             "writes down that a front refused something",
+	"Recovered":           "the server's own, after a crash",
+	"ExpireRecordings":    "the server's own, for rules that two people have set",
+	"Abandoned":           "closes what this server left open when it died",
+	"CheckLog":            "the server's own, before it serves",
+	"Account":             "what the server itself has planned",
+	"DueRotations":        "the server's own: which passwords are to be changed or proved",
+	"AbandonRotations":    "the server's own, after a crash",
+	"BeginRotation":       "the server's own, for what is due; it tells nobody a password",
+	"BeginFailed":         "the server's own: that a step could not be begun",
+	"RotationCredential":  "the server's own, for a step that it has begun, while it holds",
+	"EndRotation":         "the server's own: how a step ended",
+	"AbandonSteps":        "the server's own, after a crash",
+	"UsePolicy":           "the server's own, with a bundle that its operator put there",
+	"PolicyRefused":       "the server's own, with a bundle that its operator put there",
+	"TellPolicy":          "the server's own, each minute",
+	"PolicyFindings":      "for the doctor, who holds the master key",
+	"DueAccounts":         "the server's own: what is to be removed",
+	"BeginCreation":       "for the grant of a session that Open opened, while it holds",
+	"BeginRemoval":        "the server's own, when a grant is over; removing takes nothing that anybody may keep",
+	"StepCredential":      "the server's own, for a step that it has begun, while it holds",
+	"CheckCredential":     "for a check that BeginCheck allowed; asks once more",
+	"EndCheck":            "for a check that BeginCheck allowed: what it found",
+	"UseBootstrap":        "for the bearer of a token; asks for who made it",
+	"EndBootstrap":        "for a check that UseBootstrap allowed: what it found",
+	"StepDone":            "the server's own: how a step ended",
+	"StepFailed":          "the server's own: how a step ended",
+	"AwaitRevocation":     "the server's own: who is to learn at once what is in KRL",
+	"BeginDelivery":       "the server's own: what is in KRL, for the machines",
+	"DeliveryCredential":  "the server's own, for a delivery that it has begun, while it holds",
+	"EndPush":             "the server's own: how a push ended",
+	"Lend":                "for the handle that Open returned, while it holds",
+	"CheckLend":           "for a check that BeginCheck allowed; asks once more",
+	"Checked":             "writes down what a verification found, which Proof allowed",
+	"Quarantined":         "writes down that an object does not arrive where recordings are kept",
+	"RoomChanged":         "writes down how much room there is for recordings",
+	"AwaitEvents":         "the server's own: how long the log is",
+	"Tell":                "the server's own, for channels that the configuration names",
+	"IntegrationStatus":   "the server's own, for its metrics",
+	"BeginLink":           "for an account that its own system vouches for, which is nobody's yet",
+	"Linked":              "says who is calling",
+	"LinksTo":             "the server's own, for channels that the configuration names",
+	"CaseNow":             "the server's own, for channels that the configuration names",
+	"EnvironmentOf":       "the server's own, for channels that the configuration names",
+	"VoteTakes":           "asks for others, to show them a button; the vote asks again",
+	"Found":               "before there is anybody who could be asked about",
+	"EmergencyUser":       "for whoever holds the vault's root key",
 }
 
 func TestEveryVerbAsks(t *testing.T) {

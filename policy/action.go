@@ -59,6 +59,9 @@ const (
 	ActionGlassReview      Action = "breakglass.review" // say whether somebody's break-glass was justified
 	ActionReviewRead       Action = "review.read"       // who has which role, and made what of it
 	ActionReviewWrite      Action = "review.write"      // have that reviewed, and decide on it
+	ActionAccountRead      Action = "account.read"      // which accounts targets have, and how these are set up
+	ActionAccountDiscover  Action = "account.discover"  // have that found out
+	ActionAccountAdopt    Action = "account.adopt"    // give what was found an owner, and take it over
 )
 
 // Actions lists every action that an Input may name, in a fixed order.
@@ -73,6 +76,7 @@ func Actions() []Action {
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionSecretRecover, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
 		ActionGlassReview, ActionReviewRead, ActionReviewWrite,
+		ActionAccountRead, ActionAccountDiscover, ActionAccountAdopt,
 	}
 }
 
@@ -87,7 +91,8 @@ func (a Action) Known() bool {
 		ActionRoleRead, ActionRoleWrite, ActionPolicyRead, ActionPolicyWrite,
 		ActionSecretRead, ActionSecretWrite, ActionSecretRotate, ActionSecretRecover, ActionLockRead, ActionLockWrite,
 		ActionIntegrationRead, ActionIntegrationWrite, ActionSystemRead, ActionSystemWrite,
-		ActionGlassReview, ActionReviewRead, ActionReviewWrite:
+		ActionGlassReview, ActionReviewRead, ActionReviewWrite,
+		ActionAccountRead, ActionAccountDiscover, ActionAccountAdopt:
 		return true
 	default:
 		return false

@@ -45,6 +45,7 @@ var table = map[string]string{
 	"broker/bastion/sshproxy/sftpwire":  "",
 	"broker/bastion/sshproxy/rsyncwire": "",
 	"web/api":                           "",
+	"broker/discovery":                  "",
 
 	"recorder":              "recorder/cast",
 	"recorder/view":         "recorder/cast recorder/commandline recorder/screen",
@@ -69,12 +70,13 @@ var table = map[string]string{
 	"broker/store": "broker/access broker/identity broker/identity/local recorder/audit recorder/view vault",
 
 	// The verbs: the only place that decides and changes.
-	"broker": "broker/access broker/store policy recorder/audit recorder/bundle recorder/view vault/...",
+	"broker": "broker/access broker/discovery broker/store policy recorder/audit recorder/bundle recorder/view vault/...",
 
 	// Work at targets: does what the verbs have begun.
-	"broker/provision": "broker broker/access",
-	"broker/push":      "broker broker/access",
-	"broker/rotation":  "broker broker/access vault vault/rotate vault/rotate/ldap vault/rotate/linux vault/rotate/mysql vault/rotate/postgres",
+	"broker/provision":      "broker broker/access",
+	"broker/push":           "broker broker/access",
+	"broker/rotation":       "broker broker/access vault vault/rotate vault/rotate/ldap vault/rotate/linux vault/rotate/mysql vault/rotate/postgres",
+	"broker/discovery/scan": "broker broker/access broker/discovery broker/rotation vault vault/rotate/...",
 
 	// The way to others that a configuration names.
 	"broker/oncall":   "broker/access broker/outbound",
@@ -99,7 +101,7 @@ var table = map[string]string{
 	"broker/bastion/sshproxy": "broker broker/access broker/bastion broker/bastion/sshproxy/rsyncwire broker/bastion/sshproxy/sftpwire broker/identity recorder recorder/cast",
 	"web/ui":                  "web/api",
 	"web/slack":               "broker broker/access broker/notify broker/outbound vault",
-	"web":                     "broker broker/access broker/identity/... policy policy/pack recorder recorder/audit recorder/bundle recorder/cast recorder/screen recorder/video recorder/view web/api web/ui",
+	"web":                     "broker broker/access broker/discovery broker/identity/... policy policy/pack recorder recorder/audit recorder/bundle recorder/cast recorder/screen recorder/video recorder/view web/api web/ui",
 
 	// The client links no server code.
 	"cmd/drawbolt": "policy/pack web/api recorder/audit recorder/bundle recorder/cast",

@@ -42,7 +42,7 @@ import (
 var told = []string{
 	"access-review", "account-key", "agent", "approve-cli", "approve-steps", "approve-web", "ask", "attribute", "audit-tampered", "away", "bootstrap",
 	"bootstrap-fails", "break-glass", "breakglass-codes", "burst", "ca-rotate", "checkout", "codes", "cold-recordings", "completion", "deny", "deny-threshold",
-	"disk-full", "display", "edit-request", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest",
+	"discover", "disk-full", "display", "edit-request", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest",
 	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "managed-password", "moderate", "multiplex", "narrow",
 	"narrow-rights", "object-store", "one-person-once", "own-request", "pages", "passes-through", "player", "policy-ask", "policy-bundle",
 	"policy-signed", "proxy", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke",

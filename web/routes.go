@@ -113,6 +113,12 @@ func (s *Server) routes() []route {
 		{method: put, path: "/v1/networks/{name}", auth: login, summary: "Make or change a network", api: call((*Server).setNetwork)},
 		{method: remove, path: "/v1/networks/{name}", auth: login, summary: "Remove a network", api: call((*Server).removeNetwork)},
 		{method: post, path: "/v1/targets/{name}/check", auth: login, summary: "Try what a session at a target needs", api: call((*Server).checkTarget)},
+		{method: post, path: "/v1/targets/{name}/discover", auth: login, summary: "Find out which accounts a target has and how it is set up", api: call((*Server).discover)},
+		{method: get, path: "/v1/targets/{name}/posture", auth: login, summary: "How a target stands by its last scan", api: call((*Server).posture)},
+		{method: get, path: "/v1/postures", auth: login, summary: "How targets stand by their last scans", api: call((*Server).postures)},
+		{method: get, path: "/v1/inventory", auth: login, summary: "Accounts that scans have found, the gravest first", api: call((*Server).inventory)},
+		{method: get, path: "/v1/inventory/{id}", auth: login, summary: "One of them, by its id or as NAME@TARGET", api: call((*Server).findFound)},
+		{method: post, path: "/v1/inventory/adopt", auth: login, summary: "Give accounts an owner, say what they are, take them over", api: call((*Server).manageFound)},
 		{method: post, path: "/v1/targets/{name}/bootstrap", auth: login, summary: "Make the script that enrols a target", api: call((*Server).bootstrapTarget)},
 
 		// Requests and their grants.

@@ -72,6 +72,9 @@ type Config struct {
 	// Check tries what a session at the target of a probe needs. nil: this server
 	// checks no targets.
 	Check func(context.Context, broker.Probe) []access.CheckStep
+	// Discover has a target scanned for a caller, as an account of it or its
+	// provisioner. nil: this server scans no targets.
+	Discover func(ctx context.Context, by access.Caller, target, account string) (broker.Discovered, error)
 	// PinnedTLS is the certificate, in PEM, by which a target knows this server
 	// when it fetches something. Default: one of the authorities that its system
 	// trusts must vouch for it.

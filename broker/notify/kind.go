@@ -15,7 +15,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Asked, Edited, Voted, Escalated, Approved, Denied, Cancelled, Expired,
 		Started, Extended, Ended, Revoked,
-		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue, Tampered, PasswordTrouble,
+		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue, Tampered, PasswordTrouble, AccountFound,
 	}
 }
 
@@ -41,6 +41,7 @@ var kindsOf = map[string][]Kind{
 	"review.due":        {CampaignDue},
 	"vault.tampered":    {Tampered},
 	"rotation.stuck":    {PasswordTrouble},
+	"account.grave":     {AccountFound},
 	"rotation.drift":    {PasswordTrouble},
 	"integration.test":  {Test},
 }
@@ -96,6 +97,9 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 	}
 	if n.Kind == "" || !wanted(n.Kind) {
 		return nil, nil
+	}
+	if n.Kind == AccountFound {
+		n.Account = "@" + e.Target
 	}
 	if n.Kind == PasswordTrouble {
 		n.Account = e.Account + "@" + e.Target

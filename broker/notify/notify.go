@@ -47,7 +47,10 @@ const (
 	// PasswordTrouble: a password that drawbolt changes could not be changed or proved
 	// for long, or somebody else had set it.
 	PasswordTrouble Kind = "password.trouble"
-	Test            Kind = "notify.test" // an administrator tries a channel
+	// AccountFound: a scan has found accounts of a target, or rights of theirs, that
+	// should not wait.
+	AccountFound Kind = "account.found"
+	Test         Kind = "notify.test" // an administrator tries a channel
 )
 
 // A Notice is one thing that happened, with everything that a message about it

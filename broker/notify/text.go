@@ -30,7 +30,7 @@ const maxQuote = 1000
 // Say puts a notice into words. base is the address of the server's pages, without
 // a slash at its end.
 func Say(n Notice, base string) Message {
-	m := Message{URL: base + "/", Action: "Open drawbolt", Loud: n.Kind == BreakGlass || n.Kind == Unusual || n.Kind == Escalated || n.Kind == Tampered || n.Kind == PasswordTrouble}
+	m := Message{URL: base + "/", Action: "Open drawbolt", Loud: n.Kind == BreakGlass || n.Kind == Unusual || n.Kind == Escalated || n.Kind == Tampered || n.Kind == PasswordTrouble || n.Kind == AccountFound}
 	add := func(list *[]Fact, name, value string) {
 		if value = strings.TrimSpace(audit.Clean(value, maxQuote)); value != "" {
 			*list = append(*list, Fact{name, value})
@@ -89,6 +89,9 @@ func Say(n Notice, base string) Message {
 	}
 	if n.Kind == BreakGlass && n.Case == nil {
 		add(&m.Quotes, "Reason", n.Text)
+	}
+	if n.Kind == AccountFound {
+		m.URL, m.Action = base+"/targets/"+strings.TrimPrefix(n.Account, "@"), "Look at the target"
 	}
 	if n.Kind == PasswordTrouble {
 		_, target, _ := strings.Cut(n.Account, "@")
@@ -159,6 +162,8 @@ func title(n Notice, who, what, by string) string {
 		return fmt.Sprintf("Unusual: look at the session of %s at %s", who, what)
 	case Tampered:
 		return "ALARM: a secret in the vault is not what was written there"
+	case AccountFound:
+		return "Accounts on " + strings.TrimPrefix(n.Account, "@") + " that somebody should look at"
 	case PasswordTrouble:
 		return "The password of " + n.Account + " is not as it should be"
 	case CampaignDue:

@@ -66,10 +66,16 @@ func (tx *Tx) SaveTarget(ctx context.Context, t *access.Target) error {
 	return tx.forgetRotations(ctx, t.ID, t.Accounts)
 }
 
-// RemoveTarget removes a target with its secrets. What was done on it stays.
+// RemoveTarget removes a target with its secrets and what scans have found there. What
+// was done on it stays.
 func (tx *Tx) RemoveTarget(ctx context.Context, id string) error {
 	if err := errors.Join(tx.forgetSecrets(ctx, id, nil), tx.forgetRotations(ctx, id, nil)); err != nil {
 		return err
+	}
+	for _, table := range []string{"found_accounts", "target_scans"} {
+		if _, err := tx.exec(ctx, "DELETE FROM "+table+" WHERE target_id = ?", id); err != nil {
+			return err
+		}
 	}
 	return tx.remove(ctx, "DELETE FROM targets WHERE id = ?", id)
 }

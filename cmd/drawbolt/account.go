@@ -18,29 +18,43 @@ type accountJSON struct {
 }
 
 func (c *cli) accountCmd() *cobra.Command {
-	return nounCmd("account", "Accounts on targets", c.accountAddCmd(), c.accountShowCmd(), c.accountSetCmd(), c.accountGiveUpCmd(),
-		c.accountManageCmd(), c.accountUnmanageCmd(), c.accountRotateCmd(), c.accountCandidatesCmd(), &cobra.Command{
-			Use: "ls [TARGET]", Short: "List accounts", Args: between(0, 1), ValidArgsFunction: c.completeTargets,
-			RunE: func(cmd *cobra.Command, args []string) error {
-				targets, err := c.targetsLike(cmd.Context(), first(append(args, "*")...))
-				if err != nil {
-					return err
+	return nounCmd("account", "Accounts on targets", c.accountAddCmd(), c.accountShowCmd(), c.accountSetCmd(), c.accountGiveUpCmd(), c.accountLsCmd(),
+		c.accountManageCmd(), c.accountUnmanageCmd(), c.accountRotateCmd(), c.accountCandidatesCmd(),
+		c.accountDiscoverCmd(), c.accountAdoptCmd(), c.accountWaysCmd())
+}
+
+func (c *cli) accountLsCmd() *cobra.Command {
+	var found inventoryFlags
+	cmd := &cobra.Command{
+		Use: "ls [TARGET]", Short: "List accounts: those of targets, or those that scans have found", Args: between(0, 1), ValidArgsFunction: c.completeTargets,
+		Long: `List the accounts of targets that you may know of. With --found, or one of the other
+flags, list what scans have found on targets instead, the gravest first.`,
+		Example: "  drawbolt account ls db01\n  drawbolt account ls --class unmanaged --risk high\n  drawbolt account ls --found --csv >accounts.csv",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if found.given(cmd) {
+				return c.listFound(cmd.Context(), found.filter(args), found.csv)
+			}
+			targets, err := c.targetsLike(cmd.Context(), first(append(args, "*")...))
+			if err != nil {
+				return err
+			}
+			all := []accountJSON{}
+			var rows [][]string
+			for _, t := range targets {
+				for _, a := range t.Accounts {
+					all = append(all, accountJSON{t.Name, a})
+					rows = append(rows, []string{a.Name, t.Name, first(a.Credential, "-"), c.accountState(t, a), longest(a)})
 				}
-				all := []accountJSON{}
-				var rows [][]string
-				for _, t := range targets {
-					for _, a := range t.Accounts {
-						all = append(all, accountJSON{t.Name, a})
-						rows = append(rows, []string{a.Name, t.Name, first(a.Credential, "-"), c.accountState(t, a), longest(a)})
-					}
-				}
-				if ok, err := c.emit(all); ok {
-					return err
-				}
-				c.table("No accounts.", []string{"ACCOUNT", "TARGET", "CREDENTIAL", "STATE", "LONGEST"}, rows)
-				return c.listMade(cmd.Context())
-			},
-		})
+			}
+			if ok, err := c.emit(all); ok {
+				return err
+			}
+			c.table("No accounts.", []string{"ACCOUNT", "TARGET", "CREDENTIAL", "STATE", "LONGEST"}, rows)
+			return c.listMade(cmd.Context())
+		},
+	}
+	found.add(c, cmd)
+	return cmd
 }
 
 // listMade lists the accounts that exist for a grant at this moment.
@@ -162,15 +176,23 @@ func (c *cli) findAccount(ctx context.Context, cl *api.Client, arg string) (api.
 }
 
 func (c *cli) accountShowCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "show ACCOUNT@TARGET", Short: "Show an account", Args: between(1, 1),
+	var found bool
+	cmd := &cobra.Command{
+		Use: "show ACCOUNT@TARGET", Short: "Show an account; of one that no target has, what scans have found of it", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, _, err := c.client()
 			if err != nil {
 				return err
 			}
 			t, a, err := c.findAccount(cmd.Context(), cl, args[0])
-			if err != nil {
+			if err != nil || found {
+				f, unfound := cl.FindFound(cmd.Context(), args[0])
+				switch {
+				case unfound == nil:
+					return c.showFound(f)
+				case err == nil:
+					err = unfound
+				}
 				return err
 			}
 			if ok, err := c.emit(accountJSON{t.Name, a}); ok {
@@ -193,6 +215,8 @@ func (c *cli) accountShowCmd() *cobra.Command {
 			return c.showPassword(cmd.Context(), cl, t.Name, a.Name)
 		},
 	}
+	cmd.Flags().BoolVar(&found, "found", false, "what scans have found of it")
+	return cmd
 }
 
 // maxSecret bounds what is read of a password or a key, in bytes; the server

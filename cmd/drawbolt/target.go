@@ -19,7 +19,7 @@ import (
 func (c *cli) targetCmd() *cobra.Command {
 	return nounCmd("target", "Machines behind the bastion",
 		c.targetLsCmd(), c.targetShowCmd(), c.targetAddCmd(), c.targetSetCmd(), c.targetImportCmd(), c.targetRmCmd(),
-		c.targetBootstrapCmd(), c.targetCheckCmd(),
+		c.targetBootstrapCmd(), c.targetCheckCmd(), c.targetPostureCmd(),
 		c.lockCmd("target", api.Target{}, true, c.completeTargets, lockTarget), c.lockCmd("target", api.Target{}, false, c.completeTargets, lockTarget))
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/bastion"
 	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy"
+	"github.com/drawbolt/drawbolt/broker/discovery/scan"
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/broker/indexing"
@@ -70,6 +71,7 @@ type App struct {
 	recorder *recorder.Recorder
 	accounts *provision.Provisioner
 	pusher   *push.Pusher
+	scanner  *scan.Scanner
 	rotation *rotation.Worker
 	worker   view.Worker
 	films    video.Maker
@@ -316,6 +318,9 @@ func (a *App) openFronts() error {
 	if a.pusher, err = push.New(push.Config{Broker: a.broker, Run: sshproxy.Machines{Broker: a.broker}.Bring, Log: a.log}); err != nil {
 		return err
 	}
+	if err := a.openScanner(); err != nil {
+		return err
+	}
 	if a.rotation, err = rotation.New(rotation.Config{Broker: a.broker, Log: a.log, Systems: map[string]rotation.System{
 		"":                         rotation.Linux(sshproxy.Machines{Broker: a.broker}),
 		access.KindPostgres:        rotation.Postgres,
@@ -349,7 +354,7 @@ func (a *App) openFronts() error {
 	front := web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
 		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Film: a.films.Make, MayFilm: a.films.Works, System: a.system, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
-		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls),
+		Check: sshproxy.Machines{Broker: a.broker}.Check, Discover: a.scanner.Scan, PinnedTLS: pinnedTLS(a.tls),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
 	}
@@ -464,6 +469,7 @@ func (a *App) Run(ctx context.Context) error {
 	start(&services, base, "recorder", a.recorder.Run)
 	start(&services, base, "accounts", a.accounts.Run)
 	start(&services, base, "push", a.pusher.Run)
+	start(&services, base, "scan", a.scanner.Run)
 	start(&services, base, "rotation", a.rotation.Run)
 	start(&services, base, "notices", a.notices.Run)
 	if a.slack != nil {
@@ -613,6 +619,7 @@ func (a *App) serveMetrics(ctx context.Context) error {
 	registry.MustRegister(a.told, a.noticeMetrics())
 	registry.MustRegister(a.glassMetrics()...)
 	registry.MustRegister(a.vaultMetrics()...)
+	registry.MustRegister(newScanMetrics(a.broker))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", a.web.Ops())

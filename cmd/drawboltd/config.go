@@ -137,6 +137,11 @@ type Config struct {
 		RequireAlarms int      `yaml:"require_alarms" doc:"ways to raise the alarm that must be configured, or nobody breaks glass; the log of the server is one"`
 		StopAfter     Days     `yaml:"stop_after" doc:"who has a break-glass case that waits for its review for so long breaks no glass again, such as 7d (default: it is only told)"`
 	} `yaml:"breakglass"`
+	Discovery struct {
+		Daily   bool   `yaml:"daily" doc:"whether each target with a provisioner is scanned once a day, at an hour of its own (default: true)"`
+		AtOnce  int    `yaml:"at_once" doc:"targets that are scanned at the same time by themselves"`
+		Profile string `yaml:"profile" doc:"folder of files *.json with what settings of targets are held against (default: the profile of the program)"`
+	} `yaml:"discovery"`
 	Audit struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
@@ -217,6 +222,7 @@ func defaultConfig() Config {
 	c.Requests.DecideWithin = Duration(15 * time.Minute)
 	c.BreakGlass.MaxDuration = Duration(time.Hour)
 	c.Recordings.S3.Addressing = "auto"
+	c.Discovery.Daily, c.Discovery.AtOnce = true, 4
 	c.Tickets.Table = "task"
 	c.Policy.KeepDecisions = 90
 	c.Audit.CheckpointEvery = Duration(time.Minute)

@@ -176,14 +176,15 @@ func foundingRoles() []access.Role {
 				policy.ActionTargetRead, policy.ActionTargetWrite, policy.ActionTargetFacts, policy.ActionUserRead, policy.ActionUserWrite,
 				policy.ActionRoleRead, policy.ActionRoleWrite, policy.ActionPolicyRead, policy.ActionPolicyWrite,
 				policy.ActionSecretRead, policy.ActionSecretWrite, policy.ActionSecretRotate, policy.ActionLockRead, policy.ActionLockWrite, policy.ActionSystemRead, policy.ActionSystemWrite,
-				policy.ActionIntegrationRead, policy.ActionIntegrationWrite, policy.ActionRequestRead, policy.ActionSessionList, policy.ActionReviewRead, policy.ActionReviewWrite)}},
+				policy.ActionIntegrationRead, policy.ActionIntegrationWrite, policy.ActionRequestRead, policy.ActionSessionList, policy.ActionReviewRead, policy.ActionReviewWrite,
+				policy.ActionAccountRead, policy.ActionAccountDiscover, policy.ActionAccountAdopt)}},
 		},
 		{
 			Name: "auditor", Groups: []string{"auditors"},
 			Rules: []access.Rule{{ID: "audit", Actions: actions(
 				policy.ActionRequestRead, policy.ActionSessionList, policy.ActionSessionReplay, policy.ActionSessionWatch,
 				policy.ActionAuditRead, policy.ActionAuditExport, policy.ActionTargetRead, policy.ActionRoleRead, policy.ActionPolicyRead,
-				policy.ActionGlassReview, policy.ActionReviewRead)}},
+				policy.ActionGlassReview, policy.ActionReviewRead, policy.ActionAccountRead)}},
 		},
 		{
 			// It takes two of them to delete a recording, to lift a hold, or to say

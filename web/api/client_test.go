@@ -121,6 +121,18 @@ var routes = []struct {
 		return discard(c.SetTarget(ctx, TargetInput{Name: "db01", Version: 3}))
 	}, `PUT /v1/targets/db01 {"name":"db01","address":"","labels":{},"accounts":null,"version":3}`},
 	{"RemoveTarget", func(ctx context.Context, c *Client) error { return c.RemoveTarget(ctx, "db01") }, `DELETE /v1/targets/db01`},
+	{"Discover", func(ctx context.Context, c *Client) error {
+		return discard(c.Discover(ctx, "db01", DiscoverInput{Account: "root"}))
+	}, `POST /v1/targets/db01/discover {"account":"root"}`},
+	{"Inventory", func(ctx context.Context, c *Client) error {
+		return discard(c.Inventory(ctx, InventoryFilter{Class: "shared", Target: "db01", Owner: "bob", Name: "root", Risk: "high", After: "a", Limit: 7}))
+	}, "GET /v1/inventory?after=a&class=shared&limit=7&name=root&owner=bob&risk=high&target=db01"},
+	{"FindFound", func(ctx context.Context, c *Client) error { return discard(c.FindFound(ctx, "root@db01")) }, "GET /v1/inventory/root@db01"},
+	{"Adopt", func(ctx context.Context, c *Client) error {
+		return discard(c.Adopt(ctx, AdoptInput{Accounts: []string{"a"}, TakeOver: true}))
+	}, `POST /v1/inventory/adopt {"accounts":["a"],"take_over":true}`},
+	{"Posture", func(ctx context.Context, c *Client) error { return discard(c.Posture(ctx, "db01")) }, "GET /v1/targets/db01/posture"},
+	{"Postures", func(ctx context.Context, c *Client) error { return discard(c.Postures(ctx, "db01")) }, "GET /v1/postures?after=db01"},
 	{"CheckTarget", func(ctx context.Context, c *Client) error {
 		return discard(c.CheckTarget(ctx, "db01", CheckInput{Account: "root"}))
 	}, `POST /v1/targets/db01/check {"account":"root"}`},

@@ -309,6 +309,10 @@ func (s *Slack) tellAlone(ctx context.Context, n notify.Notice) error {
 		place, m = s.c.Alerts, s.sealedLogin(n)
 	case notify.CampaignDue:
 		m = message{escape("An access review is due: " + cut(n.Text, maxQuote)), []sdk.Block{section(":clipboard: *An access review waits for its owner*"), quote(n.Text)}}
+	case notify.AccountFound:
+		place = s.c.Alerts
+		where := strings.TrimPrefix(n.Account, "@")
+		m = message{escape("Accounts on " + where + " that somebody should look at"), []sdk.Block{section(":warning: *Accounts on " + word(where) + " that somebody should look at*"), quote(n.Text)}}
 	case notify.PasswordTrouble:
 		place = s.c.Alerts
 		m = message{escape("The password of " + n.Account + " is not as it should be"), []sdk.Block{section(":warning: *The password of " + word(n.Account) + " is not as it should be*"), quote(n.Text)}}

@@ -436,7 +436,7 @@ func (q *inquiry) machine(ctx context.Context, dial dialer) (_ []access.CheckSte
 		if t.Provisioner != "root" {
 			command = "sudo -n -- sh -s"
 		}
-		said, err = execute(ch, reqs, command, []byte(reportScript))
+		said, err = execute(ch, reqs, command, []byte(reportScript), maxMachineOutput)
 	}
 	if err != nil {
 		login.State, login.Detail = access.CheckFailed, t.Provisioner+" is let in and cannot run what it has to, as root: "+err.Error()

@@ -2,6 +2,7 @@ package sshproxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ type errand struct {
 	hops    []access.Target
 	until   time.Time
 	certify func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error)
+	// output is how many bytes the machine may say; 0: maxMachineOutput.
+	output  int64
 	account string                      // to log in as at the machine; "": its provisioner
 	lend    func() (broker.Loan, error) // nil: with a certificate
 	kind    string                      // of what is lent
@@ -60,6 +63,19 @@ func (m Machines) Run(ctx context.Context, s broker.Step, command string, input 
 func (m Machines) Bring(ctx context.Context, d broker.Delivery, command string, input []byte) ([]byte, error) {
 	output, err := m.run(ctx, errand{machine: d.Target, hops: d.Hops, until: d.Until, certify: func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
 		return m.Broker.DeliveryCredential(ctx, d, hop, key)
+	}}, command, input)
+	if err != nil && refusedLogin(err) {
+		err = fmt.Errorf("%w: %w", access.ErrUnauthenticated, err)
+	}
+	return output, err
+}
+
+// Explore is Run for a scan, which says more: at most that many bytes.
+func (m Machines) Explore(ctx context.Context, d broker.Discovery, command string, input []byte, most int64) ([]byte, error) {
+	machine := d.Target
+	machine.Provisioner = d.Account
+	output, err := m.run(ctx, errand{machine: machine, hops: d.Hops, until: d.Until, output: most, certify: func(ctx context.Context, hop int, key gossh.PublicKey) (*gossh.Certificate, error) {
+		return m.Broker.DiscoveryCredential(ctx, d, hop, key)
 	}}, command, input)
 	if err != nil && refusedLogin(err) {
 		err = fmt.Errorf("%w: %w", access.ErrUnauthenticated, err)
@@ -101,7 +117,7 @@ func (m Machines) run(ctx context.Context, e errand, command string, input []byt
 	if e.began != nil {
 		*e.began = true
 	}
-	return execute(ch, reqs, command, input)
+	return execute(ch, reqs, command, input, cmp.Or(e.output, maxMachineOutput))
 }
 
 // dial connects to the machine, through the hops on the way.
@@ -208,7 +224,7 @@ func rejectAll(channels <-chan gossh.NewChannel) {
 
 // execute runs a command on a session channel, gives it the input and waits for
 // its end, or for that of the connection.
-func execute(ch gossh.Channel, reqs <-chan *gossh.Request, command string, input []byte) ([]byte, error) {
+func execute(ch gossh.Channel, reqs <-chan *gossh.Request, command string, input []byte, most int64) ([]byte, error) {
 	ended := make(chan error, 1)
 	go func() {
 		err := errors.New("the command was broken off")
@@ -232,8 +248,8 @@ func execute(ch gossh.Channel, reqs <-chan *gossh.Request, command string, input
 		_, err := ch.Write(input)
 		sent <- errors.Join(err, ch.CloseWrite())
 	}()
-	output := readUpTo(ch, maxMachineOutput)
-	if len(output) == maxMachineOutput {
+	output := readUpTo(ch, most)
+	if int64(len(output)) == most {
 		ch.Close() // whoever says too much is not heard out
 	}
 	problem, wrote, err := <-said, <-sent, <-ended

@@ -109,7 +109,7 @@ func New(c Config) (*Channel, error) {
 func Kinds() []notify.Kind {
 	return []notify.Kind{
 		notify.Asked, notify.Edited, notify.Escalated, notify.Approved, notify.Denied, notify.Expired, notify.Revoked,
-		notify.BreakGlass, notify.ReviewReminder, notify.Unusual, notify.CampaignDue, notify.Tampered, notify.PasswordTrouble,
+		notify.BreakGlass, notify.ReviewReminder, notify.Unusual, notify.CampaignDue, notify.Tampered, notify.PasswordTrouble, notify.AccountFound,
 	}
 }
 

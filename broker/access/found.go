@@ -1,0 +1,73 @@
+package access
+
+import (
+	"slices"
+	"time"
+)
+
+// FoundPrefix is that of a FoundAccount's id.
+const FoundPrefix = "FND"
+
+// Bounds of what is kept of the accounts of one target.
+const (
+	MaxFound  = 1000                // that are there
+	KeepGone  = 30 * 24 * time.Hour // how long one that has gone is kept
+	ScanLease = 5 * time.Minute     // within which a scan must be done
+)
+
+// A FoundAccount is one that a scan has found on a target, with what that means. Detail
+// is what the scan said of it, as JSON; it is no secret, and nobody's to change.
+type FoundAccount struct {
+	ID         string
+	TargetID   string
+	TargetName string
+	Name       string
+	Class      string
+	Risk       int64  // 1 is the gravest, 4 the least
+	OwnerID    string // the user to whom it was given, or empty
+	OwnerName  string // theirs, or of whom the scan takes for its owner
+	Declared   string // what somebody said it is: "service", "shared", "emergency"
+	Note       string
+	Reasons    []string
+	Detail     string
+	FirstSeen  time.Time
+	LastSeen   time.Time
+	GoneAt     time.Time // zero: it is there
+	Version    int64
+}
+
+// Declarations are what somebody may say that an account is, besides nothing.
+func Declarations() []string { return []string{"service", "shared", "emergency"} }
+
+// Declare says what an account is, and why.
+func (f *FoundAccount) Declare(kind, note string) error {
+	if kind != "" && !slices.Contains(Declarations(), kind) {
+		return &Error{Kind: ErrInvalid, Code: "DB-6464", Text: "an account can be said to be service, shared or emergency", Next: "drawbolt account adopt --help"}
+	}
+	if err := CheckText("the note", note, MaxComment); err != nil {
+		return err
+	}
+	f.Declared, f.Note = kind, note
+	return nil
+}
+
+// A TargetScan is how the last scan of a target went, and when the next one is due.
+type TargetScan struct {
+	TargetID   string
+	TargetName string
+	Node       string    // the server that is at it
+	Until      time.Time // for how long it may be
+	NextAt     time.Time // zero: it was asked for only
+	TriedAt    time.Time // the last try
+	At         time.Time // the last one that went well; zero: none has
+	Problem    string    // of the last try; empty: it went well
+	Accounts   int64     // that were found
+	Score      int64     // of the posture, in percent; -1: unknown
+	Settings   map[string]string
+	Faults     string   // JSON: what does not pass, with what mends it
+	Ways       string   // JSON: what leads past the bastion
+	WayCount   int64    // how many these are
+	Drift      []string // of the settings, against the scan before
+	Incomplete []string
+	Version    int64
+}
