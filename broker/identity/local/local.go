@@ -520,6 +520,34 @@ type Factors struct {
 	Passkeys       int
 }
 
+// Second names the second factors.
+func (f Factors) Second() (list []string) {
+	if f.Passkeys > 0 {
+		list = append(list, "passkey")
+	}
+	if f.TOTP {
+		list = append(list, "totp")
+	}
+	return list
+}
+
+// SecondFactors is [Factors.Second] of many users.
+func (p *Provider) SecondFactors(ctx context.Context, userIDs []string) (map[string][]string, error) {
+	passkeys, totp, err := p.c.Store.SecondFactors(ctx, userIDs)
+	if err != nil {
+		return nil, fmt.Errorf("read second factors: %w", err)
+	}
+	all := map[string][]string{}
+	for _, id := range userIDs {
+		f := Factors{TOTP: totp[id]}
+		if passkeys[id] {
+			f.Passkeys = 1
+		}
+		all[id] = f.Second()
+	}
+	return all, nil
+}
+
 // Factors returns what a user has to log in with, for pages that only the user
 // and administrators see.
 func (p *Provider) Factors(ctx context.Context, userID string) (Factors, error) {
