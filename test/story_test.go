@@ -171,7 +171,8 @@ func storyCommands() map[string]func(*testscript.TestScript, bool, []string) {
 
 func storyVerbs() map[string]command {
 	return map[string]command{
-		// demo [SETTING=VALUE ...]: starts drawboltd demo --no-story.
+		// demo [SETTING=VALUE ...] [named]: starts drawboltd demo --no-story. named: its
+		// address has a name and no number, so that there are passkeys.
 		"demo": (*story).demo,
 		// serve [=N]: runs drawboltd serve on the folder of the demo that was
 		// stopped, with its settings, or of drawbolt.yaml; =N: it must refuse to start;
@@ -302,9 +303,15 @@ func storyPort() (string, error) {
 func (s *story) demo(ts *testscript.TestScript, args []string) {
 	dir := ts.Getenv("DEMO")
 	line := []string{filepath.Join(s.bin, "drawboltd"), "demo", "--no-story", "--dir", dir}
+	named := slices.Index(args, "named")
 	for _, name := range []string{"https", "ssh", "metrics"} {
 		address, err := storyPort()
 		ts.Check(err)
+		if name == "https" && named >= 0 {
+			_, port, err := net.SplitHostPort(address)
+			ts.Check(err)
+			args = slices.Replace(slices.Clone(args), named, named+1, "server.external_url=https://localhost:"+port)
+		}
 		line = append(line, "--set", "server.listen."+name+"="+address)
 	}
 	for _, a := range args {
