@@ -224,7 +224,7 @@ func passkeyFacts(k api.Passkey, now time.Time) string {
 		text += " · not used yet"
 	}
 	if k.Synced {
-		text += " · on all your devices"
+		text += " · may be on several devices"
 	}
 	return text
 }
