@@ -390,7 +390,7 @@ func problem(p Page) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if p.Error != nil {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 29, "<div role=\"alert\" class=\"alert alert-error alert-soft mb-3 flex-col items-start gap-1 text-sm\"><p class=\"font-medium first-letter:uppercase\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 29, "<div role=\"alert\" class=\"alert alert-error alert-soft mb-3 flex flex-col items-start gap-1 text-sm\"><p class=\"font-medium first-letter:uppercase\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
