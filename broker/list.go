@@ -157,7 +157,7 @@ func (b *Broker) casesOf(ctx context.Context, by access.Caller, f Filter, page [
 		if err := b.lookAt(ctx, by, cases, targets); err != nil {
 			return nil, err
 		}
-		cases = slices.DeleteFunc(cases, func(c Case) bool { return !c.MayDecide })
+		cases = slices.DeleteFunc(cases, func(c Case) bool { return !c.MayDecide && !c.NeedsFactor })
 	}
 	for i := 0; i < len(cases) && err == nil; {
 		r := &cases[i].Request
@@ -218,6 +218,7 @@ func (b *Broker) lookAt(ctx context.Context, by access.Caller, cases []Case, tar
 	}
 	for i := range cases {
 		c := &cases[i]
+		c.NeedsFactor = false
 		c.MayDecide, c.InPlaceOf, c.Waiting, c.Escalates, c.EscalateTo = false, "", nil, time.Time{}, nil
 		if c.Request.StateAt(now) != access.Pending {
 			continue
@@ -239,9 +240,15 @@ func (b *Broker) lookAt(ctx context.Context, by access.Caller, cases []Case, tar
 		seat := votes.seat(by, stage)
 		if !votes.voted(by.User.ID) && votes.wants(seat, stage) {
 			t := targetIn(targets, c.Request.TargetID, c.Request.TargetName)
-			_, err := b.decideNow(ctx, question{action: policy.ActionApprove, by: by, seat: &seat, target: &t, account: c.Request.Account, request: &c.Request, votes: votes})
+			q := question{action: policy.ActionApprove, by: by, seat: &seat, target: &t, account: c.Request.Account, request: &c.Request, votes: votes}
+			_, err := b.decideNow(ctx, q)
 			c.MayDecide = err == nil
-			if c.MayDecide && seat.ID != by.User.ID {
+			if wantsFactor(err) {
+				q.by.MFAAt = now
+				_, err = b.decideNow(ctx, q)
+				c.NeedsFactor = err == nil
+			}
+			if (c.MayDecide || c.NeedsFactor) && seat.ID != by.User.ID {
 				c.InPlaceOf = seat.Name
 			}
 		}

@@ -397,6 +397,18 @@ var verbs = []struct {
 		_, err := b.MaySetUp(ctx, by, "alice")
 		return err
 	}, false},
+	{"FactorsOf", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.FactorsOf(ctx, by, "alice")
+		return err
+	}, false},
+	{"MayRemoveFactor", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.MayRemoveFactor(ctx, by, "alice")
+		return err
+	}, false},
+	{"NeedsFactor", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.NeedsFactor(ctx, by)
+		return err
+	}, false},
 	{"Roles", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Roles(ctx, by)
 		return err

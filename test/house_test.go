@@ -34,6 +34,7 @@ var table = map[string]string{
 	// Leaves know nothing of the house.
 	"broker/access":                     "",
 	"broker/identity/mfa":               "",
+	"broker/identity/mfa/mfatest":       "",
 	"recorder/commandline":              "",
 	"policy":                            "",
 	"policy/pack":                       "",

@@ -31,6 +31,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	_ "modernc.org/sqlite" // the command sql
 
+	"github.com/drawbolt/drawbolt/broker/identity/mfa/mfatest"
 	"github.com/drawbolt/drawbolt/test/servers"
 	"github.com/drawbolt/drawbolt/vault/sshca"
 	"github.com/drawbolt/drawbolt/web/api"
@@ -44,7 +45,7 @@ var told = []string{
 	"bootstrap-fails", "break-glass", "breakglass-codes", "burst", "ca-rotate", "checkout", "codes", "cold-recordings", "completion", "deny", "deny-threshold",
 	"discover", "disk-full", "display", "edit-request", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest",
 	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "managed-password", "moderate", "multiplex", "narrow",
-	"narrow-rights", "object-store", "one-person-once", "own-request", "pages", "passes-through", "player", "policy-ask", "policy-bundle",
+	"narrow-rights", "object-store", "one-person-once", "own-request", "pages", "passes-through", "passkey", "player", "policy-ask", "policy-bundle",
 	"policy-signed", "proxy", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke",
 	"role-file", "rolled-back", "rsync", "run", "schedule-extend", "seal", "search", "slack", "target-check", "target-via", "ticket", "unknown-key",
 	"verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
@@ -87,7 +88,7 @@ func TestStories(t *testing.T) {
 			Setup: func(env *testscript.Env) error {
 				slots <- struct{}{}
 				env.Defer(func() { <-slots })
-				s := &story{bin: b.dir, work: env.WorkDir, people: filepath.Join(env.WorkDir, "demo", "people"), jobs: map[string]*job{}, browsers: map[string]*browser{}}
+				s := &story{bin: b.dir, work: env.WorkDir, people: filepath.Join(env.WorkDir, "demo", "people"), jobs: map[string]*job{}, browsers: map[string]*browser{}, passkeys: map[string]*mfatest.Passkey{}}
 				env.Values[story{}.key()] = s
 				env.Defer(s.close)
 				home := filepath.Join(env.WorkDir, "home")
@@ -136,6 +137,7 @@ type story struct {
 	ended     []func()
 	jobs      map[string]*job
 	browsers  map[string]*browser
+	passkeys  map[string]*mfatest.Passkey
 	targets   map[string]*lab
 	display   []string // of a screen, in the environment of ssh
 	chat      *slacktest.Server
@@ -171,7 +173,8 @@ func storyCommands() map[string]func(*testscript.TestScript, bool, []string) {
 
 func storyVerbs() map[string]command {
 	return map[string]command{
-		// demo [SETTING=VALUE ...]: starts drawboltd demo --no-story.
+		// demo [SETTING=VALUE ...] [named]: starts drawboltd demo --no-story. named: its
+		// address has a name and no number, so that there are passkeys.
 		"demo": (*story).demo,
 		// serve [=N]: runs drawboltd serve on the folder of the demo that was
 		// stopped, with its settings, or of drawbolt.yaml; =N: it must refuse to start;
@@ -221,6 +224,9 @@ func storyVerbs() map[string]command {
 		// sends it. form: the page that is shown; by-hand:PATH: without a form;
 		// elsewhere:PATH: as the page of another site makes a browser send it.
 		"web": (*story).web,
+		// passkey PERSON add|sign-in|vote:DIGEST: the person's browser makes a passkey, or
+		// signs with it; the file answer is what goes into the form.
+		"passkey": (*story).passkey,
 		// lab NAME: an OpenSSH server as a target, tier 1. lab NAME rekey:
 		// with another host key from now on. lab NAME away: it ends. lab NAME
 		// bare, lab NAME plain: one that trusts nobody, with and without a
@@ -305,9 +311,15 @@ func storyPort() (string, error) {
 func (s *story) demo(ts *testscript.TestScript, args []string) {
 	dir := ts.Getenv("DEMO")
 	line := []string{filepath.Join(s.bin, "drawboltd"), "demo", "--no-story", "--dir", dir}
+	named := slices.Index(args, "named")
 	for _, name := range []string{"https", "ssh", "metrics"} {
 		address, err := storyPort()
 		ts.Check(err)
+		if name == "https" && named >= 0 {
+			_, port, err := net.SplitHostPort(address)
+			ts.Check(err)
+			args = slices.Replace(slices.Clone(args), named, named+1, "server.external_url=https://localhost:"+port)
+		}
 		line = append(line, "--set", "server.listen."+name+"="+address)
 	}
 	for _, a := range args {

@@ -20,7 +20,7 @@ import (
 
 // browser starts Chromium with the window of a small phone, and fails the test
 // when a page breaks its content policy or throws.
-func browser(t *testing.T, scheme string, scripts bool) context.Context {
+func browser(t *testing.T, scheme string, scripts bool, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -31,6 +31,7 @@ func browser(t *testing.T, scheme string, scripts bool) context.Context {
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 		chromedp.Flag("hide-scrollbars", true))
+	opts = append(opts, more...)
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), opts...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)

@@ -172,7 +172,7 @@ func (s *Server) showPerson(w http.ResponseWriter, r *http.Request, by access.Ca
 	}
 	v := ui.Person{
 		User: apiUser(x.User), Roles: each(x.Roles, func(h broker.HeldRole) ui.HeldRole { return ui.HeldRole(h) }),
-		Password: factors.Password, TOTP: factors.TOTP, MayWrite: x.MayWrite, MayLock: x.MayLock,
+		Password: factors.Password, TOTP: factors.TOTP, Passkeys: factors.Passkeys, MayWrite: x.MayWrite, MayLock: x.MayLock,
 		Typed: ui.Typed{Display: x.User.Display, Groups: strings.Join(x.User.Groups, " ")},
 	}
 	if typed != nil {

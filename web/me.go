@@ -27,7 +27,7 @@ func (s *Server) me(ctx context.Context, by access.Caller, _ *struct{}) (api.Me,
 	}
 	out := api.Me{
 		ID: by.User.ID, User: by.User.Name, Display: by.User.Display, Groups: each(by.User.Groups, same), Roles: each(roles, same),
-		TOTP: factors.TOTP,
+		TOTP: factors.TOTP, SecondFactors: each(factors.Second(), same),
 	}
 	if i := slices.IndexFunc(logins, func(l identity.Login) bool { return l.ID == by.Login }); i >= 0 {
 		out.LoginExpiresAt = logins[i].ExpiresAt.UTC()

@@ -121,7 +121,7 @@ func (s *Server) keyOf(by access.Caller, lists ...[]ui.Request) string {
 			if r.Grant != nil {
 				grant = r.Grant.State
 			}
-			fmt.Fprintln(sum, r.ID, r.Version, r.State, grant, r.MayDecide, r.Waiting, len(r.Story.Steps))
+			fmt.Fprintln(sum, r.ID, r.Version, r.State, grant, r.MayDecide, r.NeedsFactor, r.Waiting, len(r.Story.Steps))
 			for _, x := range r.Story.Sessions {
 				fmt.Fprintln(sum, x.ID, x.State)
 			}
@@ -183,12 +183,12 @@ func (s *Server) viewRequests(by access.Caller, list []broker.Case) []ui.Request
 // Signing in.
 
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	s.show(w, r, http.StatusOK, ui.Login(s.page(by, "Sign in", ""), "", localPath(r.URL.Query().Get("next"))))
+	s.show(w, r, http.StatusOK, ui.Login(s.page(by, "Sign in", ""), s.c.Local.HasPasskeys(), "", localPath(r.URL.Query().Get("next"))))
 }
 
 func (s *Server) loginForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	name, next := r.PostFormValue("user"), localPath(r.PostFormValue("next"))
-	user, mfaAt, err := s.c.Local.Login(r.Context(), name, []byte(r.PostFormValue("password")), r.PostFormValue("otp"), by.Source)
+	user, mfaAt, err := s.signIn(r, by, name)
 	var token string
 	var expires time.Time
 	if err == nil {
@@ -197,7 +197,7 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request, by access.Cal
 	if err != nil {
 		p := s.page(access.Caller{}, "Sign in", "")
 		status := s.with(&p, r, err)
-		s.show(w, r, status, ui.Login(p, name, next))
+		s.show(w, r, status, ui.Login(p, s.c.Local.HasPasskeys(), name, next))
 		return
 	}
 	// A fresh login each time; the one that this browser had ends.
@@ -345,7 +345,10 @@ func (s *Server) viewStory(ctx context.Context, by access.Caller, id string) (ui
 	view := s.viewRequest(by, story.Case)
 	view.Story = ui.Story{Steps: each(story.Steps, step), Sessions: each(story.Sessions, apiSession), More: story.More}
 	view.Key = s.keyOf(by, []ui.Request{view})
-	return view, nil
+	if view.MayDecide || view.NeedsFactor {
+		view.Passkey, err = s.hasPasskey(ctx, by)
+	}
+	return view, err
 }
 
 func (s *Server) showRequest(w http.ResponseWriter, r *http.Request, by access.Caller, view ui.Request, err error) {
@@ -371,7 +374,11 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 			err = access.Invalid("choose for how long")
 			break
 		}
-		_, err = b.Approve(ctx, by, id, digest, broker.Answer{Duration: duration(secondsGiven), Narrowing: narrowing(r), Comment: note})
+		voter, proved := s.proveVote(r, by, digest)
+		if err = proved; err != nil {
+			break
+		}
+		_, err = b.Approve(ctx, voter, id, digest, broker.Answer{Duration: duration(secondsGiven), Narrowing: narrowing(r), Comment: note})
 	case "deny":
 		_, err = b.Deny(ctx, by, id, digest, note)
 	case "cancel":

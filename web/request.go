@@ -24,7 +24,7 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 			return need
 		}),
 		InPlaceOf: c.InPlaceOf, EscalatesAt: when(c.Escalates), EscalateTo: c.EscalateTo, Session: api.SessionRules(r.Rules),
-		Waiting: each(c.Waiting, same), MayDecide: c.MayDecide, Digest: r.Digest(), Version: c.Version(),
+		Waiting: each(c.Waiting, same), MayDecide: c.MayDecide, NeedsFactor: c.NeedsFactor, Digest: r.Digest(), Version: c.Version(),
 		Policy: api.Policy{
 			Rule: r.Policy.Rule, Text: r.Policy.Text, Decision: r.Policy.Decision, InputHash: r.Policy.InputHash, Digest: r.Policy.Digest,
 		},

@@ -16,12 +16,23 @@ func accessUser(in api.UserInput) access.User {
 
 func (s *Server) users(ctx context.Context, by access.Caller, _ *struct{}) (api.List[api.User], error) {
 	list, err := s.c.Broker.Users(ctx, by)
-	return api.List[api.User]{Items: each(list, apiUser)}, err
+	if err != nil {
+		return api.List[api.User]{}, err
+	}
+	items, err := s.withFactors(ctx, each(list, apiUser))
+	return api.List[api.User]{Items: items}, err
 }
 
 func (s *Server) findUser(ctx context.Context, by access.Caller, in *ByName) (api.User, error) {
 	u, err := s.c.Broker.FindUser(ctx, by, in.Name)
-	return apiUser(u), err
+	if err != nil {
+		return api.User{}, err
+	}
+	items, err := s.withFactors(ctx, []api.User{apiUser(u)})
+	if err != nil {
+		return api.User{}, err
+	}
+	return items[0], nil
 }
 
 func (s *Server) addUser(ctx context.Context, by access.Caller, in *struct{ Body api.UserInput }) (api.User, error) {

@@ -125,6 +125,19 @@ func (l *Logins) List(ctx context.Context, by access.Caller) ([]Login, error) {
 	return l.c.Store.LoginsOf(ctx, by.User.ID, l.now())
 }
 
+// SignedInAt returns when the caller signed in on the web in this login; zero when
+// it began elsewhere. A login that another one has confirmed began elsewhere.
+func (l *Logins) SignedInAt(ctx context.Context, by access.Caller) (time.Time, error) {
+	login, _, err := l.c.Store.Login(ctx, by.Login)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read login %s: %w", by.Login, err)
+	}
+	if login.Via != "web" || login.UserID != by.User.ID {
+		return time.Time{}, nil
+	}
+	return login.IssuedAt, nil
+}
+
 // StepUp records that the caller has just shown the second factor again.
 func (l *Logins) StepUp(ctx context.Context, by access.Caller, mfaAt time.Time) error {
 	return l.c.Store.SetLoginMFA(ctx, by, by.Login, mfaAt)

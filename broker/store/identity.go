@@ -503,7 +503,7 @@ func (i Identities) LoginFailed(ctx context.Context, f local.Failure) error {
 // PruneLocal implements local.Store.
 func (i Identities) PruneLocal(ctx context.Context, before time.Time) error {
 	return i.db.unaudited(ctx, func(tx *Tx) error {
-		for _, table := range []string{"login_counters", "setups"} {
+		for _, table := range []string{"login_counters", "setups", "passkey_challenges"} {
 			if _, err := tx.exec(ctx, "DELETE FROM "+table+" WHERE expires_at < ?", toMicros(before)); err != nil {
 				return err
 			}

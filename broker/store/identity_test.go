@@ -1,12 +1,15 @@
 package store_test
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/identitytest"
+	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
@@ -45,6 +48,17 @@ func TestIdentityEvents(t *testing.T) {
 		by := access.Caller{User: u, Via: "web"}
 		l := identity.Login{ID: access.NewID(access.LoginPrefix), UserID: u.ID, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Source: "192.0.2.7", Via: "web"}
 		d := identity.Device{Code: "KQTW-7JPD", SecretHash: make([]byte, 32), Source: "192.0.2.8", Origin: "192.0.2.8", CreatedAt: at, ExpiresAt: at.Add(time.Minute)}
+		key := local.Passkey{ID: access.NewID(local.PasskeyPrefix), UserID: u.ID, Name: "laptop", AddedAt: at}
+		key.Credential, key.Key = []byte("credential"), []byte("cose")
+		challenge := local.Challenge{Hash: []byte("hash"), Owner: u.ID, UserID: u.ID, Purpose: local.Vote, Digest: "d", CreatedAt: at, ExpiresAt: at.Add(time.Minute)}
+		use := local.PasskeyUse{ID: key.ID, Purpose: local.Vote, Digest: "d", At: at}
+		use.Count = 1
+		refused := func(err error) error {
+			if !errors.Is(err, access.ErrConflict) {
+				return fmt.Errorf("got %w, want a conflict", err)
+			}
+			return nil
+		}
 		change(t, db, func(tx *store.Tx) error { return tx.AddUser(ctx, &u) })
 		seen := len(checkLog(t, db))
 		for _, tt := range []struct {
@@ -68,6 +82,12 @@ func TestIdentityEvents(t *testing.T) {
 			{"", func() error { return s.UseTOTPStep(ctx, u.ID, []byte("sealed"), 2) }},
 			{"user.totp.remove done", func() error { return s.RemoveTOTP(ctx, by, u.ID) }},
 			{"", func() error { return s.RemoveTOTP(ctx, by, u.ID) }},
+			{"user.passkey.add done", func() error { return s.AddPasskey(ctx, by, key, 9) }},
+			{"", func() error { return s.CreateChallenge(ctx, challenge, 9, 9) }},
+			{"", func() error { _, err := s.TakeChallenge(ctx, challenge.Hash, at); return err }},
+			{"user.passkey.use done", func() error { return s.UsePasskey(ctx, by, use) }},
+			{"user.passkey.copied done", func() error { return refused(s.UsePasskey(ctx, by, use)) }},
+			{"user.passkey.remove done", func() error { return s.RemovePasskey(ctx, by, u.ID, key.ID, true) }},
 			{"logout.all done", func() error { _, err := s.RevokeLogins(ctx, by, u.ID, at); return err }},
 			{"", func() error { return s.PruneLogins(ctx, at) }},
 		} {

@@ -31,6 +31,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/discovery/scan"
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
+	"github.com/drawbolt/drawbolt/broker/identity/mfa"
 	"github.com/drawbolt/drawbolt/broker/indexing"
 	"github.com/drawbolt/drawbolt/broker/notify"
 	"github.com/drawbolt/drawbolt/broker/oncall"
@@ -213,7 +214,14 @@ func (a *App) openBroker(ctx context.Context) error {
 	if a.logins, err = identity.New(identity.Config{Store: a.db.Identities(), Codes: a.db.Identities(), Key: a.keys.token, Issuer: a.config.Server.ExternalURL, TTL: time.Duration(a.config.Auth.SessionTTL)}); err != nil {
 		return err
 	}
-	a.local, err = local.New(local.Config{Store: a.db.Identities(), Sealer: authenticatorKeys{a.keys.vault}, Issuer: strings.TrimPrefix(origin(a.config), "drawbolt/")})
+	// An address at which browsers make no passkeys is no mistake: there are none then.
+	party, err := mfa.NewRelyingParty(a.config.Server.ExternalURL)
+	if err != nil {
+		a.log.Info("there are no passkeys", "why", err)
+	}
+	a.local, err = local.New(local.Config{
+		Store: a.db.Identities(), Sealer: authenticatorKeys{a.keys.vault}, Issuer: strings.TrimPrefix(origin(a.config), "drawbolt/"), RelyingParty: party,
+	})
 	return err
 }
 

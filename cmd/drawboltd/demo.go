@@ -208,7 +208,9 @@ func demoConfig(dir string, settings []string) (Config, error) {
 			return c, err
 		}
 	}
-	c.Server.ExternalURL = "https://" + c.Server.Listen.HTTPS
+	if c.Server.ExternalURL == "" {
+		c.Server.ExternalURL = "https://" + c.Server.Listen.HTTPS
+	}
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return c, err
 	}

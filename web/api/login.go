@@ -68,6 +68,7 @@ type Me struct {
 	LoginExpiresAt time.Time `json:"login_expires_at"`
 	MFAAgeSeconds  *int64    `json:"mfa_age_seconds"` // null: no second factor in this login
 	TOTP           bool      `json:"totp"`            // a one-time code is set up
+	SecondFactors  []string  `json:"second_factors"`  // of "passkey" and "totp"
 }
 
 // Me tells who the token belongs to.

@@ -78,12 +78,13 @@ type Request struct {
 	Note            string       `json:"note,omitempty"`      // what the decider wrote
 	EditedAt        *time.Time   `json:"edited_at,omitempty"` // votes of before are void
 	Approvals       []Approval   `json:"approvals"`
-	Objections      []Approval   `json:"objections,omitempty"` // every no so far
-	DenyThreshold   int          `json:"deny_threshold"`       // how many no end it
-	Needed          int          `json:"needed"`               // how many people must approve, in all
-	Needs           []Need       `json:"needs"`                // out of which groups
-	Waiting         []string     `json:"waiting"`              // names of those who are asked now; "carol (for bob)" votes in his place
-	MayDecide       bool         `json:"may_decide"`           // the caller is one of them
+	Objections      []Approval   `json:"objections,omitempty"`   // every no so far
+	DenyThreshold   int          `json:"deny_threshold"`         // how many no end it
+	Needed          int          `json:"needed"`                 // how many people must approve, in all
+	Needs           []Need       `json:"needs"`                  // out of which groups
+	Waiting         []string     `json:"waiting"`                // names of those who are asked now; "carol (for bob)" votes in his place
+	MayDecide       bool         `json:"may_decide"`             // the caller is one of them
+	NeedsFactor     bool         `json:"needs_factor,omitempty"` // the caller is, with a second factor shown just now
 	InPlaceOf       string       `json:"in_place_of,omitempty"`
 	EscalatesAt     *time.Time   `json:"escalates_at,omitempty"` // when more are asked
 	EscalateTo      []string     `json:"escalate_to,omitempty"`  // groups

@@ -31,6 +31,8 @@ type User struct {
 	LockReason string            `json:"lock_reason,omitempty"`
 	CreatedAt  time.Time         `json:"created_at"`
 	Version    int64             `json:"version"`
+
+	SecondFactors []string `json:"second_factors"` // of "passkey" and "totp"
 }
 
 // Users lists people.

@@ -54,6 +54,7 @@ type Request struct {
 	Typed   Decision // what was typed into a form that was refused
 	Reached Reached  // for others than the requester
 	Story   Story    // of one request, not in lists
+	Passkey bool     // the person has one, and can confirm a vote by it
 }
 
 // Reached is where a grant leads: what an approver vouches for.

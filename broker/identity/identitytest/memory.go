@@ -35,6 +35,8 @@ type Memory struct {
 	credentials map[string]local.Credential
 	setups      map[string]local.Setup
 	counters    map[string]local.Counter
+	passkeys    []local.Passkey // in the order in which they were added
+	challenges  []local.Challenge
 	failures    []local.Failure
 }
 
@@ -478,5 +480,6 @@ func (m *Memory) PruneLocal(ctx context.Context, before time.Time) error {
 			delete(m.setups, k)
 		}
 	}
+	m.challenges = slices.DeleteFunc(m.challenges, func(c local.Challenge) bool { return c.ExpiresAt.Before(before) })
 	return nil
 }

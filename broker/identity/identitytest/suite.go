@@ -39,6 +39,8 @@ func Run(t *testing.T, new func(t *testing.T) Fixture) {
 		{"device races", testDeviceRaces},
 		{"password", testPassword},
 		{"totp", testTOTP},
+		{"passkeys", testPasskeys},
+		{"challenges", testChallenges},
 		{"setup", testSetup},
 		{"counters", testCounters},
 		{"failed logins", testFailed},

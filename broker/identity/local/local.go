@@ -1,5 +1,5 @@
-// Package local recognises users by what the broker itself keeps: a password
-// and, where one is enrolled, an authenticator app.
+// Package local recognises users by what the broker itself keeps: a password and,
+// where they are enrolled, an authenticator app and passkeys.
 //
 // Every answer to somebody who is not logged in is one sentence at one cost:
 // whether the name exists, is locked, has a password or an authenticator cannot
@@ -9,8 +9,8 @@
 // It trusts its caller for the source address (behind a proxy: of the client,
 // not of the proxy) and for who acts; its Store for single use; its Sealer for
 // keeping the secrets of authenticators. Somebody who can read the database
-// gets password hashes (argon2id) and no authenticator; somebody who can write
-// it can set a password, as with any local account. It issues no logins (see
+// gets password hashes (argon2id), public keys, and no authenticator; somebody who
+// can write it can set a password or add a passkey, as with any local account. It issues no logins (see
 // identity.Logins) and does not decide who may set whose password.
 package local
 
@@ -39,9 +39,12 @@ type Sealer interface {
 
 // Config configures a Provider.
 type Config struct {
-	Store    Store
-	Sealer   Sealer
-	Issuer   string           // how authenticator apps call this broker, such as gw.example.com
+	Store  Store
+	Sealer Sealer
+	Issuer string // how authenticator apps call this broker, such as gw.example.com
+
+	RelyingParty *mfa.RelyingParty // checks passkeys; nil: there are none
+
 	Params   Params           // cost of new hashes; default DefaultParams
 	Parallel int              // hashes at once, each with Params.Memory; default one a core, between 2 and 4
 	Queue    int              // logins that may wait for a hash; default 64
@@ -109,19 +112,35 @@ func errBlocked(until, now time.Time) error {
 }
 
 // Login returns the user with this name and password, and, where the user has
-// an authenticator, which is then required, when its code was shown. The code
-// is ignored for a user who has none; mfaAt is zero then.
+// an authenticator, when its code was shown. A user who has an authenticator or a
+// passkey needs one of them. The code is ignored for a user who has neither; mfaAt
+// is zero then.
 //
 // Everything that is wrong is ErrUnauthenticated; a store or a sealer that does
 // not work, and more logins than there is room for, are other errors.
 func (p *Provider) Login(ctx context.Context, name string, password []byte, code string, source netip.Addr) (user access.User, mfaAt time.Time, err error) {
+	return p.login(ctx, name, proof{password: password, code: code}, source)
+}
+
+// LoginWithPasskey is Login with what a passkey of the user has answered to
+// AskToSignIn, in the place of a code.
+func (p *Provider) LoginWithPasskey(ctx context.Context, name string, password, answer []byte, source netip.Addr) (user access.User, mfaAt time.Time, err error) {
+	signed, key, err := p.read(ctx, access.Caller{}, SignIn, "", answer)
+	if err != nil && !errors.Is(err, access.ErrUnauthenticated) {
+		return access.User{}, time.Time{}, err
+	}
+	// Of an answer that is good for nothing no more is said than of a wrong password.
+	return p.login(ctx, name, proof{password: password, passkey: &signedBy{signed, key, source}}, source)
+}
+
+func (p *Provider) login(ctx context.Context, name string, shown proof, source netip.Addr) (user access.User, mfaAt time.Time, err error) {
 	if access.CheckUserName(name) == nil {
 		user, err = p.c.Store.UserByName(ctx, name)
 		if err != nil && !errors.Is(err, access.ErrNotFound) {
 			return access.User{}, time.Time{}, fmt.Errorf("look up user: %w", err)
 		}
 	}
-	mfaAt, err = p.try(ctx, user, name, source, p.passwordAndCode(user, password, code))
+	mfaAt, err = p.try(ctx, user, name, source, p.check(user, shown))
 	if err != nil {
 		return access.User{}, time.Time{}, err
 	}
@@ -150,22 +169,49 @@ func (p *Provider) StepUp(ctx context.Context, by access.Caller, code string) (m
 // factor was shown. An error means that it could not be checked.
 type check func(ctx context.Context, c Credential) (mfaAt time.Time, wrong string, err error)
 
-// passwordAndCode checks what a login needs. It does the same work whatever is
-// wrong: one hash always, and the code where there is an authenticator.
-func (p *Provider) passwordAndCode(user access.User, password []byte, code string) check {
+// A proof is what somebody shows of who they are: the password and, where there is
+// one, a second factor in one of three forms.
+type proof struct {
+	password []byte
+	code     string    // of the authenticator
+	passkey  *signedBy // nil: none
+	fresh    time.Time // when one was shown in the login of who asks; good instead of a passkey
+}
+
+// A signedBy is an answer, and whose passkey it says it is of; nobody's, when it is
+// good for nothing.
+type signedBy struct {
+	signed mfa.Signed
+	key    Passkey
+	source netip.Addr
+}
+
+// check checks what a login needs. It does the same work whatever is wrong: one
+// hash always, and the second factor where there is one.
+func (p *Provider) check(user access.User, shown proof) check {
 	return func(ctx context.Context, c Credential) (time.Time, string, error) {
+		password := shown.password
 		tooLong := len(password) > MaxPassword
 		if tooLong {
 			password = password[:MaxPassword]
 		}
 		ok, weak := p.hasher.verify(c.Hash, password)
+		passkeys, err := p.c.Store.Passkeys(ctx, user.ID)
+		if err != nil {
+			return time.Time{}, "", fmt.Errorf("read passkeys: %w", err)
+		}
 		var step int64
-		codeOK := true
-		if c.TOTP != nil {
-			var err error
-			if step, codeOK, err = p.checkCode(c.UserID, c.TOTP, code); err != nil {
+		factor, factorOK := "", true
+		switch {
+		case shown.passkey != nil:
+			factor, factorOK = "passkey", user.ID != "" && shown.passkey.key.UserID == user.ID
+		case c.TOTP != nil:
+			factor = "code"
+			if step, factorOK, err = p.checkCode(c.UserID, c.TOTP, shown.code); err != nil {
 				return time.Time{}, "", err
 			}
+		case len(passkeys) > 0:
+			factor, factorOK = "passkey", !shown.fresh.IsZero() && p.now().Sub(shown.fresh) <= FreshWithin
 		}
 		switch {
 		case user.ID == "":
@@ -174,8 +220,8 @@ func (p *Provider) passwordAndCode(user access.User, password []byte, code strin
 			return time.Time{}, "no password", nil
 		case !ok || tooLong:
 			return time.Time{}, "password", nil
-		case !codeOK:
-			return time.Time{}, "code", nil
+		case !factorOK:
+			return time.Time{}, factor, nil
 		case user.Locked:
 			return time.Time{}, "locked", nil
 		}
@@ -186,10 +232,17 @@ func (p *Provider) passwordAndCode(user access.User, password []byte, code strin
 				return time.Time{}, "", fmt.Errorf("rehash: %w", err)
 			}
 		}
-		if c.TOTP == nil {
-			return time.Time{}, "", nil
+		switch {
+		case shown.passkey != nil:
+			at, err := p.use(ctx, access.Caller{User: user, Source: shown.passkey.source, Via: "web"}, shown.passkey.signed, shown.passkey.key, SignIn, "")
+			if said, ok := errors.AsType[*access.Error](err); ok && said.Code == badPasskey {
+				return time.Time{}, factor, nil
+			}
+			return at, "", err
+		case factor == "code":
+			return p.useCode(ctx, c, step)
 		}
-		return p.useCode(ctx, c, step)
+		return shown.fresh, "", nil
 	}
 }
 
@@ -308,14 +361,15 @@ func (p *Provider) SetPassword(ctx context.Context, by access.Caller, userID str
 }
 
 // ChangePassword sets the caller's own password after checking the current one
-// and, where there is an authenticator, a code. It ends the caller's other
+// and, where there is an authenticator, a code; with passkeys only, that one was
+// used within FreshWithin. It ends the caller's other
 // logins.
 func (p *Provider) ChangePassword(ctx context.Context, by access.Caller, current []byte, code string, password []byte) error {
 	// First, so that a new password that will not do does not use up a code.
 	if err := CheckPassword(by.User, password); err != nil {
 		return err
 	}
-	if _, err := p.try(ctx, by.User, by.User.Name, by.Source, p.passwordAndCode(by.User, current, code)); err != nil {
+	if _, err := p.try(ctx, by.User, by.User.Name, by.Source, p.check(by.User, proof{password: current, code: code, fresh: by.MFAAt})); err != nil {
 		return err
 	}
 	return p.SetPassword(ctx, by, by.User.ID, password)
@@ -411,7 +465,7 @@ type Enrolment struct {
 // so that a stolen login cannot add a second factor of the thief's. It counts
 // for nothing until Confirm.
 func (p *Provider) Enrol(ctx context.Context, by access.Caller, password []byte, code string) (Enrolment, error) {
-	if _, err := p.try(ctx, by.User, by.User.Name, by.Source, p.passwordAndCode(by.User, password, code)); err != nil {
+	if _, err := p.try(ctx, by.User, by.User.Name, by.Source, p.check(by.User, proof{password: password, code: code, fresh: by.MFAAt})); err != nil {
 		return Enrolment{}, err
 	}
 	secret := mfa.NewSecret()
@@ -461,7 +515,38 @@ func (p *Provider) RemoveTOTP(ctx context.Context, by access.Caller, userID stri
 }
 
 // Factors is what a user has to log in with.
-type Factors struct{ Password, TOTP bool }
+type Factors struct {
+	Password, TOTP bool
+	Passkeys       int
+}
+
+// Second names the second factors.
+func (f Factors) Second() (list []string) {
+	if f.Passkeys > 0 {
+		list = append(list, "passkey")
+	}
+	if f.TOTP {
+		list = append(list, "totp")
+	}
+	return list
+}
+
+// SecondFactors is [Factors.Second] of many users.
+func (p *Provider) SecondFactors(ctx context.Context, userIDs []string) (map[string][]string, error) {
+	passkeys, totp, err := p.c.Store.SecondFactors(ctx, userIDs)
+	if err != nil {
+		return nil, fmt.Errorf("read second factors: %w", err)
+	}
+	all := map[string][]string{}
+	for _, id := range userIDs {
+		f := Factors{TOTP: totp[id]}
+		if passkeys[id] {
+			f.Passkeys = 1
+		}
+		all[id] = f.Second()
+	}
+	return all, nil
+}
 
 // Factors returns what a user has to log in with, for pages that only the user
 // and administrators see.
@@ -470,7 +555,11 @@ func (p *Provider) Factors(ctx context.Context, userID string) (Factors, error) 
 	if err != nil && !errors.Is(err, access.ErrNotFound) {
 		return Factors{}, fmt.Errorf("read credential: %w", err)
 	}
-	return Factors{Password: c.Hash != "", TOTP: c.TOTP != nil}, nil
+	passkeys, err := p.c.Store.Passkeys(ctx, userID)
+	if err != nil {
+		return Factors{}, fmt.Errorf("read passkeys: %w", err)
+	}
+	return Factors{Password: c.Hash != "", TOTP: c.TOTP != nil, Passkeys: len(passkeys)}, nil
 }
 
 // Prune deletes counters and links that expired more than a day ago. To be

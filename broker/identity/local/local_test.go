@@ -87,7 +87,7 @@ func (h *house) restart(p local.Params) {
 	h.t.Helper()
 	var err error
 	h.Provider, err = local.New(local.Config{
-		Store: h.store, Sealer: h.sealer, Issuer: "gw.example.com", Params: p, Queue: 200, Now: h.clock,
+		Store: h.store, Sealer: h.sealer, Issuer: "gw.example.com", Params: p, Queue: 200, Now: h.clock, RelyingParty: relyingParty(h.t),
 	})
 	h.must(err)
 	h.CountHashes(&h.hashes)

@@ -41,7 +41,7 @@ type Counter struct {
 type Failure struct {
 	UserID string // empty: no such user. The name that was typed is not kept: people type passwords there
 	Source string
-	Reason string // "unknown user", "no password", "password", "code", "code used", "locked", "blocked"
+	Reason string // "unknown user", "no password", "password", "code", "code used", "passkey", "locked", "blocked"
 	At     time.Time
 }
 
@@ -51,6 +51,8 @@ type Failure struct {
 // errors that match access.ErrNotFound and access.ErrConflict where the
 // contract names them. identitytest.Run holds them to it.
 type Store interface {
+	PasskeyStore
+
 	// User returns the user with this id, or ErrNotFound.
 	User(ctx context.Context, id string) (access.User, error)
 
@@ -118,7 +120,8 @@ type Store interface {
 	// LoginFailed writes the audit event of a refused login.
 	LoginFailed(ctx context.Context, f Failure) error
 
-	// PruneLocal deletes the counters and links that expired before the time.
+	// PruneLocal deletes the counters, links and challenges that expired before the
+	// time.
 	// No event.
 	PruneLocal(ctx context.Context, before time.Time) error
 }

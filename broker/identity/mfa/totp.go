@@ -1,10 +1,12 @@
-// Package mfa is the arithmetic of second factors: time-based codes (TOTP, RFC
-// 6238) as every authenticator app makes them, with SHA-1, six digits and steps
-// of 30 seconds.
+// Package mfa is the arithmetic of second factors: passkeys (WebAuthn level 3), and
+// time-based codes (TOTP, RFC 6238) as every authenticator app makes them, with
+// SHA-1, six digits and steps of 30 seconds.
 //
-// It is pure: it keeps nothing, reads no clock, and does not know whether a
-// code was used before. Using each step once is its caller's part, and without
-// it a code that somebody has looked at is good for a minute and a half.
+// It is pure: it keeps nothing, reads no clock, and does not know whether a code or
+// a challenge was used before. Using each once, and comparing the counters of
+// passkeys, is its caller's part; without that a code that somebody has looked at is
+// good for a minute and a half. Of what an authenticator says it believes what the
+// passkey has signed, and nothing of who has made it.
 package mfa
 
 import (

@@ -11,6 +11,7 @@ mkdir ../static
 npx --no-install tailwindcss -i app.css -o ../static/app.css --minify
 npx --no-install esbuild theme.js --minify --target=es2022 --outfile=../static/theme.js --log-level=warning
 npx --no-install esbuild app.js --minify --format=iife --target=es2022 --outfile=../static/app.js --log-level=warning
+npx --no-install esbuild passkey.js --minify --format=iife --target=es2022 --outfile=../static/passkey.js --log-level=warning
 npx --no-install esbuild wall.js --minify --format=iife --target=es2022 --outfile=../static/wall.js --log-level=warning
 npx --no-install esbuild watch.js --minify --target=es2022 --outfile=../static/watch.js --log-level=warning
 npx --no-install esbuild player.css --minify --outfile=../static/player.css --log-level=warning

@@ -1,0 +1,171 @@
+package web
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"time"
+
+	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/identity/local"
+	"github.com/drawbolt/drawbolt/broker/identity/mfa"
+	"github.com/drawbolt/drawbolt/web/api"
+	"github.com/drawbolt/drawbolt/web/ui"
+)
+
+func apiPasskey(k local.Passkey) api.Passkey {
+	return api.Passkey{ID: k.ID, Name: k.Name, AddedAt: k.AddedAt.UTC(), UsedAt: when(k.UsedAt), Synced: k.BackupEligible, Blocked: when(k.BlockedAt)}
+}
+
+func (s *Server) passkeysOf(ctx context.Context, userID string) (api.List[api.Passkey], error) {
+	list, err := s.c.Local.Passkeys(ctx, userID)
+	return api.List[api.Passkey]{Items: each(list, apiPasskey)}, err
+}
+
+func (s *Server) myPasskeys(ctx context.Context, by access.Caller, _ *struct{}) (api.List[api.Passkey], error) {
+	return s.passkeysOf(ctx, by.User.ID)
+}
+
+func (s *Server) passkeys(ctx context.Context, by access.Caller, in *ByName) (api.List[api.Passkey], error) {
+	u, err := s.c.Broker.FactorsOf(ctx, by, in.Name)
+	if err != nil {
+		return api.List[api.Passkey]{}, err
+	}
+	return s.passkeysOf(ctx, u.ID)
+}
+
+func (s *Server) removeLostPasskey(ctx context.Context, by access.Caller, in *struct {
+	ByName
+	ID string `path:"id" maxLength:"32"`
+}) (api.Empty, error) {
+	u, err := s.c.Broker.MayRemoveFactor(ctx, by, in.Name)
+	if err != nil {
+		return api.Empty{}, err
+	}
+	return api.Empty{}, s.c.Local.RemoveLostPasskey(ctx, by, u.ID, in.ID)
+}
+
+// withFactors says of people what second factors they have.
+func (s *Server) withFactors(ctx context.Context, list []api.User) ([]api.User, error) {
+	factors, err := s.c.Local.SecondFactors(ctx, each(list, func(u api.User) string { return u.ID }))
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		list[i].SecondFactors = each(factors[list[i].ID], same)
+	}
+	return list, nil
+}
+
+func apiPrompt(p local.Prompt, by access.Caller) api.PasskeyPrompt {
+	return api.PasskeyPrompt{
+		RelyingParty: p.RelyingParty, Challenge: base64.RawURLEncoding.EncodeToString(p.Challenge), TimeoutSeconds: seconds(p.Within),
+		Credentials: each(p.Credentials, base64.RawURLEncoding.EncodeToString), UserID: by.User.ID, User: by.User.Name, Algorithms: mfa.Algorithms(),
+	}
+}
+
+func (s *Server) askToSignIn(ctx context.Context, by access.Caller, _ *None) (api.PasskeyPrompt, error) {
+	p, err := s.c.Local.AskToSignIn(ctx, by.Source)
+	return apiPrompt(p, by), err
+}
+
+func (s *Server) askPasskey(ctx context.Context, by access.Caller, in *struct{ Body api.PasskeyAsk }) (api.PasskeyPrompt, error) {
+	if in.Body.For == api.PasskeyVote {
+		p, err := s.c.Local.AskToVote(ctx, by, in.Body.Digest)
+		return apiPrompt(p, by), err
+	}
+	at, err := s.c.Logins.SignedInAt(ctx, by)
+	if err != nil {
+		return api.PasskeyPrompt{}, err
+	}
+	p, err := s.c.Local.AskToAdd(ctx, by, at)
+	return apiPrompt(p, by), err
+}
+
+// signIn says who has filled in the form of the sign-in page: with a password, with
+// that and a passkey, or with a passkey alone.
+func (s *Server) signIn(r *http.Request, by access.Caller, name string) (access.User, time.Time, error) {
+	ctx, password, answer := r.Context(), []byte(r.PostFormValue("password")), []byte(r.PostFormValue("passkey"))
+	switch {
+	case len(answer) > 0 && len(password) > 0:
+		return s.c.Local.LoginWithPasskey(ctx, name, password, answer, by.Source)
+	case len(answer) > 0:
+		return s.c.Local.SignInWithPasskey(ctx, answer, by.Source, "web")
+	}
+	return s.c.Local.Login(ctx, name, password, r.PostFormValue("otp"), by.Source)
+}
+
+// proveVote is the caller with the second factor that came with a vote, if one did.
+// It is over the digest that is voted on, and counts for nothing else.
+func (s *Server) proveVote(r *http.Request, by access.Caller, digest string) (access.Caller, error) {
+	answer := r.PostFormValue("passkey")
+	if answer == "" {
+		return by, nil
+	}
+	at, err := s.c.Local.ProveVote(r.Context(), by, digest, []byte(answer))
+	if err != nil {
+		return by, err
+	}
+	by.MFAAt = at
+	return by, nil
+}
+
+func (s *Server) hasPasskey(ctx context.Context, by access.Caller) (bool, error) {
+	if !s.c.Local.HasPasskeys() {
+		return false, nil
+	}
+	list, err := s.c.Local.Passkeys(ctx, by.User.ID)
+	return len(list) > 0, err
+}
+
+func (s *Server) factorsPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	s.showFactors(w, r, by, nil)
+}
+
+func (s *Server) showFactors(w http.ResponseWriter, r *http.Request, by access.Caller, wrong error) {
+	list, err := s.passkeysOf(r.Context(), by.User.ID)
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	factors, err := s.c.Local.Factors(r.Context(), by.User.ID)
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	p := s.page(by, "How you sign in", "/me/factors")
+	f := ui.Factors{Passkeys: list.Items, TOTP: factors.TOTP, Possible: s.c.Local.HasPasskeys(), Name: r.PostFormValue("name")}
+	s.show(w, r, s.with(&p, r, wrong), ui.FactorsPage(p, f))
+}
+
+func (s *Server) factorsForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
+	var err error
+	switch r.PostFormValue("action") {
+	case "add":
+		var k local.Passkey
+		if k, err = s.c.Local.AddPasskey(r.Context(), by, r.PostFormValue("name"), []byte(r.PostFormValue("passkey"))); err == nil {
+			err = s.c.Logins.StepUp(r.Context(), by, k.AddedAt) // it has just verified its person
+		}
+	case "remove":
+		err = s.removePasskey(r.Context(), by, r.PostFormValue("id"))
+	default:
+		err = access.Invalid("the form does not say what to do")
+	}
+	if err != nil {
+		s.showFactors(w, r, by, err)
+		return
+	}
+	http.Redirect(w, r, "/me/factors", http.StatusSeeOther)
+}
+
+func (s *Server) removePasskey(ctx context.Context, by access.Caller, id string) error {
+	needed, err := s.c.Broker.NeedsFactor(ctx, by)
+	if err != nil {
+		return err
+	}
+	at, err := s.c.Logins.SignedInAt(ctx, by)
+	if err != nil {
+		return err
+	}
+	return s.c.Local.RemovePasskey(ctx, by, at, id, needed)
+}
