@@ -135,7 +135,7 @@ func (s *Server) keyOfSessions(by access.Caller, list ...api.Session) string {
 	sum := sha256.New()
 	fmt.Fprintln(sum, s.assets.version, s.c.Version, by.User.Version)
 	for _, x := range list {
-		fmt.Fprintln(sum, x.ID, x.State, x.Risks, x.Recording != nil, x.Deleted != nil, len(x.Holds), x.KeptUntil)
+		fmt.Fprintln(sum, x.ID, x.State, x.Risks, x.Recording != nil, x.Deleted != nil, len(x.Holds), x.KeptUntil, x.Alarms)
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
@@ -369,6 +369,13 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 		_, err = b.Approve(ctx, by, id, digest, broker.Answer{Duration: duration(secondsGiven), Narrowing: narrowing(r), Comment: note})
 	case "deny":
 		_, err = b.Deny(ctx, by, id, digest, note)
+	case "ask":
+		_, err = b.Ask(ctx, by, id, note)
+	case "answer":
+		n, _ := strconv.Atoi(r.PostFormValue("question")) // anything else is the only one
+		_, err = b.Answer(ctx, by, id, n, note)
+	case "handover":
+		_, err = b.HandOver(ctx, by, id, r.PostFormValue("to"), note)
 	case "cancel":
 		_, err = b.Cancel(ctx, by, id)
 	case "end":
@@ -557,7 +564,13 @@ func (s *Server) playPage(w http.ResponseWriter, r *http.Request, by access.Call
 
 func (s *Server) sessionForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	id := r.PathValue("id")
-	if err := s.cut(r.Context(), by, id, r.PostFormValue("note"), r.PostFormValue("revoke") == "yes"); err != nil {
+	var err error
+	if r.PostFormValue("action") != "" {
+		err = s.alarmForm(r.Context(), by, id, r)
+	} else {
+		err = s.cut(r.Context(), by, id, r.PostFormValue("note"), r.PostFormValue("revoke") == "yes")
+	}
+	if err != nil {
 		s.showSession(w, r, by, err)
 		return
 	}

@@ -2,7 +2,9 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strconv"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -13,33 +15,39 @@ import (
 // goes to the channel that is tried, whatever it is given.
 func Kinds() []Kind {
 	return []Kind{
-		Asked, Edited, Voted, Escalated, Approved, Denied, Cancelled, Expired,
+		Asked, Edited, Questioned, Replied, HandedOver, Voted, Escalated, Approved, Denied, Cancelled, Expired,
 		Started, Extended, Ended, Revoked,
-		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue,
+		BreakGlass, ReviewReminder, Reviewed, Unusual, Acknowledged, Expected, CampaignDue,
 	}
 }
 
 // kindsOf are the kinds that an action of the audit log may be told as.
 var kindsOf = map[string][]Kind{
-	"request.create":    {Asked, Approved},
-	"request.edit":      {Edited},
-	"request.approve":   {Voted, Approved},
-	"request.deny":      {Voted, Denied},
-	"request.escalate":  {Escalated},
-	"request.cancel":    {Cancelled},
-	"request.expire":    {Expired},
-	"session.open":      {Started},
-	"grant.extend":      {Extended},
-	"grant.end":         {Ended},
-	"grant.release":     {Ended},
-	"grant.revoke":      {Revoked},
-	"breakglass":        {BreakGlass},
-	"breakglass.login":  {BreakGlass},
-	"breakglass.remind": {ReviewReminder},
-	"breakglass.review": {Reviewed},
-	"session.detect":    {Unusual},
-	"review.due":        {CampaignDue},
-	"integration.test":  {Test},
+	"request.create":         {Asked, Approved},
+	"request.edit":           {Edited},
+	"request.approve":        {Voted, Approved},
+	"request.deny":           {Voted, Denied},
+	"request.escalate":       {Escalated},
+	"request.cancel":         {Cancelled},
+	"request.expire":         {Expired},
+	"session.open":           {Started},
+	"grant.extend":           {Extended},
+	"grant.end":              {Ended},
+	"grant.release":          {Ended},
+	"grant.revoke":           {Revoked},
+	"breakglass":             {BreakGlass},
+	"breakglass.login":       {BreakGlass},
+	"breakglass.remind":      {ReviewReminder},
+	"breakglass.review":      {Reviewed},
+	"session.detect":         {Unusual},
+	"request.question":       {Questioned},
+	"request.answer":         {Replied},
+	"request.handover":       {HandedOver},
+	"breakglass.acknowledge": {Acknowledged},
+	"session.acknowledge":    {Acknowledged},
+	"session.expected":       {Expected},
+	"review.due":             {CampaignDue},
+	"integration.test":       {Test},
 }
 
 // still is the detail of a vote after which more are needed.
@@ -69,6 +77,9 @@ func kindOf(e audit.Event, t broker.Told) Kind {
 		if e.Details["level"] == string(access.DetectWarn) {
 			return "" // the user was told
 		}
+		if e.Details["expected"] != "" {
+			return ""
+		}
 	}
 	kinds := kindsOf[e.Action]
 	return kinds[len(kinds)-1]
@@ -97,8 +108,24 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 	if e.Actor == access.System().User.ID {
 		n.Actor = ""
 	}
+	n.Alarm, _ = strconv.Atoi(e.Details["alarm"]) // what is no number is none
+	switch n.Kind {
+	case Questioned, Replied, HandedOver:
+		if n.For, err = d.person(ctx, e.Details["for"]); err != nil {
+			return nil, err
+		}
+	}
 	if n.Kind == Unusual {
 		n.Text, n.Rule = e.Details["command"], e.Details["detect"]
 	}
 	return n, nil
+}
+
+// person is the user of that id, as they are now; nil: they are gone, or locked.
+func (d *Dispatcher) person(ctx context.Context, id string) (*access.User, error) {
+	u, err := d.c.Store.User(ctx, id)
+	if errors.Is(err, access.ErrNotFound) || err == nil && u.Locked {
+		return nil, nil
+	}
+	return &u, err
 }

@@ -85,6 +85,9 @@ type Request struct {
 	Waiting         []string     `json:"waiting"`              // names of those who are asked now; "carol (for bob)" votes in his place
 	MayDecide       bool         `json:"may_decide"`           // the caller is one of them
 	InPlaceOf       string       `json:"in_place_of,omitempty"`
+	Questions       []Question   `json:"questions,omitempty"` // of those who may decide, and the answers
+	HandOvers       []HandOver   `json:"hand_overs,omitempty"`
+	HandedBy        string       `json:"handed_by,omitempty"`    // name of who calls the caller to decide
 	EscalatesAt     *time.Time   `json:"escalates_at,omitempty"` // when more are asked
 	EscalateTo      []string     `json:"escalate_to,omitempty"`  // groups
 	Session         SessionRules `json:"session"`                // what a session may do

@@ -9,8 +9,10 @@ package pagerduty
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/notify"
 	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/recorder/audit"
@@ -52,7 +54,7 @@ func New(c Config) (*Channel, error) {
 // Kinds are those that a channel is given when nobody says which. The decisions end
 // the incidents of requests on which nobody had decided.
 func Kinds() []notify.Kind {
-	return []notify.Kind{notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Escalated, notify.Approved, notify.Denied, notify.Cancelled, notify.Expired}
+	return []notify.Kind{notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Acknowledged, notify.Escalated, notify.Approved, notify.Denied, notify.Cancelled, notify.Expired}
 }
 
 // Name implements notify.Channel.
@@ -112,7 +114,7 @@ func (c *Channel) events(n notify.Notice) []event {
 	if n.Session != nil {
 		session = n.Session.ID
 	}
-	breakGlass, overdue := "drawbolt breakglass "+request, "drawbolt overdue "+request
+	breakGlass, overdue, unusual := "drawbolt breakglass "+request, "drawbolt overdue "+request, "drawbolt unusual "+session
 	resolve := func(key string) []event { return []event{{Action: "resolve", Key: key}} }
 	switch n.Kind {
 	case notify.BreakGlass:
@@ -129,7 +131,19 @@ func (c *Channel) events(n notify.Notice) []event {
 		key := fmt.Sprintf("drawbolt test %d", n.Position)
 		return append([]event{c.trigger(n, key, "info")}, resolve(key)...)
 	case notify.Unusual:
-		return []event{c.trigger(n, "drawbolt unusual "+session, "error")}
+		return []event{c.trigger(n, unusual, "error")}
+	case notify.Acknowledged:
+		key := breakGlass
+		if session != "" {
+			key = unusual
+		}
+		return []event{{Action: "acknowledge", Key: key}}
+	case notify.Expected:
+		// The incident is that of the session: it ends with the last of its alarms.
+		if n.Session != nil && slices.ContainsFunc(n.Session.Alarms, func(a access.Alarm) bool { return !a.Expected() }) {
+			return nil
+		}
+		return resolve(unusual)
 	default:
 		return []event{c.trigger(n, fmt.Sprintf("drawbolt %s %s", n.Kind, request), "info")}
 	}
