@@ -270,6 +270,9 @@ func (b *Broker) onGlass(ctx context.Context, by access.Caller, id, verb string,
 			return e, err
 		}
 		e.Grant = g.ID
+		if err := tx.RaiseVersion(ctx, r); err != nil { // its messages and pages look another way now
+			return e, err
+		}
 		return e, tx.SaveGlassReview(ctx, &review)
 	})
 }

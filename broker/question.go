@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -111,7 +112,7 @@ func (b *Broker) couldDecide(ctx context.Context, tx *store.Tx, by access.Caller
 
 func cannotDecide(r *access.Request, name string) error {
 	return &access.Error{Kind: access.ErrDenied, Code: "DB-6327", Rule: "handover.right", Next: "drawbolt status " + r.ID,
-		Text: audit.Clean(name, access.MaxName) + " could not decide on " + r.ID + " now, so it cannot be handed to them: a hand-over gives no right"}
+		Text: "a hand-over gives no right, and " + strconv.Quote(audit.Clean(name, access.MaxName)) + " could not decide on " + r.ID + " now"}
 }
 
 // mayBeSaid refuses what only a person says.

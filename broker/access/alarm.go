@@ -70,11 +70,11 @@ func (s *Session) Acknowledge(by User, number int, t time.Time) error {
 
 // onIt is the answer to who comes second.
 func onIt(same bool, name string, at time.Time, next string) error {
-	who := name + " is"
+	who := name + " has"
 	if same {
-		who = "you are"
+		who = "you have"
 	}
-	return &Error{Kind: ErrConflict, Code: "DB-6330", Text: fmt.Sprintf("%s on it already, since %s UTC; nothing changed", who, at.UTC().Format("2006-01-02 15:04")), Next: next}
+	return &Error{Kind: ErrConflict, Code: "DB-6330", Text: fmt.Sprintf("nothing changed: %s been on it since %s UTC", who, at.UTC().Format("2006-01-02 15:04")), Next: next}
 }
 
 // Expect notes that the alarm of that number, or with 0 the only one of which
@@ -101,7 +101,7 @@ func (s *Session) Expect(by User, number int, reason string, t time.Time) (int, 
 	}
 	a := &s.Alarms[number-1]
 	if a.Expected() {
-		return 0, &Error{Kind: ErrConflict, Code: "DB-6333", Text: fmt.Sprintf("%s has said already that alarm %d of %s was expected; nothing changed", a.ExpectedName, number, s.ID), Next: "drawbolt alarms " + s.ID}
+		return 0, &Error{Kind: ErrConflict, Code: "DB-6333", Text: fmt.Sprintf("nothing changed: %s has said already that alarm %d of %s was expected", a.ExpectedName, number, s.ID), Next: "drawbolt alarms " + s.ID}
 	}
 	if err := CheckReason(reason); err != nil {
 		return 0, err

@@ -108,7 +108,7 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 	if e.Actor == access.System().User.ID {
 		n.Actor = ""
 	}
-	n.Alarm, _ = strconv.Atoi(e.Details["alarm"]) // what is no number is none
+	n.Number, _ = strconv.Atoi(e.Details["question"] + e.Details["alarm"]) // no event has both
 	switch n.Kind {
 	case Questioned, Replied, HandedOver:
 		if n.For, err = d.person(ctx, e.Details["for"]); err != nil {

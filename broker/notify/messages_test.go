@@ -85,8 +85,8 @@ func samples() map[string]notify.Notice {
 	handed.Actor, handed.Text, handed.For, handed.Deciders = "bob", "you know these disks", &dave, asked.Deciders
 	onGlass, onAlarm, expected := of(notify.Acknowledged, glass), unusual, unusual
 	onGlass.Actor, onGlass.Text = "carol", ""
-	onAlarm.Kind, onAlarm.Actor, onAlarm.Text, onAlarm.Rule, onAlarm.Alarm = notify.Acknowledged, "carol", "", "", 1
-	expected.Kind, expected.Actor, expected.Text, expected.Rule, expected.Alarm = notify.Expected, "carol", "the backup of CHG-7", "", 1
+	onAlarm.Kind, onAlarm.Actor, onAlarm.Text, onAlarm.Rule, onAlarm.Number = notify.Acknowledged, "carol", "", "", 1
+	expected.Kind, expected.Actor, expected.Text, expected.Rule, expected.Number = notify.Expected, "carol", "the backup of CHG-7", "", 1
 	all := map[string]notify.Notice{
 		"questioned": question, "answered": answer, "handed over": handed, "on it, glass": onGlass, "on it, unusual": onAlarm, "expected": expected,
 		"asked": asked, "hostile": hostile, "denied": no, "approved": yes, "escalated": overdue,

@@ -69,8 +69,9 @@ type Notice struct {
 	// For is whom it is for: who is asked, answered or called by name; nil: nobody more
 	// than others.
 	For *access.User
-	// Alarm is the number of the alarm of the session that it is about, or 0.
-	Alarm int
+	// Number is that of the question, or of the session's alarm, that it is about; 0:
+	// of none, or of more than one.
+	Number int
 	// Deciders may decide on the case now; a notice of what is decided has none.
 	Deciders []access.User
 }
