@@ -143,7 +143,7 @@ func (s *Server) keyOfSessions(by access.Caller, list ...api.Session) string {
 func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
 	r := &c.Request
 	v := ui.Request{
-		Request: s.viewCase(c), Mine: r.RequesterID == by.User.ID, Source: r.Source,
+		Request: s.viewCase(c), Mine: r.RequesterID == by.User.ID, Viewer: by.User.Name, Source: r.Source,
 		Command: s.sshCommand(r.Account, r.TargetName), Plain: "ssh " + r.Account + "@" + r.TargetName,
 	}
 	if !v.Mine { // an approver vouches for it; who asks need not know how it is reached
