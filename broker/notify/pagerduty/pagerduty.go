@@ -9,10 +9,8 @@ package pagerduty
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/notify"
 	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/recorder/audit"
@@ -139,9 +137,14 @@ func (c *Channel) events(n notify.Notice) []event {
 		}
 		return []event{{Action: "acknowledge", Key: key}}
 	case notify.Expected:
-		// The incident is that of the session: it ends with the last of its alarms.
-		if n.Session != nil && slices.ContainsFunc(n.Session.Alarms, func(a access.Alarm) bool { return !a.Expected() }) {
+		if n.Session == nil {
 			return nil
+		}
+		// The incident is that of the session: it ends with the last of its alarms.
+		for i := range n.Session.Alarms {
+			if !n.Session.Alarms[i].Expected() {
+				return nil
+			}
 		}
 		return resolve(unusual)
 	default:
