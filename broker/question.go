@@ -33,17 +33,16 @@ func (b *Broker) Ask(ctx context.Context, by access.Caller, id, text string) (Ca
 // number, counted from 1, or with 0 the only one that is open.
 func (b *Broker) Answer(ctx context.Context, by access.Caller, id string, question int, text string) (Case, error) {
 	return b.decideRequest(ctx, by, id, policy.ActionRequestRead, "request.answer", func(tx *store.Tx, by access.Caller, r *access.Request, _ voting, e *audit.Event) error {
-		if question == 0 {
-			if open := r.OpenQuestions(); len(open) == 1 {
-				question = open[0]
-			}
+		n := question
+		if open := r.OpenQuestions(); n == 0 && len(open) == 1 {
+			n = open[0]
 		}
-		q, err := r.Answer(by.User, question, text, tx.Now())
+		q, err := r.Answer(by.User, n, text, tx.Now())
 		if err != nil {
 			return err
 		}
 		e.Reason = text
-		number(e, "question", question)
+		number(e, "question", n)
 		detail(e, "for", q.ByID)
 		return nil
 	})

@@ -145,7 +145,7 @@ func TestHandOver(t *testing.T) {
 			t.Errorf("bob sees %+v", c)
 		}
 		inbox, err := h.Requests(ctx, h.as("dave"), broker.Filter{Inbox: true})
-		if err != nil || len(inbox) != 1 || inbox[0].HandedBy != "bob" {
+		if err != nil || len(inbox) != 1 || inbox[0].HandedBy != "bob" || inbox[0].HandedNote != "he knows the disks" {
 			t.Errorf("dave's inbox: %+v, %v", inbox, err)
 		}
 		last := h.events()[len(h.events())-1]

@@ -68,8 +68,9 @@ type Case struct {
 	Grant   *access.Grant // nil until approved
 	// MayDecide says that the caller may approve or deny it now.
 	MayDecide bool
-	// HandedBy names who has called the caller to decide; "": nobody has.
-	HandedBy string
+	// HandedBy names who has called the caller to decide, with the words of HandedNote;
+	// "": nobody has.
+	HandedBy, HandedNote string
 	// InPlaceOf names the person in whose place the caller would vote; "": their own.
 	InPlaceOf string
 	// Waiting names the people who are asked now; "carol (for bob)" is who votes in

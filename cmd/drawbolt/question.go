@@ -151,11 +151,5 @@ func handedOver(r *api.Request) string {
 	if r.HandedBy == "" {
 		return ""
 	}
-	note := ""
-	for _, h := range r.HandOvers {
-		if h.By == r.HandedBy {
-			note = quoted(h.Note)
-		}
-	}
-	return "handed to you by " + r.HandedBy + note
+	return "handed to you by " + r.HandedBy + quoted(r.HandedNote)
 }

@@ -87,7 +87,8 @@ type Request struct {
 	InPlaceOf       string       `json:"in_place_of,omitempty"`
 	Questions       []Question   `json:"questions,omitempty"` // of those who may decide, and the answers
 	HandOvers       []HandOver   `json:"hand_overs,omitempty"`
-	HandedBy        string       `json:"handed_by,omitempty"`    // name of who calls the caller to decide
+	HandedBy        string       `json:"handed_by,omitempty"` // name of who calls the caller to decide
+	HandedNote      string       `json:"handed_note,omitempty"`
 	EscalatesAt     *time.Time   `json:"escalates_at,omitempty"` // when more are asked
 	EscalateTo      []string     `json:"escalate_to,omitempty"`  // groups
 	Session         SessionRules `json:"session"`                // what a session may do

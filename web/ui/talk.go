@@ -15,13 +15,3 @@ func (r *Request) others() (names []string) {
 	}
 	return names
 }
-
-// handNote is what the one wrote who has called the person.
-func handNote(r Request) string {
-	for _, h := range r.HandOvers {
-		if h.By == r.HandedBy && h.To == r.Viewer {
-			return h.Note
-		}
-	}
-	return ""
-}
