@@ -103,8 +103,9 @@ type GlassCase struct {
 	Case
 	Review   access.GlassReview
 	Sessions []access.Session // those that the caller may see; newest first, 50 at most
-	// MayReview says that the caller may close the review now.
-	MayReview bool
+	// MayReview says that the caller may close the review now, and MayAcknowledge
+	// that they may say that they look after it, which nobody has said yet.
+	MayReview, MayAcknowledge bool
 }
 
 // GlassCases lists break-glass, newest first, as far as the caller may read the
@@ -152,16 +153,14 @@ func (b *Broker) glassCase(ctx context.Context, by access.Caller, review access.
 	if c.Case, err = b.readCase(ctx, by, review.RequestID); err != nil || !review.Open() {
 		return c, err
 	}
-	if c.Grant.StateAt(b.now()) != access.Ended {
-		return c, nil
-	}
 	target, err := targetOrRemoved(ctx, b.c.Store, c.Request.TargetID, c.Request.TargetName)
 	if err != nil {
 		return c, err
 	}
 	if _, err := b.decideNow(ctx, question{action: policy.ActionGlassReview, by: by, target: &target, account: c.Request.Account, request: &c.Request}); err == nil {
-		asked := review // Close looks at everything but the words
-		c.MayReview = asked.Close(by.User, access.Justified, "asked", b.now()) == nil
+		asked := review // Acknowledge and Close look at everything but the words
+		c.MayAcknowledge = asked.Acknowledge(by.User, b.now()) == nil
+		c.MayReview = c.Grant.StateAt(b.now()) == access.Ended && asked.Close(by.User, access.Justified, "asked", b.now()) == nil
 	}
 	return c, nil
 }
@@ -204,11 +203,33 @@ func unknownGlass(id string) error {
 // ReviewGlass closes the review of a case of break-glass, whose grant must be
 // over: what is still going on has not been looked at.
 func (b *Broker) ReviewGlass(ctx context.Context, by access.Caller, id string, finding access.Finding, text string) (GlassCase, error) {
-	if err := b.refresh(ctx); err != nil {
-		return GlassCase{}, b.refused(ctx, event(by, "breakglass.review", id), policyDown(err))
+	err := b.onGlass(ctx, by, id, "breakglass.review", func(tx *store.Tx, by access.User, g *access.Grant, review *access.GlassReview, e *audit.Event) error {
+		if g.StateAt(tx.Now()) != access.Ended {
+			return &access.Error{Kind: access.ErrConflict, Code: "DB-6267", Text: fmt.Sprintf("the grant of %s goes on until %s: it is reviewed when it is over", g.RequestID, g.End.UTC().Format(time.RFC3339)),
+				Next: "drawbolt revoke " + g.RequestID + " --reason TEXT"}
+		}
+		if err := review.Close(by, finding, text, tx.Now()); err != nil {
+			return err
+		}
+		e.Reason = text
+		detail(e, "finding", string(finding))
+		detail(e, "of", g.UserName)
+		detail(e, "open_for", access.FormatDuration(review.ClosedAt.Sub(review.OpenedAt).Truncate(time.Second)))
+		return nil
+	})
+	if err != nil {
+		return GlassCase{}, err
 	}
-	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
-		e := event(by, "breakglass.review", id)
+	return b.FindGlassCase(ctx, by, id)
+}
+
+// onGlass changes the review of a case of break-glass that the caller may review.
+func (b *Broker) onGlass(ctx context.Context, by access.Caller, id, verb string, say func(*store.Tx, access.User, *access.Grant, *access.GlassReview, *audit.Event) error) error {
+	if err := b.refresh(ctx); err != nil {
+		return b.refused(ctx, event(by, verb, id), policyDown(err))
+	}
+	return b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
+		e := event(by, verb, id)
 		by, err := b.current(ctx, tx, by)
 		if err != nil {
 			return e, err
@@ -245,23 +266,15 @@ func (b *Broker) ReviewGlass(ctx context.Context, by access.Caller, id string, f
 			return e, err
 		}
 		e.Rule = d.Rule
-		if g.StateAt(tx.Now()) != access.Ended {
-			return e, &access.Error{Kind: access.ErrConflict, Code: "DB-6267", Text: fmt.Sprintf("the grant of %s goes on until %s: it is reviewed when it is over", r.ID, g.End.UTC().Format(time.RFC3339)),
-				Next: "drawbolt revoke " + r.ID + " --reason TEXT"}
-		}
-		if err := review.Close(by.User, finding, text, tx.Now()); err != nil {
+		if err := say(tx, by.User, g, &review, &e); err != nil {
 			return e, err
 		}
-		e.Grant, e.Reason = g.ID, text
-		detail(&e, "finding", string(finding))
-		detail(&e, "of", r.RequesterName)
-		detail(&e, "open_for", access.FormatDuration(review.ClosedAt.Sub(review.OpenedAt).Truncate(time.Second)))
+		e.Grant = g.ID
+		if err := tx.RaiseVersion(ctx, r); err != nil { // its messages and pages look another way now
+			return e, err
+		}
 		return e, tx.SaveGlassReview(ctx, &review)
 	})
-	if err != nil {
-		return GlassCase{}, err
-	}
-	return b.FindGlassCase(ctx, by, id)
 }
 
 // remindGlass: nobody has looked at break-glass yet.

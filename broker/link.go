@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -138,6 +139,35 @@ func (b *Broker) LinksTo(ctx context.Context, kind, team string, userIDs []strin
 // CaseNow returns a request as it is now, for a channel that tells those about it
 // whom it concerns.
 func (b *Broker) CaseNow(ctx context.Context, id string) (Case, error) { return b.caseOf(ctx, id) }
+
+// OnIt names who has said first that they look after a break-glass, for such a
+// channel; "": nobody has.
+func (b *Broker) OnIt(ctx context.Context, requestID string) (string, error) {
+	g, err := b.c.Store.GlassReview(ctx, requestID)
+	if errors.Is(err, access.ErrNotFound) {
+		err = nil
+	}
+	return g.AckName, err
+}
+
+// SessionNow returns a session as it is now, with its alarms, for such a channel.
+func (b *Broker) SessionNow(ctx context.Context, id string) (access.Session, error) {
+	return b.c.Store.Session(ctx, id)
+}
+
+// DetectionAt returns what the event at a position of the log says was detected, and
+// when, for such a channel.
+func (b *Broker) DetectionAt(ctx context.Context, position int64) (d Detection, at time.Time, err error) {
+	leaf, err := b.c.Store.Leaf(ctx, position)
+	if err != nil {
+		return d, at, err
+	}
+	e, err := audit.Parse(leaf)
+	if err == nil && e.Action != "session.detect" {
+		err = access.ErrNotFound
+	}
+	return Detection{Level: access.DetectLevel(e.Details["level"]), Rule: e.Details["detect"], Command: e.Details["command"], Sent: e.Details["sent"] == "true"}, e.Time, err
+}
 
 // EnvironmentOf returns the label of a target that says what it is for, as the
 // request says it to those whom a channel tells; "" of one that was removed.

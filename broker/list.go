@@ -218,10 +218,13 @@ func (b *Broker) lookAt(ctx context.Context, by access.Caller, cases []Case, tar
 	}
 	for i := range cases {
 		c := &cases[i]
-		c.NeedsFactor = false
+		c.NeedsFactor, c.HandedBy, c.HandedNote = false, "", ""
 		c.MayDecide, c.InPlaceOf, c.Waiting, c.Escalates, c.EscalateTo = false, "", nil, time.Time{}, nil
 		if c.Request.StateAt(now) != access.Pending {
 			continue
+		}
+		if h := c.Request.HandedTo(by.User.ID); h != nil {
+			c.HandedBy, c.HandedNote = h.ByName, h.Note
 		}
 		votes, asked, err := b.askedAmong(ctx, known, &c.Request)
 		if err != nil {

@@ -70,6 +70,9 @@ type Case struct {
 	MayDecide bool
 	// NeedsFactor says that the caller might, with a second factor shown just now.
 	NeedsFactor bool
+	// HandedBy names who has called the caller to decide, with the words of HandedNote;
+	// "": nobody has.
+	HandedBy, HandedNote string
 	// InPlaceOf names the person in whose place the caller would vote; "": their own.
 	InPlaceOf string
 	// Waiting names the people who are asked now; "carol (for bob)" is who votes in

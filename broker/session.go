@@ -100,13 +100,19 @@ func unknownSession(err error, id string) error {
 	return err
 }
 
-// FindSession returns a session that the caller may know of.
+// FindSession returns a session that the caller may know of, with its alarms if
+// they may say something of these.
 func (b *Broker) FindSession(ctx context.Context, by access.Caller, id string) (access.Session, error) {
 	s, e, err := b.knownSession(ctx, by, id, "session.read")
 	if err != nil {
 		return s, b.refused(ctx, e, err)
 	}
-	return s, nil
+	if len(s.Alarms) > 0 {
+		if err = b.mayAlarm(ctx, b.c.Store, by, &s); errors.Is(err, access.ErrDenied) {
+			s.Alarms, err = nil, nil
+		}
+	}
+	return s, err
 }
 
 func (b *Broker) knownSession(ctx context.Context, by access.Caller, id, action string) (access.Session, audit.Event, error) {

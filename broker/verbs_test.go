@@ -55,6 +55,7 @@ func newScene(h *house) *scene {
 	s.session = h.session("alice", s.granted)
 	_, err = h.Credential(t.Context(), s.session, newKey(t))
 	ok(t, err)
+	ok(t, h.Detected(t.Context(), s.session, broker.Detection{Level: access.DetectAlert, Rule: "alert mysqldump", Command: "mysqldump --all-databases", Sent: true}))
 	s.stuck()
 	hold, _, err := h.HoldRecordings(t.Context(), h.as("kim"), broker.HoldOrder{Sessions: []string{s.session.Session.ID}, Reason: "case 42"})
 	ok(t, err)
@@ -146,6 +147,22 @@ var verbs = []struct {
 	}, true},
 	{"Deny", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Deny(ctx, by, s.pending.Request.ID, "", "not today")
+		return err
+	}, true},
+	{"Ask", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Ask(ctx, by, s.pending.Request.ID, "which disk?")
+		return err
+	}, true},
+	{"Answer", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		if b == s.Broker {
+			_, err := b.Ask(ctx, s.as("bob"), s.pending.Request.ID, "which disk?")
+			ok(s.t, err)
+		}
+		_, err := b.Answer(ctx, by, s.pending.Request.ID, 1, "sdb")
+		return err
+	}, true},
+	{"HandOver", "bob", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.HandOver(ctx, by, s.pending.Request.ID, "dave", "he knows the disks")
 		return err
 	}, true},
 	{"Edit", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
@@ -532,6 +549,15 @@ var verbs = []struct {
 		_, err := b.ReviewGlass(ctx, by, s.glass, access.Justified, "the disk was full")
 		return err
 	}, true},
+	{"Acknowledge", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Acknowledge(ctx, by, s.glass, 0)
+	}, true},
+	{"Acknowledge", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Acknowledge(ctx, by, s.session.Session.ID, 1)
+	}, true},
+	{"Expected", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		return b.Expected(ctx, by, s.session.Session.ID, 1, "the backup of CHG-7")
+	}, true},
 	{"Holdings", "rita", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, _, err := b.Holdings(ctx, by, broker.HoldingFilter{})
 		return err
@@ -753,6 +779,9 @@ var notVerbs = map[string]string{
 	"VoteTakes":           "asks for others, to show them a button; the vote asks again",
 	"Found":               "before there is anybody who could be asked about",
 	"EmergencyUser":       "for whoever holds the vault's root key",
+	"OnIt":                "the server's own, for channels that the configuration names",
+	"SessionNow":          "the server's own, for channels that the configuration names",
+	"DetectionAt":         "the server's own, for channels that the configuration names",
 }
 
 func TestEveryVerbAsks(t *testing.T) {

@@ -41,12 +41,12 @@ import (
 // told are the stories that must be there: one that is lost, renamed or emptied
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
-	"access-review", "account-key", "agent", "approve-cli", "approve-steps", "approve-web", "ask", "attribute", "audit-tampered", "away", "bootstrap",
+	"access-review", "account-key", "acknowledge", "agent", "approve-cli", "approve-steps", "approve-web", "ask", "attribute", "audit-tampered", "away", "bootstrap",
 	"bootstrap-fails", "break-glass", "breakglass-codes", "burst", "ca-rotate", "checkout", "codes", "cold-recordings", "completion", "deny", "deny-threshold",
-	"discover", "disk-full", "display", "edit-request", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest",
+	"discover", "disk-full", "display", "edit-request", "evidence", "expected", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest", "hand-over",
 	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "managed-password", "moderate", "multiplex", "narrow",
 	"narrow-rights", "object-store", "one-person-once", "own-request", "pages", "passes-through", "passkey", "player", "policy-ask", "policy-bundle",
-	"policy-signed", "proxy", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke",
+	"policy-signed", "proxy", "question", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke",
 	"role-file", "rolled-back", "rsync", "run", "schedule-extend", "seal", "search", "slack", "target-check", "target-via", "ticket", "unknown-key",
 	"verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }

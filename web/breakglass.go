@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/drawbolt/drawbolt/broker"
@@ -62,7 +63,7 @@ func compact(lines []string) []string {
 func (s *Server) viewGlass(c broker.GlassCase) api.BreakGlass {
 	g := &c.Review
 	return api.BreakGlass{
-		Request: s.viewCase(c.Case), OpenedAt: g.OpenedAt.UTC(), ClosedAt: when(g.ClosedAt), ClosedBy: g.ClosedName,
+		Request: s.viewCase(c.Case), OpenedAt: g.OpenedAt.UTC(), AcknowledgedBy: g.AckName, AcknowledgedAt: when(g.AckAt), MayAcknowledge: c.MayAcknowledge, ClosedAt: when(g.ClosedAt), ClosedBy: g.ClosedName,
 		Finding: string(g.Finding), Text: g.Text, Sessions: each(c.Sessions, apiSession), MayReview: c.MayReview,
 	}
 }
@@ -120,14 +121,19 @@ func (s *Server) glassCasePage(w http.ResponseWriter, r *http.Request, by access
 
 func (s *Server) glassCaseForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	id, said := r.PathValue("id"), r.PostFormValue("text")
-	c, err := s.c.Broker.ReviewGlass(r.Context(), by, id, access.Finding(r.PostFormValue("finding")), said)
+	var err error
+	if r.PostFormValue("action") == "acknowledge" {
+		err = s.c.Broker.Acknowledge(r.Context(), by, id, 0)
+	} else {
+		_, err = s.c.Broker.ReviewGlass(r.Context(), by, id, access.Finding(r.PostFormValue("finding")), said)
+	}
 	if err == nil {
-		http.Redirect(w, r, "/breakglass/"+c.Request.ID, http.StatusSeeOther)
+		http.Redirect(w, r, "/breakglass/"+url.PathEscape(id), http.StatusSeeOther)
 		return
 	}
 	p := s.page(by, "Break-glass", "/breakglass")
 	status := s.with(&p, r, err)
-	c, err = s.c.Broker.FindGlassCase(r.Context(), by, id)
+	c, err := s.c.Broker.FindGlassCase(r.Context(), by, id)
 	if err != nil {
 		s.fail(w, r, by, err)
 		return

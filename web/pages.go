@@ -136,7 +136,7 @@ func (s *Server) keyOfSessions(by access.Caller, list ...api.Session) string {
 	sum := sha256.New()
 	fmt.Fprintln(sum, s.assets.version, s.c.Version, by.User.Version)
 	for _, x := range list {
-		fmt.Fprintln(sum, x.ID, x.State, x.Risks, x.Recording != nil, x.Deleted != nil, len(x.Holds), x.KeptUntil)
+		fmt.Fprintln(sum, x.ID, x.State, x.Risks, x.Recording != nil, x.Deleted != nil, len(x.Holds), x.KeptUntil, x.Alarms)
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
@@ -144,7 +144,7 @@ func (s *Server) keyOfSessions(by access.Caller, list ...api.Session) string {
 func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
 	r := &c.Request
 	v := ui.Request{
-		Request: s.viewCase(c), Mine: r.RequesterID == by.User.ID, Source: r.Source,
+		Request: s.viewCase(c), Mine: r.RequesterID == by.User.ID, Viewer: by.User.Name, Source: r.Source,
 		Command: s.sshCommand(r.Account, r.TargetName), Plain: "ssh " + r.Account + "@" + r.TargetName,
 	}
 	if !v.Mine { // an approver vouches for it; who asks need not know how it is reached
@@ -381,6 +381,13 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 		_, err = b.Approve(ctx, voter, id, digest, broker.Answer{Duration: duration(secondsGiven), Narrowing: narrowing(r), Comment: note})
 	case "deny":
 		_, err = b.Deny(ctx, by, id, digest, note)
+	case "ask":
+		_, err = b.Ask(ctx, by, id, note)
+	case "answer":
+		n, _ := strconv.Atoi(r.PostFormValue("question")) // anything else is the only one
+		_, err = b.Answer(ctx, by, id, n, note)
+	case "handover":
+		_, err = b.HandOver(ctx, by, id, r.PostFormValue("to"), note)
 	case "cancel":
 		_, err = b.Cancel(ctx, by, id)
 	case "end":
@@ -571,7 +578,13 @@ func (s *Server) playPage(w http.ResponseWriter, r *http.Request, by access.Call
 
 func (s *Server) sessionForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	id := r.PathValue("id")
-	if err := s.cut(r.Context(), by, id, r.PostFormValue("note"), r.PostFormValue("revoke") == "yes"); err != nil {
+	var err error
+	if r.PostFormValue("action") != "" {
+		err = s.alarmForm(r.Context(), by, id, r)
+	} else {
+		err = s.cut(r.Context(), by, id, r.PostFormValue("note"), r.PostFormValue("revoke") == "yes")
+	}
+	if err != nil {
 		s.showSession(w, r, by, err)
 		return
 	}

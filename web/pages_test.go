@@ -94,6 +94,19 @@ func busyHouse(t *testing.T) (*house, *httptest.Server, map[string]string) {
 	}
 	t.Cleanup(func() { _ = h.broker.Close(context.WithoutCancel(ctx), l, broker.Closing{Reason: "exited"}) })
 	waiting := callJSON[api.Request](h, "alice", "POST", "/v1/requests", api.RequestInput{Target: "db02", Account: "root", DurationSeconds: 3600, Reason: hostileText}, 200)
+	must(h.broker.Ask(ctx, h.by("bob"), waiting.ID, hostileText))
+	must(h.broker.Ask(ctx, h.by("dave"), waiting.ID, "is the replica not enough?"))
+	must(h.broker.Answer(ctx, h.by("alice"), waiting.ID, 1, "no "+hostileText))
+	must(h.broker.HandOver(ctx, h.by("dave"), waiting.ID, "bob", hostileText))
+	for _, rule := range []string{"alert mysqldump", "alert " + hostileText} {
+		if err := h.broker.Detected(ctx, l, broker.Detection{Level: access.DetectAlert, Rule: rule, Command: hostileText, Sent: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.watchers()
+	if err := h.broker.Expected(ctx, h.by("carol"), l.Session.ID, 2, hostileText); err != nil {
+		t.Fatal(err)
+	}
 	srv := h.serve()
 	return h, srv, map[string]string{"granted": granted.ID, "waiting": waiting.ID, "past": past.RequestID, "session": past.ID, "live": l.Session.ID, "short": short.Request.ID}
 }
@@ -109,7 +122,7 @@ func TestEveryPage(t *testing.T) {
 		{"target", "alice", "/targets/db02?account=root&reason=INC-5"}, {"target-admin", "root", "/targets/web-01"},
 		{"requests", "carol", "/requests"}, {"requests-mine", "alice", "/requests?show=mine&state=pending"}, {"requests-empty", "root", "/requests?show=review"},
 		{"inbox", "bob", "/inbox"}, {"inbox-empty", "alice", "/inbox"}, {"request-decide", "bob", "/r/" + is["waiting"]}, {"request-granted", "carol", "/r/" + is["granted"]}, {"request-own", "alice", "/r/" + is["short"]},
-		{"session", "carol", "/sessions/" + is["session"]}, {"sessions", "carol", "/sessions"},
+		{"session", "carol", "/sessions/" + is["session"]}, {"session-alarms", "carol", "/sessions/" + is["live"]}, {"request-asked", "alice", "/r/" + is["waiting"]}, {"sessions", "carol", "/sessions"},
 		{"people", "root", "/people"}, {"people-group", "root", "/people?group=engineers"}, {"groups", "root", "/groups"}, {"person", "root", "/people/alice"}, {"person-locked", "root", "/people/eve"},
 		{"settings", "root", "/settings"}, {"problem", "alice", "/people"},
 	} {

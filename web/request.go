@@ -23,6 +23,7 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 			need.Have = r.Have(&n)
 			return need
 		}),
+		Questions: each(r.Questions, apiQuestion), HandOvers: each(r.HandOvers, apiHandOver), HandedBy: c.HandedBy, HandedNote: c.HandedNote,
 		InPlaceOf: c.InPlaceOf, EscalatesAt: when(c.Escalates), EscalateTo: c.EscalateTo, Session: api.SessionRules(r.Rules),
 		Waiting: each(c.Waiting, same), MayDecide: c.MayDecide, NeedsFactor: c.NeedsFactor, Digest: r.Digest(), Version: c.Version(),
 		Policy: api.Policy{

@@ -24,7 +24,7 @@ func apiRetention(r access.Retention) api.Retention {
 
 // withLife adds to a session how long its recording is kept.
 func (s *Server) withLife(ctx context.Context, by access.Caller, x access.Session) (api.Session, error) {
-	out := apiSession(x)
+	out := withAlarms(apiSession(x), x)
 	l, err := s.c.Broker.RecordingLife(ctx, by, x.ID)
 	if err != nil {
 		return out, err

@@ -27,6 +27,8 @@ var outside = map[string]string{
 	"Policy.InputHash": "found by Policy.Decision, which is in",
 	"Approvals":        "the votes themselves",
 	"Objections":       "the votes themselves",
+	"Questions":        "a conversation grants nothing, and must not void votes",
+	"HandOvers":        "who was called grants nothing, and must not void votes",
 	"EditedAt":         "when it was changed; what it was changed to is in",
 	"Edits":            "counts changes, each of which is in",
 	"Needs[].When":     "a request has only the needs that apply to it, without it",

@@ -69,6 +69,8 @@ type Request struct {
 
 	Approvals  []Approval // every yes
 	Objections []Approval // every no
+	Questions  []Question // in order
+	HandOvers  []HandOver // in order
 	Version    int64
 }
 

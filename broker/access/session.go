@@ -48,6 +48,7 @@ type Session struct {
 	Deletion   Deletion
 	// Risks say why somebody should look at it, such as RiskBreakGlass.
 	Risks   []string
+	Alarms  []Alarm // what its rules found, in order; not for the eyes of its user
 	Version int64
 }
 

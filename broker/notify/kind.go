@@ -2,7 +2,9 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strconv"
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -13,37 +15,43 @@ import (
 // goes to the channel that is tried, whatever it is given.
 func Kinds() []Kind {
 	return []Kind{
-		Asked, Edited, Voted, Escalated, Approved, Denied, Cancelled, Expired,
+		Asked, Edited, Questioned, Replied, HandedOver, Voted, Escalated, Approved, Denied, Cancelled, Expired,
 		Started, Extended, Ended, Revoked,
-		BreakGlass, ReviewReminder, Reviewed, Unusual, CampaignDue, Tampered, PasswordTrouble, AccountFound,
+		BreakGlass, ReviewReminder, Reviewed, Unusual, Acknowledged, Expected, CampaignDue, Tampered, PasswordTrouble, AccountFound,
 	}
 }
 
 // kindsOf are the kinds that an action of the audit log may be told as.
 var kindsOf = map[string][]Kind{
-	"request.create":    {Asked, Approved},
-	"request.edit":      {Edited},
-	"request.approve":   {Voted, Approved},
-	"request.deny":      {Voted, Denied},
-	"request.escalate":  {Escalated},
-	"request.cancel":    {Cancelled},
-	"request.expire":    {Expired},
-	"session.open":      {Started},
-	"grant.extend":      {Extended},
-	"grant.end":         {Ended},
-	"grant.release":     {Ended},
-	"grant.revoke":      {Revoked},
-	"breakglass":        {BreakGlass},
-	"breakglass.login":  {BreakGlass},
-	"breakglass.remind": {ReviewReminder},
-	"breakglass.review": {Reviewed},
-	"session.detect":    {Unusual},
-	"review.due":        {CampaignDue},
-	"vault.tampered":    {Tampered},
-	"rotation.stuck":    {PasswordTrouble},
-	"account.grave":     {AccountFound},
-	"rotation.drift":    {PasswordTrouble},
-	"integration.test":  {Test},
+	"request.create":         {Asked, Approved},
+	"request.edit":           {Edited},
+	"request.approve":        {Voted, Approved},
+	"request.deny":           {Voted, Denied},
+	"request.escalate":       {Escalated},
+	"request.cancel":         {Cancelled},
+	"request.expire":         {Expired},
+	"session.open":           {Started},
+	"grant.extend":           {Extended},
+	"grant.end":              {Ended},
+	"grant.release":          {Ended},
+	"grant.revoke":           {Revoked},
+	"breakglass":             {BreakGlass},
+	"breakglass.login":       {BreakGlass},
+	"breakglass.remind":      {ReviewReminder},
+	"breakglass.review":      {Reviewed},
+	"session.detect":         {Unusual},
+	"review.due":             {CampaignDue},
+	"vault.tampered":         {Tampered},
+	"rotation.stuck":         {PasswordTrouble},
+	"account.grave":          {AccountFound},
+	"rotation.drift":         {PasswordTrouble},
+	"integration.test":       {Test},
+	"request.question":       {Questioned},
+	"request.answer":         {Replied},
+	"request.handover":       {HandedOver},
+	"breakglass.acknowledge": {Acknowledged},
+	"session.acknowledge":    {Acknowledged},
+	"session.expected":       {Expected},
 }
 
 // still is the detail of a vote after which more are needed.
@@ -72,6 +80,9 @@ func kindOf(e audit.Event, t broker.Told) Kind {
 	case "session.detect":
 		if e.Details["level"] == string(access.DetectWarn) {
 			return "" // the user was told
+		}
+		if e.Details["expected"] != "" {
+			return ""
 		}
 	}
 	kinds := kindsOf[e.Action]
@@ -107,8 +118,24 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 	if e.Actor == access.System().User.ID {
 		n.Actor = ""
 	}
+	n.Number, _ = strconv.Atoi(e.Details["question"] + e.Details["alarm"]) // no event has both
+	switch n.Kind {
+	case Questioned, Replied, HandedOver:
+		if n.For, err = d.person(ctx, e.Details["for"]); err != nil {
+			return nil, err
+		}
+	}
 	if n.Kind == Unusual {
 		n.Text, n.Rule = e.Details["command"], e.Details["detect"]
 	}
 	return n, nil
+}
+
+// person is the user of that id, as they are now; nil: they are gone, or locked.
+func (d *Dispatcher) person(ctx context.Context, id string) (*access.User, error) {
+	u, err := d.c.Store.User(ctx, id)
+	if errors.Is(err, access.ErrNotFound) || err == nil && u.Locked {
+		return nil, nil
+	}
+	return &u, err
 }

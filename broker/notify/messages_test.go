@@ -78,7 +78,17 @@ func samples() map[string]notify.Notice {
 	unusual := of(notify.Unusual, approved)
 	unusual.Text, unusual.Rule = "mysqldump --all-databases", "alert mysqldump"
 	unusual.Session = &access.Session{ID: "SES-0123456789abcdef", UserName: "alice", TargetName: "db01", Account: "root", Kind: "shell"}
+	bob, dave := person("bob"), person("dave")
+	question, answer, handed := of(notify.Questioned, pending), of(notify.Replied, pending), of(notify.HandedOver, pending)
+	question.Actor, question.Text, question.For, question.Deciders = "bob", evil, &alice, asked.Deciders
+	answer.Text, answer.For = "the replica lags, too", &bob
+	handed.Actor, handed.Text, handed.For, handed.Deciders = "bob", "you know these disks", &dave, asked.Deciders
+	onGlass, onAlarm, expected := of(notify.Acknowledged, glass), unusual, unusual
+	onGlass.Actor, onGlass.Text = "carol", ""
+	onAlarm.Kind, onAlarm.Actor, onAlarm.Text, onAlarm.Rule, onAlarm.Number = notify.Acknowledged, "carol", "", "", 1
+	expected.Kind, expected.Actor, expected.Text, expected.Rule, expected.Number = notify.Expected, "carol", "the backup of CHG-7", "", 1
 	all := map[string]notify.Notice{
+		"questioned": question, "answered": answer, "handed over": handed, "on it, glass": onGlass, "on it, unusual": onAlarm, "expected": expected,
 		"asked": asked, "hostile": hostile, "denied": no, "approved": yes, "escalated": overdue,
 		"breakglass": of(notify.BreakGlass, glass), "reviewed": reviewed, "unusual": unusual,
 		"test": {Kind: notify.Test, At: at, Actor: "root"},
@@ -341,6 +351,10 @@ func TestIncidents(t *testing.T) {
 	if overdue.Action != "trigger" || decided.Action != "resolve" || decided.Key != overdue.Key || overdue.Key == glass.Key {
 		t.Errorf("overdue: %+v %+v", overdue, decided)
 	}
+	if on, alarm, last := told("on it, glass")[0], told("on it, unusual")[0], told("expected")[0]; on.Action != "acknowledge" || on.Key != glass.Key ||
+		alarm.Action != "acknowledge" || last.Action != "resolve" || last.Key != alarm.Key || told("unusual")[0].Key != alarm.Key {
+		t.Errorf("somebody is on it: %+v %+v %+v", on, alarm, last)
+	}
 	if list := told("test"); len(list) != 2 || list[0].Action != "trigger" || list[1].Action != "resolve" || list[0].Key != list[1].Key {
 		t.Errorf("test: %+v", list)
 	}
@@ -373,7 +387,7 @@ func TestMail(t *testing.T) {
 		scheme := map[bool]string{false: "smtp", true: "smtps"}[implicit]
 		_, port, _ := strings.Cut(s.Address, ":")
 		c := mailChannel(t, scheme+"://localhost:"+port, trusting(t, roots), func(c *mail.Config) { c.User, c.PasswordFile = "drawbolt", secretFile(t, "hunter2") })
-		for _, sample := range []string{"asked", "approved", "breakglass", "denied", "hostile", "test", "unusual"} {
+		for _, sample := range []string{"asked", "approved", "breakglass", "denied", "hostile", "questioned", "answered", "handed over", "on it, glass", "expected", "test", "unusual"} {
 			ok(t, c.Notify(t.Context(), samples()[sample]))
 		}
 		var to []string
@@ -383,7 +397,7 @@ func TestMail(t *testing.T) {
 			}
 			to = append(to, m.To...)
 		}
-		if want := []string{"bob@example.com", "dave@example.com", "alice@example.com", "alice@example.com", "bob@example.com"}; !slices.Equal(to, want) {
+		if want := []string{"bob@example.com", "dave@example.com", "alice@example.com", "alice@example.com", "bob@example.com", "alice@example.com", "bob@example.com", "dave@example.com"}; !slices.Equal(to, want) {
 			t.Errorf("%s: mails came to %q, want %q", scheme, to, want)
 		}
 	}
@@ -396,7 +410,7 @@ func TestMails(t *testing.T) {
 	c := mailChannel(t, "smtp://"+s.Address, trusting(t, nil), func(c *mail.Config) { c.To = []string{"ops@example.com"}; c.People = false })
 	var all strings.Builder
 	boundary := regexp.MustCompile(`[0-9a-f]{60}`)
-	for _, sample := range []string{"approved", "asked", "breakglass", "denied", "escalated", "hostile", "reviewed", "test", "unusual"} {
+	for _, sample := range []string{"answered", "approved", "asked", "breakglass", "denied", "escalated", "expected", "handed over", "hostile", "on it, glass", "on it, unusual", "questioned", "reviewed", "test", "unusual"} {
 		before := len(s.Mails())
 		ok(t, c.Notify(t.Context(), samples()[sample]))
 		m := s.Mails()[before]

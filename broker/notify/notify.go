@@ -24,14 +24,17 @@ type Kind string
 
 // What people hear of.
 const (
-	Asked     Kind = "request.asked"     // somebody asks, and people are to decide
-	Edited    Kind = "request.edited"    // asked differently; earlier votes are void
-	Voted     Kind = "request.voted"     // an approval or a no, and more are needed
-	Escalated Kind = "request.escalated" // nobody decided in time; more people may
-	Approved  Kind = "request.approved"  // by people, or by the policy at once
-	Denied    Kind = "request.denied"
-	Cancelled Kind = "request.cancelled"
-	Expired   Kind = "request.expired" // nobody decided
+	Asked      Kind = "request.asked"     // somebody asks, and people are to decide
+	Edited     Kind = "request.edited"    // asked differently; earlier votes are void
+	Voted      Kind = "request.voted"     // an approval or a no, and more are needed
+	Escalated  Kind = "request.escalated" // nobody decided in time; more people may
+	Approved   Kind = "request.approved"  // by people, or by the policy at once
+	Denied     Kind = "request.denied"
+	Cancelled  Kind = "request.cancelled"
+	Questioned Kind = "request.questioned"  // its requester is asked something
+	Replied    Kind = "request.answered"    // and has answered
+	HandedOver Kind = "request.handed_over" // somebody is called by name to decide
+	Expired    Kind = "request.expired"     // nobody decided
 
 	Started  Kind = "grant.started" // first used
 	Extended Kind = "grant.extended"
@@ -42,6 +45,8 @@ const (
 	ReviewReminder Kind = "breakglass.reminder" // its review is still open
 	Reviewed       Kind = "breakglass.reviewed" // its review was closed
 	Unusual        Kind = "session.unusual"     // an alert in a session
+	Acknowledged   Kind = "alarm.acknowledged"  // somebody looks after break-glass, or after what is unusual
+	Expected       Kind = "alarm.expected"      // what is unusual was to be expected, says somebody
 	CampaignDue    Kind = "review.due"          // an access review waits for its owner
 	Tampered       Kind = "vault.tampered"      // a record of the vault is not what was written
 	// PasswordTrouble: a password that drawbolt changes could not be changed or proved
@@ -69,6 +74,12 @@ type Notice struct {
 	Requester *access.User    // of the case; nil when it is about none
 	Target    *access.Target  // of the case or the session; nil when it is about none
 	Session   *access.Session // nil when it is about none
+	// For is whom it is for: who is asked, answered or called by name; nil: nobody more
+	// than others.
+	For *access.User
+	// Number is that of the question, or of the session's alarm, that it is about; 0:
+	// of none, or of more than one.
+	Number int
 	// Deciders may decide on the case now; a notice of what is decided has none.
 	Deciders []access.User
 }

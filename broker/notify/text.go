@@ -48,7 +48,7 @@ func Say(n Notice, base string) Message {
 	if n.Case != nil {
 		r := &n.Case.Request
 		who, what = r.RequesterName, r.Account+"@"+r.TargetName
-		if n.Session == nil || n.Kind != Unusual {
+		if n.Session == nil || n.Kind != Unusual && n.Kind != Acknowledged && n.Kind != Expected {
 			m.URL, m.Action = base+"/r/"+r.ID, "Open the request"
 		}
 	}
@@ -106,6 +106,11 @@ func Say(n Notice, base string) Message {
 	case Unusual:
 		add(&m.Quotes, "Command", n.Text)
 		add(&m.Quotes, "Looked for", n.Rule)
+	case Questioned:
+		add(&m.Quotes, "Question", n.Text)
+		m.Action = "Answer"
+	case Replied:
+		add(&m.Quotes, "Answer", n.Text)
 	default:
 		add(&m.Quotes, "Note", n.Text)
 	}
@@ -137,6 +142,16 @@ func title(n Notice, who, what, by string) string {
 		return fmt.Sprintf("%s for %s is approved by %s", what, who, strings.Join(approvers, ", "))
 	case Denied:
 		return fmt.Sprintf("%s for %s is denied by %s", what, who, by)
+	case Questioned:
+		return fmt.Sprintf("%s asks %s about %s", by, who, what)
+	case Replied:
+		return fmt.Sprintf("%s answers about %s", by, what)
+	case HandedOver:
+		called := "somebody"
+		if n.For != nil {
+			called = n.For.Name
+		}
+		return fmt.Sprintf("%s calls %s to decide: %s asks for %s for %s", by, called, who, what, duration)
 	case Cancelled:
 		return fmt.Sprintf("%s takes back the request for %s", who, what)
 	case Expired:
@@ -166,6 +181,13 @@ func title(n Notice, who, what, by string) string {
 		return "Accounts on " + strings.TrimPrefix(n.Account, "@") + " that somebody should look at"
 	case PasswordTrouble:
 		return "The password of " + n.Account + " is not as it should be"
+	case Acknowledged:
+		if n.Session == nil {
+			return fmt.Sprintf("%s is on it: the break-glass of %s at %s", by, who, what)
+		}
+		return fmt.Sprintf("%s is on it: what is unusual in the session of %s at %s", by, who, what)
+	case Expected:
+		return fmt.Sprintf("%s expected what was unusual in the session of %s at %s", by, who, what)
 	case CampaignDue:
 		return "An access review waits for its owner"
 	case Test:

@@ -10,6 +10,7 @@ import (
 var glassReviews = newTable("glass_reviews", "request_id", func(g *access.GlassReview) []column {
 	return []column{
 		{"request_id", &g.RequestID}, {"user_id", &g.UserID}, {"barred", encoded{&g.Barred}}, {"opened_at", micros{&g.OpenedAt}},
+		{"ack_id", &g.AckID}, {"ack_name", &g.AckName}, {"ack_at", micros{&g.AckAt}},
 		{"closed_at", micros{&g.ClosedAt}}, {"closed_by", &g.ClosedBy}, {"closed_name", &g.ClosedName},
 		{"finding", text[access.Finding]{&g.Finding}}, {"text", &g.Text}, {"version", &g.Version},
 	}
@@ -28,10 +29,14 @@ func (tx *Tx) AddGlassReview(ctx context.Context, g *access.GlassReview) error {
 
 // SaveGlassReview saves a review that was read in the same change.
 func (tx *Tx) SaveGlassReview(ctx context.Context, g *access.GlassReview) error {
-	if err := glassReviews.save(ctx, tx, g, &g.Version); err != nil || g.Open() {
+	if err := glassReviews.save(ctx, tx, g, &g.Version); err != nil {
 		return err
 	}
-	return tx.SetDue(ctx, DueGlassReview, g.RequestID, time.Time{})
+	var due time.Time
+	if g.Open() {
+		due = g.RemindAfter(tx.now)
+	}
+	return tx.SetDue(ctx, DueGlassReview, g.RequestID, due)
 }
 
 // GlassReview returns the review of the request of that id.

@@ -70,7 +70,7 @@ var requests = newTable("requests", "id", func(r *access.Request) []column {
 		{"created_at", micros{&r.CreatedAt}}, {"edited_at", micros{&r.EditedAt}}, {"edits", &r.Edits}, {"expires_at", micros{&r.ExpiresAt}},
 		{"decided_at", micros{&r.DecidedAt}}, {"decided_by", &r.DecidedBy}, {"note", &r.Note},
 		{"role", &r.Role}, {"needs", encoded{&r.Needs}}, {"deny_threshold", count{&r.DenyThreshold}}, {"rules", encoded{&r.Rules}},
-		{"policy", encoded{&r.Policy}}, {"version", &r.Version},
+		{"policy", encoded{&r.Policy}}, {"questions", encoded{&r.Questions}}, {"hand_overs", encoded{&r.HandOvers}}, {"version", &r.Version},
 	}
 })
 
@@ -118,7 +118,7 @@ var sessions = newTable("sessions", "id", func(s *access.Session) []column {
 		{"state", text[access.SessionState]{&s.State}},
 		{"opened_at", micros{&s.OpenedAt}}, {"closed_at", micros{&s.ClosedAt}},
 		{"end_reason", &s.EndReason}, {"exit_status", status{&s.ExitStatus}},
-		{"serial", unsigned{&s.Serial}}, {"recording", encoded{&s.Recording}}, {"risks", encoded{&s.Risks}}, {"version", &s.Version},
+		{"serial", unsigned{&s.Serial}}, {"recording", encoded{&s.Recording}}, {"risks", encoded{&s.Risks}}, {"alarms", encoded{&s.Alarms}}, {"version", &s.Version},
 		{"labels", encoded{&s.Labels}}, {"deleted_at", micros{&s.DeletedAt}}, {"deletion", encoded{&s.Deletion}},
 	}
 })

@@ -50,6 +50,9 @@ func (c *cli) glassLsCmd() *cobra.Command {
 }
 
 func glassFinding(b api.BreakGlass) string {
+	if b.ClosedAt == nil && b.AcknowledgedBy != "" {
+		return "open, " + b.AcknowledgedBy + " is on it"
+	}
 	if b.ClosedAt == nil {
 		return "open"
 	}
@@ -86,8 +89,14 @@ func (c *cli) printGlass(b api.BreakGlass) {
 	for _, s := range b.Sessions {
 		c.print("  session  %s  %s, %s", s.ID, s.Kind, c.when(s.OpenedAt))
 	}
+	if b.AcknowledgedAt != nil {
+		c.print("  on it    %s, since %s", b.AcknowledgedBy, c.when(*b.AcknowledgedAt))
+	}
 	if b.ClosedAt == nil {
 		c.print("  review   open")
+		if b.MayAcknowledge {
+			c.next("drawbolt acknowledge %s", b.Request.ID)
+		}
 		if b.MayReview {
 			c.next("drawbolt breakglass review %s --justified|--not-justified --note TEXT", b.Request.ID)
 		}

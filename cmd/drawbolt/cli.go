@@ -118,10 +118,10 @@ Exit codes: 0 done, 1 error, 2 bad usage or cancelled, 3 denied, 4 not logged in
 			root.AddCommand(v)
 		}
 	}
-	group(daily, c.loginCmd(), c.logoutCmd(), c.whoamiCmd(), c.lsCmd(), c.requestCmd(), c.statusCmd(),
+	group(daily, c.loginCmd(), c.logoutCmd(), c.whoamiCmd(), c.lsCmd(), c.requestCmd(), c.statusCmd(), c.answerCmd(),
 		c.extendCmd(), c.cancelCmd(), c.endCmd(), c.checkoutCmd(), c.checkinCmd(), c.sshCmd(), c.scpCmd(), c.runCmd(), c.passwordCmd(), c.totpCmd())
-	group(approve, c.inboxCmd(), c.approveCmd(), c.denyCmd(), c.revokeCmd(), c.awayCmd())
-	group(auditor, c.sessionsCmd(), c.watchCmd(), c.messageCmd(), c.pauseCmd(), c.resumeCmd(), c.searchCmd(), c.replayCmd(), c.verifyCmd(), c.exportCmd(), c.auditCmd())
+	group(approve, c.inboxCmd(), c.approveCmd(), c.denyCmd(), c.askCmd(), c.handOverCmd(), c.revokeCmd(), c.awayCmd())
+	group(auditor, c.sessionsCmd(), c.watchCmd(), c.alarmsCmd(), c.acknowledgeCmd(), c.expectedCmd(), c.messageCmd(), c.pauseCmd(), c.resumeCmd(), c.searchCmd(), c.replayCmd(), c.verifyCmd(), c.exportCmd(), c.auditCmd())
 	group(setup, c.sshConfigCmd(), c.proxyCmd(), c.completionCmd(), c.doctorCmd(), c.versionCmd())
 	group(admin, c.targetCmd(), c.windowCmd(), c.networkCmd(), c.accountCmd(), c.roleCmd(), c.recordingCmd(), c.userCmd(), c.groupCmd(), c.caCmd(), c.policyCmd(), c.integrationCmd(), c.reportCmd(), c.reviewCmd(), c.breakglassCmd())
 	root.AddCommand(c.manCmd())

@@ -130,21 +130,24 @@ func (c *cli) completeSSH(cmd *cobra.Command, args []string, typed string) ([]st
 	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
+func (c *cli) knownRequests(ctx context.Context, f api.RequestFilter) []api.Request {
+	name := "mine-" + first(f.State, "all")
+	if f.Inbox {
+		name = "inbox"
+	}
+	return recall(ctx, c, name, func(ctx context.Context, cl *api.Client) (api.List[api.Request], error) {
+		return cl.Requests(ctx, f)
+	}).Items
+}
+
 // completeRequests completes the ids of the requests that fit.
 func (c *cli) completeRequests(f api.RequestFilter) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		name := "mine-" + first(f.State, "all")
-		if f.Inbox {
-			name = "inbox"
-		}
-		list := recall(cmd.Context(), c, name, func(ctx context.Context, cl *api.Client) (api.List[api.Request], error) {
-			return cl.Requests(ctx, f)
-		})
 		var out []string
-		for _, r := range list.Items {
+		for _, r := range c.knownRequests(cmd.Context(), f) {
 			if strings.HasPrefix(r.ID, typed) {
 				out = append(out, choice(r.ID, r.Requester+" "+r.Account+"@"+r.Target+" "+r.Reason))
 			}

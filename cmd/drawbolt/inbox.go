@@ -42,7 +42,7 @@ func (c *cli) runInbox(ctx context.Context) error {
 		return err
 	}
 	var rows [][]string
-	var ids, together []string
+	var ids, together, handed []string
 	for _, g := range groups(list) {
 		r := g[0]
 		id, what := r.ID, r.Account+"@"+r.Target
@@ -51,10 +51,15 @@ func (c *cli) runInbox(ctx context.Context) error {
 			together = append(together, fmt.Sprintf("%s: %s  --digest %s", id, strings.Join(hostsOf(g), ", "), batchDigest(g)))
 		}
 		ids = append(ids, id)
+		for _, r := range g {
+			if line := handedOver(&r); line != "" {
+				handed = append(handed, r.ID+": "+line)
+			}
+		}
 		rows = append(rows, []string{id, r.Requester, what, formatSeconds(r.DurationSeconds), r.Reason, c.age(r.CreatedAt)})
 	}
 	c.table("Nothing waits for you.", []string{"ID", "WHO", "WHAT", "FOR", "WHY", "AGE"}, rows)
-	for _, line := range together {
+	for _, line := range append(together, handed...) {
 		c.say("  %s", line)
 	}
 	if len(rows) > 0 {
@@ -115,6 +120,9 @@ func (c *cli) watchInbox(ctx context.Context) error {
 					c.print("%s  %s  %s@%s  %s  %s", r.ID, r.Requester, r.Account, r.Target, formatSeconds(r.DurationSeconds), r.Reason)
 					if r.Made != "" {
 						c.print("  account %s", r.Made)
+					}
+					if line := handedOver(&r); line != "" {
+						c.print("  %s", line)
 					}
 				}
 			}

@@ -104,6 +104,7 @@ func (c *cli) describe(r *api.Request) {
 	for _, a := range r.Objections {
 		row("no", "%s%s", a.User, quoted(a.Comment))
 	}
+	c.describeTalk(r, row)
 	if len(r.Waiting) > 0 && r.State == api.Pending {
 		row("asked", "%s", strings.Join(r.Waiting, ", "))
 	}

@@ -19,8 +19,16 @@ func (c *cli) wait(ctx context.Context, cl *api.Client, r api.Request, limit tim
 	began := c.now()
 	stop := c.ticker(ctx, began)
 	defer func() { stop() }()
-	failures := 0
+	failures, questions := 0, 0
 	for r.State == api.Pending {
+		for ; questions < len(r.Questions); questions++ {
+			if q := &r.Questions[questions]; q.Open() {
+				stop()
+				c.say("  %s asks: “%s”", q.By, q.Text)
+				c.say("  answer in another terminal: %s", answerWith(r.ID, questions+1))
+				stop = c.ticker(ctx, began)
+			}
+		}
 		hold := poll
 		if limit > 0 {
 			left := limit - c.now().Sub(began)

@@ -29,14 +29,17 @@ const (
 
 // A BreakGlass is access that somebody took without approval, and its review.
 type BreakGlass struct {
-	Request   Request    `json:"request"`
-	OpenedAt  time.Time  `json:"opened_at"`
-	ClosedAt  *time.Time `json:"closed_at,omitempty"` // absent: the review is open
-	ClosedBy  string     `json:"closed_by,omitempty"` // name
-	Finding   string     `json:"finding,omitempty"`
-	Text      string     `json:"text,omitempty"`
-	Sessions  []Session  `json:"sessions,omitempty"` // only of one case
-	MayReview bool       `json:"may_review"`         // the caller may close it now
+	Request        Request    `json:"request"`
+	OpenedAt       time.Time  `json:"opened_at"`
+	AcknowledgedBy string     `json:"acknowledged_by,omitempty"` // name of the first who is on it
+	AcknowledgedAt *time.Time `json:"acknowledged_at,omitempty"`
+	MayAcknowledge bool       `json:"may_acknowledge"`     // nobody is on it, and the caller may be
+	ClosedAt       *time.Time `json:"closed_at,omitempty"` // absent: the review is open
+	ClosedBy       string     `json:"closed_by,omitempty"` // name
+	Finding        string     `json:"finding,omitempty"`
+	Text           string     `json:"text,omitempty"`
+	Sessions       []Session  `json:"sessions,omitempty"` // only of one case
+	MayReview      bool       `json:"may_review"`         // the caller may close it now
 }
 
 // BreakGlassFilter picks cases, newest first.

@@ -65,6 +65,7 @@ var routes = []struct {
 	{"ReviewBreakGlass", func(ctx context.Context, c *Client) error {
 		return discard(c.ReviewBreakGlass(ctx, "REQ-1", GlassReviewInput{Finding: Justified, Text: "t"}))
 	}, `POST /v1/breakglass/REQ-1/review {"finding":"justified","text":"t"}`},
+	{"AcknowledgeBreakGlass", func(ctx context.Context, c *Client) error { return discard(c.AcknowledgeBreakGlass(ctx, "REQ-1")) }, `POST /v1/breakglass/REQ-1/acknowledge {}`},
 	{"Holdings", func(ctx context.Context, c *Client) error {
 		return discard(c.Holdings(ctx, HoldingFilter{Role: "r", User: "u", Unused: true, Days: 30, Limit: 7, After: "a"}))
 	}, `GET /v1/reports/access?after=a&days=30&limit=7&role=r&unused=true&user=u`},
@@ -156,6 +157,13 @@ var routes = []struct {
 	{"EditRequest", func(ctx context.Context, c *Client) error {
 		return discard(c.EditRequest(ctx, "REQ-1", EditInput{DurationSeconds: 60, Reason: "r"}))
 	}, `POST /v1/requests/REQ-1/edit {"duration_seconds":60,"reason":"r"}`},
+	{"Ask", func(ctx context.Context, c *Client) error { return discard(c.Ask(ctx, "REQ-1", "why?")) }, `POST /v1/requests/REQ-1/ask {"text":"why?"}`},
+	{"Answer", func(ctx context.Context, c *Client) error {
+		return discard(c.Answer(ctx, "REQ-1", AnswerInput{2, "so"}))
+	}, `POST /v1/requests/REQ-1/answer {"question":2,"text":"so"}`},
+	{"HandOver", func(ctx context.Context, c *Client) error {
+		return discard(c.HandOver(ctx, "REQ-1", HandOverInput{"dave", "n"}))
+	}, `POST /v1/requests/REQ-1/handover {"to":"dave","note":"n"}`},
 	{"Deny", func(ctx context.Context, c *Client) error {
 		return discard(c.Deny(ctx, "REQ-1", DenyInput{Reason: "no"}))
 	}, `POST /v1/requests/REQ-1/deny {"reason":"no"}`},
@@ -187,6 +195,12 @@ var routes = []struct {
 		return w.Close()
 	}, `GET /v1/sessions/SES-1/watch?at=90`},
 	{"Message", func(ctx context.Context, c *Client) error { return c.Message(ctx, "SES-1", "hi") }, `POST /v1/sessions/SES-1/message {"text":"hi"}`},
+	{"AcknowledgeAlarm", func(ctx context.Context, c *Client) error {
+		return discard(c.AcknowledgeAlarm(ctx, "SES-1", AlarmInput{2}))
+	}, `POST /v1/sessions/SES-1/acknowledge {"alarm":2}`},
+	{"Expected", func(ctx context.Context, c *Client) error {
+		return discard(c.Expected(ctx, "SES-1", ExpectedInput{2, "r"}))
+	}, `POST /v1/sessions/SES-1/expected {"alarm":2,"reason":"r"}`},
 	{"Pause", func(ctx context.Context, c *Client) error { return c.Pause(ctx, "SES-1") }, `POST /v1/sessions/SES-1/pause`},
 	{"Resume", func(ctx context.Context, c *Client) error { return c.Resume(ctx, "SES-1") }, `POST /v1/sessions/SES-1/resume`},
 	{"Recording", func(ctx context.Context, c *Client) error { return drain(c.Recording(ctx, "SES-1", "txt")) }, `GET /v1/sessions/SES-1/recording?format=txt`},

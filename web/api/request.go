@@ -86,6 +86,10 @@ type Request struct {
 	MayDecide       bool         `json:"may_decide"`             // the caller is one of them
 	NeedsFactor     bool         `json:"needs_factor,omitempty"` // the caller is, with a second factor shown just now
 	InPlaceOf       string       `json:"in_place_of,omitempty"`
+	Questions       []Question   `json:"questions,omitempty"` // of those who may decide, and the answers
+	HandOvers       []HandOver   `json:"hand_overs,omitempty"`
+	HandedBy        string       `json:"handed_by,omitempty"` // name of who calls the caller to decide
+	HandedNote      string       `json:"handed_note,omitempty"`
 	EscalatesAt     *time.Time   `json:"escalates_at,omitempty"` // when more are asked
 	EscalateTo      []string     `json:"escalate_to,omitempty"`  // groups
 	Session         SessionRules `json:"session"`                // what a session may do

@@ -32,6 +32,7 @@ type Session struct {
 	// These only of one session, and not in lists:
 	KeptUntil     *time.Time `json:"kept_until,omitempty"`     // the recording, by the rules of today; absent: for good
 	RetentionRule string     `json:"retention_rule,omitempty"` // that says so
+	Alarms        []Alarm    `json:"alarms,omitempty"`         // for those who may watch it and are not its user
 	Holds         []Hold     `json:"holds,omitempty"`          // that keep it longer
 }
 

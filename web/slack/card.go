@@ -44,6 +44,7 @@ type view struct {
 	environment string            // of the target
 	accounts    map[string]string // user id -> account in Slack, of those who have linked one
 	button      bool              // a vote from Slack would count
+	onIt        string            // who looks after break-glass
 	now         time.Time
 	url         string // of the request's page
 	review      string // of the page on which break-glass is reviewed
@@ -102,15 +103,17 @@ func pending(v view) message {
 	r := &v.Request
 	head := sdk.NewSectionBlock(marked("*"+v.requester()+" asks for "+v.what()+"*"+v.where()+" · *"+length(r.Duration)+"*"), nil, nil)
 	vote := r.ID + " " + r.Digest()
+	var more []*sdk.OptionBlockObject
 	if v.button {
-		var more []*sdk.OptionBlockObject
 		if r.Duration > short {
 			more = append(more, sdk.NewOptionBlockObject("short "+vote, label("Approve for "+length(short)), nil))
 		}
 		more = append(more, sdk.NewOptionBlockObject("note "+vote, label("Approve with a note…"), nil))
-		head.Accessory = sdk.NewAccessory(sdk.NewOverflowBlockElement(actionMore, more...))
 	}
-	blocks := []sdk.Block{head, quote(r.Reason)}
+	more = append(more, sdk.NewOptionBlockObject(menuQuestion+" "+r.ID, label("Ask "+r.RequesterName+" a question…"), nil),
+		sdk.NewOptionBlockObject(menuHandOver+" "+r.ID, label("Hand to someone else…"), nil))
+	head.Accessory = sdk.NewAccessory(sdk.NewOverflowBlockElement(actionMore, more...))
+	blocks := append([]sdk.Block{head, quote(r.Reason)}, talk(&v)...)
 	if f := facts(&v); len(f) > 0 {
 		blocks = append(blocks, sdk.NewSectionBlock(nil, f, nil))
 	}
@@ -136,6 +139,9 @@ func pending(v view) message {
 		parts = []string{":white_check_mark: " + strings.Join(v.approvers(), ", ") + ", more are needed"}
 	}
 	parts = append(parts, "needs "+wanted(r.Needs))
+	for _, h := range r.HandOvers {
+		parts = append(parts, ":point_right: handed to "+v.who(h.ToID, h.ToName)+" by "+word(h.ByName))
+	}
 	if !v.button {
 		parts = append(parts, ":key: needs your second factor")
 	}
@@ -270,12 +276,21 @@ func breakGlass(v view) message {
 	r, g := &v.Request, v.Grant
 	review := button(actionReview, "", "Review…", "")
 	review.URL = v.review
+	buttons := append(stopping(&v, "Stop now…"), review)
+	parts := []string{use(&v), ":lock: somebody else reviews it afterwards"}
+	if v.onIt == "" {
+		on := button(actionOnIt, r.ID, "I am on it", "")
+		on.AccessibilityLabel = cut("Say that you look after the break-glass of "+r.RequesterName+"; it closes nothing", maxLabel)
+		buttons = append(buttons, on)
+	} else {
+		parts = append(parts, ":eyes: "+word(v.onIt)+" is on it")
+	}
 	blocks := []sdk.Block{
 		sdk.NewHeaderBlock(sdk.NewTextBlockObject(sdk.PlainTextType, cut("🚨 Break-glass access", maxHeader), true, false)),
 		section("*" + v.requester() + "* took *" + v.what() + "*" + v.where() + " *without approval* at " + at(r.CreatedAt, "{time_secs}") + ", for " + length(g.Duration)),
 		quote(r.Reason),
-		sdk.NewActionBlock("breakglass", append(stopping(&v, "Stop now…"), review)...),
-		footer(use(&v), ":lock: somebody else reviews it afterwards", r.ID),
+		sdk.NewActionBlock("breakglass", buttons...),
+		footer(append(parts, r.ID)...),
 	}
 	return message{v.line("BREAK-GLASS: %s took %s without approval") + ": " + escape(cut(r.Reason, maxQuote)), blocks}
 }

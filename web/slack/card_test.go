@@ -53,6 +53,24 @@ func TestMessages(t *testing.T) {
 			v.now = asked.Add(8 * time.Minute)
 		}
 	}
+	questions := func(v *view) {
+		v.Request.Questions = []access.Question{
+			{ByID: "USR-bob", ByName: "bob", Text: "is the replica not enough? <!channel> *now* `x`", At: asked},
+			{ByID: "USR-chen", ByName: "chen", Text: "until when?", At: asked, Answer: "until noon <https://evil.example.com|approved>", AnsweredAt: asked.Add(time.Minute)},
+		}
+	}
+	hand := func(v *view) {
+		v.Request.HandOvers = []access.HandOver{{ByID: "USR-chen", ByName: "chen", ToID: "USR-bob", ToName: "bob", Note: "you know these disks <!here>", At: asked}}
+	}
+	session := func(change ...func(*access.Alarm)) *access.Session {
+		x := &access.Session{ID: "SES-0123456789abcdef", RequestID: request.ID, UserName: "alice", Account: "root", TargetName: "db01",
+			Alarms: []access.Alarm{{Rule: "alert mysqldump", Level: access.DetectAlert, At: asked}}}
+		for _, f := range change {
+			f(&x.Alarms[0])
+		}
+		return x
+	}
+	unusual := finding{Detection: broker.Detection{Rule: "alert mysqldump", Command: "mysqldump --all-databases"}, at: asked, number: 1}
 	s := &Slack{c: Config{URL: "https://gw.example.com"}}
 	for name, m := range map[string]message{
 		"request": card(of(func(v *view) {})),
@@ -99,10 +117,23 @@ func TestMessages(t *testing.T) {
 		"answer-revoked": answer(of(over(access.EndRevoked, "wrong host"))),
 		"answer-waiting": answer(of(func(v *view) {})),
 
-		"unusual": s.unusual(notify.Notice{
-			Kind: notify.Unusual, At: asked, Text: "4.1 GB have left in three minutes", Rule: "bytes-out",
-			Session: &access.Session{ID: "SES-0123456789abcdef", RequestID: request.ID, UserName: "alice", Account: "root", TargetName: "db01"},
-		}),
+		"unusual":       s.unusual(session(), unusual),
+		"unusual-on-it": s.unusual(session(func(a *access.Alarm) { a.AckID, a.AckName = "USR-chen", "chen" }), unusual),
+		"unusual-expected": s.unusual(session(func(a *access.Alarm) {
+			a.ExpectedName, a.ExpectedAt, a.Reason = "chen", asked, "the backup of CHG-7 <!channel>"
+		}), unusual),
+		"unusual-one-of-too-many": s.unusual(session(), finding{Detection: broker.Detection{Rule: "alert mysqldump", Command: "<!channel> *x*"}, at: asked}),
+		"break-glass-on-it": card(of(func(v *view) {
+			used(v)
+			v.Request.BreakGlass, v.Request.Approvals, v.Request.Needs, v.onIt = true, nil, nil, "chen"
+		})),
+		"request-questions":    card(of(func(v *view) { questions(v); v.Request.Questions = append(v.Request.Questions, v.Request.Questions...) })),
+		"request-handed":       card(of(func(v *view) { hand(v) })),
+		"handed":               handed(of(hand), "U0BOB"),
+		"question":             question(of(questions), 1),
+		"question-answered":    question(of(questions), 2),
+		"question-late":        question(of(func(v *view) { questions(v); v.now = asked.Add(16 * time.Minute) }), 1),
+		"answer":               reply(of(questions), 2),
 		"sealed-login":         s.sealedLogin(notify.Notice{Kind: notify.BreakGlass, At: asked, Actor: "emergency", Text: "SSO down, nobody can log in"}),
 		"sealed-login-hostile": s.sealedLogin(notify.Notice{Kind: notify.BreakGlass, At: asked, Text: "<!channel> <https://evil.example.com|Approved> " + strings.Repeat("long ", 100)}),
 		"refused":              s.sentence(&refusal{&access.Error{Kind: access.ErrDenied, Code: "DB-2002", Text: "nobody approves a request of their own", Rule: "approve.self", Next: "drawbolt status " + request.ID}, "https://gw.example.com/r/" + request.ID}),

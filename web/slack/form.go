@@ -19,6 +19,7 @@ import (
 type carried struct {
 	ID     string `json:"id,omitempty"`
 	Digest string `json:"digest,omitempty"`
+	Number int    `json:"number,omitempty"` // of a question or an alarm
 	Room   string `json:"room,omitempty"`
 	Home   bool   `json:"home,omitempty"`
 }
@@ -26,7 +27,7 @@ type carried struct {
 func form(name, title, submit string, c carried, blocks ...sdk.Block) sdk.ModalViewRequest {
 	b, err := json.Marshal(c)
 	if err != nil {
-		panic("slack: " + err.Error()) // four strings
+		panic("slack: " + err.Error()) // strings and numbers
 	}
 	v := sdk.ModalViewRequest{
 		Type: sdk.VTModal, CallbackID: name, PrivateMetadata: string(b),
@@ -93,11 +94,20 @@ func (s *Slack) submit(ctx context.Context, by access.Caller, d deed, v *sdk.Vie
 	if v.CallbackID == formAsk {
 		return s.submitAsk(ctx, by, d, v, why)
 	}
+	if v.CallbackID == formExpected {
+		return s.submitExpected(ctx, by, d, c, why)
+	}
 	if !access.ValidID(access.RequestPrefix, c.ID) {
 		return errNoAction
 	}
 	var err error
 	switch v.CallbackID {
+	case formQuestion:
+		_, err = s.c.Broker.Ask(ctx, by, c.ID, why)
+	case formAnswer:
+		_, err = s.c.Broker.Answer(ctx, by, c.ID, c.Number, why)
+	case formHandOver:
+		_, err = s.c.Broker.HandOver(ctx, by, c.ID, field(v, "to").SelectedOption.Value, why)
 	case formDeny:
 		_, err = s.c.Broker.Deny(ctx, by, c.ID, c.Digest, why)
 	case formNote:

@@ -27,6 +27,8 @@ const (
 	maxAnswer  = 1 << 20  // bytes of an answer of Slack
 	maxBody    = 64 << 10 // bytes of what Slack sends to us
 	maxDirect  = 100      // direct messages about one request
+	maxTalk    = 3        // questions on a card, the last
+	maxAlarms  = 100      // messages of one session that are brought up to date: as many as are made
 	maxListed  = 10       // requests in one answer
 	atOnce     = 8        // calls of Slack for one notice
 	maxWork    = 64       // things that people have done in Slack and that are being worked on

@@ -20,6 +20,10 @@ import (
 const (
 	partCard   = "card"   // for who decides
 	partAnswer = "answer" // for the requester
+	partHanded = "handed" // for who is called by name
+	// With the number of a question behind a colon:
+	partQuestion = "question" // for the requester
+	partReply    = "answered" // for who has asked
 )
 
 // A copy is a message that is to be somewhere.
@@ -39,6 +43,9 @@ func (s *Slack) Notify(ctx context.Context, n notify.Notice) error {
 }
 
 func (s *Slack) tell(ctx context.Context, n notify.Notice) error {
+	if n.Session != nil && (n.Kind == notify.Unusual || n.Kind == notify.Acknowledged || n.Kind == notify.Expected) {
+		return s.alarm(ctx, n)
+	}
 	if n.Case == nil || n.Kind == notify.Unusual { // the card of the request says nothing of what is unusual
 		return s.tellAlone(ctx, n)
 	}
@@ -54,6 +61,12 @@ func (s *Slack) tell(ctx context.Context, n notify.Notice) error {
 		if n.Kind != notify.Voted {
 			to = append([]copyTo{{partCard, s.c.Channel}}, to...)
 		}
+	case notify.Questioned:
+		to, err = s.person(ctx, team, partQuestion+":"+strconv.Itoa(n.Number), n.For)
+	case notify.Replied:
+		to, err = s.person(ctx, team, partReply+":"+strconv.Itoa(n.Number), n.For)
+	case notify.HandedOver:
+		to, err = s.person(ctx, team, partHanded, n.For)
 	case notify.BreakGlass:
 		to = []copyTo{{partCard, s.c.Alerts}}
 	case notify.Approved, notify.Denied, notify.Expired:
@@ -111,10 +124,8 @@ func (s *Slack) show(ctx context.Context, id string, to []copyTo) error {
 		if err != nil {
 			return err
 		}
-		messages := map[string]message{partCard: card(v), partAnswer: answer(v)}
 		err = s.all(id, posts, to, func(p access.Post) error {
-			part, _, _ := strings.Cut(p.Part, ":")
-			m, is := messages[part]
+			m, is := v.message(p)
 			if !is {
 				return nil // a reply, which stays as it is
 			}
@@ -172,6 +183,9 @@ func (s *Slack) view(ctx context.Context, id string) (view, error) {
 	for _, a := range r.Approvals {
 		ids = append(ids, a.UserID)
 	}
+	for _, h := range r.HandOvers {
+		ids = append(ids, h.ToID)
+	}
 	links, err := s.c.Broker.LinksTo(ctx, Kind, team, ids)
 	if err != nil {
 		return v, err
@@ -181,6 +195,11 @@ func (s *Slack) view(ctx context.Context, id string) (view, error) {
 	}
 	if v.environment, err = s.c.Broker.EnvironmentOf(ctx, r.TargetID); err != nil {
 		return v, err
+	}
+	if r.BreakGlass {
+		if v.onIt, err = s.c.Broker.OnIt(ctx, r.ID); err != nil {
+			return v, err
+		}
 	}
 	v.button, err = s.c.Broker.VoteTakes(ctx, Kind, r)
 	return v, err
@@ -216,7 +235,7 @@ func (s *Slack) bring(ctx context.Context, p access.Post, m message, open bool) 
 			if err := s.c.Store.RemovePost(ctx, p); err != nil {
 				return err
 			}
-			if !open || p.Part != partCard && p.Part != partAnswer {
+			if !open || p.Part != partCard && p.Part != partAnswer && p.Part != partHanded {
 				return nil
 			}
 		default:
@@ -300,11 +319,6 @@ func (s *Slack) tellAlone(ctx context.Context, n notify.Notice) error {
 	place, subject := s.c.Channel, "notice:"+strconv.FormatInt(n.Position, 10)
 	var m message
 	switch n.Kind {
-	case notify.Unusual:
-		if n.Session == nil {
-			return nil
-		}
-		place, m = s.c.Alerts, s.unusual(n)
 	case notify.BreakGlass:
 		place, m = s.c.Alerts, s.sealedLogin(n)
 	case notify.CampaignDue:
@@ -350,23 +364,6 @@ func (s *Slack) sealedLogin(n notify.Notice) message {
 	see.Text = label("What was taken")
 	blocks = append(blocks, sdk.NewActionBlock("sealed", see), footer("these codes are used up: make and hand out new ones"))
 	return message{escape("BREAK-GLASS: sealed codes opened a login of " + who + ": " + cut(n.Text, maxQuote)), blocks}
-}
-
-// unusual is the message about an alert in a session.
-func (s *Slack) unusual(n notify.Notice) message {
-	x := n.Session
-	what := code(x.Account + "@" + x.TargetName)
-	blocks := []sdk.Block{section(":warning: *Unusual activity* in " + link(s.c.URL+"/sessions/"+x.ID, x.ID) + " · " + word(x.UserName) + ", " + what)}
-	if n.Text != "" {
-		blocks = append(blocks, quote(n.Text))
-	}
-	see := details(s.c.URL + "/sessions/" + x.ID)
-	see.Text = label("See the session")
-	hold := button(actionPause, x.ID, "Pause input", "")
-	hold.AccessibilityLabel = cut("Hold back what "+x.UserName+" types, until somebody lets it go on", maxLabel)
-	stop := button(actionRevoke, x.RequestID, "End it…", sdk.StyleDanger)
-	blocks = append(blocks, sdk.NewActionBlock("unusual", see, hold, stop), footer("rule "+word(n.Rule), at(n.At, "{time_secs}")))
-	return message{escape("Unusual: " + x.UserName + ", " + x.Account + "@" + x.TargetName + ": " + cut(n.Text, maxQuote)), blocks}
 }
 
 var _ notify.Channel = (*Slack)(nil)

@@ -29,12 +29,22 @@ const (
 	actionReview  = "review" // another one beside it
 	actionAsk     = "ask"    // open the form
 	actionSend    = "send"   // ask for what the button holds
+	actionAnswer  = "answer" // a question
+	actionOnIt    = "ack"    // of break-glass, or of an alarm
+	actionExpect  = "expected"
 
-	formDeny   = "deny"
-	formNote   = "approve_note"
-	formRevoke = "revoke"
-	formAsk    = "request_access" // also the name of the shortcut
-	formAskFor = "request_access_from_message"
+	menuQuestion = "question"
+	menuHandOver = "handover"
+
+	formDeny     = "deny"
+	formNote     = "approve_note"
+	formRevoke   = "revoke"
+	formQuestion = "question"
+	formAnswer   = "answer"
+	formHandOver = "handover"
+	formExpected = "expected"
+	formAsk      = "request_access" // also the name of the shortcut
+	formAskFor   = "request_access_from_message"
 )
 
 // A deed is what somebody did in Slack.
@@ -199,8 +209,11 @@ func (s *Slack) press(ctx context.Context, by access.Caller, d deed, action, val
 		}
 		return s.ask(ctx, by, d, a)
 	}
-	if action == actionPause {
+	switch {
+	case action == actionPause:
 		return s.pause(ctx, by, d, id)
+	case action == actionExpect, action == actionOnIt && access.ValidID(access.SessionPrefix, id):
+		return s.pressAlarm(ctx, by, d, action, id, digest)
 	}
 	if !access.ValidID(access.RequestPrefix, id) {
 		return errNoAction
@@ -213,6 +226,10 @@ func (s *Slack) press(ctx context.Context, by access.Caller, d deed, action, val
 		_, err = s.c.Broker.Approve(ctx, by, id, digest, broker.Answer{Duration: short})
 	case actionEnd:
 		_, err = s.c.Broker.Release(ctx, by, id)
+	case actionOnIt:
+		err = s.c.Broker.Acknowledge(ctx, by, id, 0)
+	case actionAnswer, menuQuestion, menuHandOver:
+		return s.openTalk(ctx, by, d, action, id, digest)
 	case "note", actionDeny, actionRevoke:
 		return s.openDecision(ctx, by, d, action, id, digest)
 	default:

@@ -46,7 +46,7 @@ func (a *attempt) hold(by access.Caller, to destination, c broker.Case) (*gossh.
 	}
 	ctx, cancel := context.WithTimeout(l.conn.ctx, l.limits.Hold)
 	defer cancel()
-	began, votes := l.now(), len(c.Request.Approvals)
+	began, votes, questions := l.now(), len(c.Request.Approvals), 0
 	for c.Grant == nil {
 		switch state := c.Request.StateAt(l.now()); state {
 		case access.Pending:
@@ -56,6 +56,12 @@ func (a *attempt) hold(by access.Caller, to destination, c broker.Case) (*gossh.
 		if n := len(c.Request.Approvals); n > votes {
 			votes = n
 			a.say("approved by %s; %s", c.Request.Approvals[n-1].UserName, waiting(c))
+		}
+		for ; questions < len(c.Request.Questions); questions++ {
+			if q := &c.Request.Questions[questions]; q.Open() {
+				a.say("%s asks: %q", q.ByName, q.Text)
+				a.say("answer in another terminal: drawbolt answer %s --question %d TEXT%s", c.Request.ID, questions+1, a.page(c))
+			}
 		}
 		next, err := a.await(ctx, by, c)
 		switch {
@@ -93,11 +99,15 @@ func rule(id string) string {
 }
 
 func (a *attempt) sent(c broker.Case) string {
-	s := c.Request.ID + " " + waiting(c)
+	return c.Request.ID + " " + waiting(c) + a.page(c)
+}
+
+// page is the address of the request, if there are pages.
+func (a *attempt) page(c broker.Case) string {
 	if url := a.link.cfg.RequestURL(c.Request.ID); url != "" {
-		s += " - " + url
+		return " - " + url
 	}
-	return s
+	return ""
 }
 
 const maxNames = 8 // of approvers in one line

@@ -108,8 +108,8 @@ func New(c Config) (*Channel, error) {
 // Kinds are those that a channel is given when nobody says which.
 func Kinds() []notify.Kind {
 	return []notify.Kind{
-		notify.Asked, notify.Edited, notify.Escalated, notify.Approved, notify.Denied, notify.Expired, notify.Revoked,
-		notify.BreakGlass, notify.ReviewReminder, notify.Unusual, notify.CampaignDue, notify.Tampered, notify.PasswordTrouble, notify.AccountFound,
+		notify.Asked, notify.Edited, notify.Questioned, notify.Replied, notify.HandedOver, notify.Escalated, notify.Approved, notify.Denied, notify.Expired, notify.Revoked,
+		notify.BreakGlass, notify.ReviewReminder, notify.Unusual, notify.Acknowledged, notify.Expected, notify.CampaignDue, notify.Tampered, notify.PasswordTrouble, notify.AccountFound,
 	}
 }
 
@@ -135,6 +135,10 @@ func (c *Channel) recipients(n notify.Notice) (list []string) {
 	case notify.Asked, notify.Edited, notify.Escalated, notify.CampaignDue: // who can do something
 		for _, u := range n.Deciders {
 			add(u.Email())
+		}
+	case notify.Questioned, notify.Replied, notify.HandedOver:
+		if n.For != nil {
+			add(n.For.Email())
 		}
 	case notify.Approved, notify.Denied, notify.Expired, notify.Revoked, notify.Ended, notify.Extended, notify.Reviewed: // how it ended
 		if u := n.Requester; u != nil && !u.Locked && u.Name != n.Actor {

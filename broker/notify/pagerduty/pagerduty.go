@@ -52,7 +52,7 @@ func New(c Config) (*Channel, error) {
 // Kinds are those that a channel is given when nobody says which. The decisions end
 // the incidents of requests on which nobody had decided.
 func Kinds() []notify.Kind {
-	return []notify.Kind{notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Escalated, notify.Approved, notify.Denied, notify.Cancelled, notify.Expired, notify.Tampered}
+	return []notify.Kind{notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Acknowledged, notify.Escalated, notify.Approved, notify.Denied, notify.Cancelled, notify.Expired, notify.Tampered}
 }
 
 // Name implements notify.Channel.
@@ -112,7 +112,7 @@ func (c *Channel) events(n notify.Notice) []event {
 	if n.Session != nil {
 		session = n.Session.ID
 	}
-	breakGlass, overdue := "drawbolt breakglass "+request, "drawbolt overdue "+request
+	breakGlass, overdue, unusual := "drawbolt breakglass "+request, "drawbolt overdue "+request, "drawbolt unusual "+session
 	resolve := func(key string) []event { return []event{{Action: "resolve", Key: key}} }
 	switch n.Kind {
 	case notify.BreakGlass:
@@ -131,7 +131,24 @@ func (c *Channel) events(n notify.Notice) []event {
 	case notify.Tampered:
 		return []event{c.trigger(n, fmt.Sprintf("drawbolt vault %d", n.Position), "critical")}
 	case notify.Unusual:
-		return []event{c.trigger(n, "drawbolt unusual "+session, "error")}
+		return []event{c.trigger(n, unusual, "error")}
+	case notify.Acknowledged:
+		key := breakGlass
+		if session != "" {
+			key = unusual
+		}
+		return []event{{Action: "acknowledge", Key: key}}
+	case notify.Expected:
+		if n.Session == nil {
+			return nil
+		}
+		// The incident is that of the session: it ends with the last of its alarms.
+		for i := range n.Session.Alarms {
+			if !n.Session.Alarms[i].Expected() {
+				return nil
+			}
+		}
+		return resolve(unusual)
 	default:
 		return []event{c.trigger(n, fmt.Sprintf("drawbolt %s %s", n.Kind, request), "info")}
 	}
