@@ -21,6 +21,7 @@ func Entries() []Entry {
 		{"/people", "People", "p", "user.read"},
 		{"/integrations", "Integrations", "n", "integration.read"},
 		{"/settings", "Settings", "o", "system.read"},
+		{"/away", "Away", "w", ""},
 		{"/me/links", "Linked accounts", "l", ""},
 	}
 }

@@ -52,6 +52,7 @@ type Request struct {
 	Command string   // what to type to use the grant, with any client
 	Plain   string   // the same for who has run drawbolt ssh-config
 	Typed   Decision // what was typed into a form that was refused
+	Edit    *Edit    // the same of the form that changes it; nil: none was
 	Reached Reached  // for others than the requester
 	Story   Story    // of one request, not in lists
 }
@@ -87,6 +88,7 @@ type Decision struct {
 	Note     string
 	Without  []string
 	FourEyes bool
+	Each     map[string]int64 // of several requests: the seconds of some of them, by id
 }
 
 // Rights are those of the role that an approver may take away.
@@ -245,7 +247,7 @@ type Inbox struct {
 	Key    string
 	Items  []Request
 	Picked []string // the votes that were picked in a form that was refused
-	Note   string   // what was typed there
+	Typed  Decision // what was typed there
 	More   bool     // there are more than these
 }
 
