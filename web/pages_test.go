@@ -108,7 +108,7 @@ func TestEveryPage(t *testing.T) {
 		{"targets", "alice", "/targets"}, {"targets-admin", "root", "/targets?environment=staging"}, {"targets-none", "root", "/targets?q=nowhere"},
 		{"target", "alice", "/targets/db02?account=root&reason=INC-5"}, {"target-admin", "root", "/targets/web-01"},
 		{"requests", "carol", "/requests"}, {"requests-mine", "alice", "/requests?show=mine&state=pending"}, {"requests-empty", "root", "/requests?show=review"},
-		{"away", "bob", "/away"}, {"request-edit", "alice", "/r/" + is["waiting"]}, {"inbox", "bob", "/inbox"}, {"inbox-empty", "alice", "/inbox"}, {"request-decide", "bob", "/r/" + is["waiting"]}, {"request-granted", "carol", "/r/" + is["granted"]}, {"request-own", "alice", "/r/" + is["short"]},
+		{"away", "bob", "/away"}, {"request-edit", "alice", "/r/" + is["waiting"]}, {"audit", "carol", "/audit"}, {"audit-narrowed", "carol", "/audit?action=request.*&who=alice"}, {"audit-none", "carol", "/audit?target=nowhere&since=2020-01-01T00:00"}, {"inbox", "bob", "/inbox"}, {"inbox-empty", "alice", "/inbox"}, {"request-decide", "bob", "/r/" + is["waiting"]}, {"request-granted", "carol", "/r/" + is["granted"]}, {"request-own", "alice", "/r/" + is["short"]},
 		{"session", "carol", "/sessions/" + is["session"]}, {"sessions", "carol", "/sessions"},
 		{"people", "root", "/people"}, {"people-group", "root", "/people?group=engineers"}, {"groups", "root", "/groups"}, {"person", "root", "/people/alice"}, {"person-locked", "root", "/people/eve"},
 		{"settings", "root", "/settings"}, {"problem", "alice", "/people"},

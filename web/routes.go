@@ -235,6 +235,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/link", auth: login, page: (*Server).linkForm},
 		{method: get, path: "/me/links", auth: login, page: (*Server).linksPage},
 		{method: post, path: "/me/links", auth: login, page: (*Server).linksForm},
+		{method: get, path: "/audit", auth: login, page: (*Server).auditPage},
 		{method: get, path: "/away", auth: login, page: (*Server).awayPage},
 		{method: post, path: "/away", auth: login, page: (*Server).awayForm},
 		{method: get, path: "/", auth: login, page: (*Server).homePage},

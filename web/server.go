@@ -60,6 +60,10 @@ type Config struct {
 	// broker has been asked before. nil: this server does not say.
 	System func(context.Context) ui.System
 
+	// CheckLog compares the audit log with what is kept of it outside the database. The
+	// broker has been asked before. nil: nothing is kept outside.
+	CheckLog func(context.Context) error
+
 	// Follow reads the recording of a session while it is made. The broker has been
 	// asked before. nil: this server shows no running sessions.
 	Follow func(id string) (*recorder.Follower, error)

@@ -616,7 +616,7 @@ func cut(r Request, typed Decision, form, otherwise string) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if len(r.shorter()) > 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 48, "<select class=\"select select-xs mt-1 w-32\" name=\"")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 48, "<select class=\"select select-xs mt-1 w-40\" name=\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -15,6 +15,7 @@ func Entries() []Entry {
 		{"/targets", "Targets", "t", ""},
 		{"/requests", "Requests", "r", ""},
 		{"/sessions", "Sessions", "s", ""},
+		{"/audit", "Audit log", "a", "audit.read"},
 		{"/breakglass", "Break-glass", "b", ""},
 		{"/reviews", "Reviews", "v", "review.read"},
 		{"/policies", "Policies", "y", "policy.read"},
