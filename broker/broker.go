@@ -68,6 +68,7 @@ type Config struct {
 	PendingPerUser   int           // default 50
 	SearchPlaces     int           // accounts on targets, for each of which the policy is asked in a search; default 10,000
 	TrailPiece       int           // events of the audit log that are looked through at a time for what has no index; default 20,000
+	SessionIdle      time.Duration // the bastion ends sessions without a byte of data after so long, which is told; default: nothing is
 	Sessions         SessionLimits
 	Tickets          TicketSystem // that says whether tickets hold; nil: none does
 	Glass            GlassRules

@@ -339,6 +339,7 @@ func (s *Server) viewStory(ctx context.Context, by access.Caller, id string) (ui
 	}
 	view := s.viewRequest(by, story.Case)
 	view.Story = ui.Story{Steps: each(story.Steps, step), Sessions: each(story.Sessions, apiSession), More: story.More}
+	view.Terms = story.Terms
 	view.Key = s.keyOf(by, []ui.Request{view})
 	return view, nil
 }

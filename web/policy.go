@@ -110,8 +110,8 @@ func (s *Server) explain(ctx context.Context, by access.Caller, in *struct{ Body
 		Approvals: each(d.Approvals, func(n policy.Need) api.ApproverNeed {
 			return api.ApproverNeed{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfterSeconds: n.EscalateSeconds, EscalateTo: n.EscalateTo}
 		}),
-		Reasons:          each(d.Reasons, func(r policy.Reason) api.RuleReason { return api.RuleReason(r) }),
-		Session:          api.SessionRules(d.Rules),
+		Reasons: each(d.Reasons, func(r policy.Reason) api.RuleReason { return api.RuleReason(r) }),
+		Session: api.SessionRules(d.Rules), SessionTerms: x.Terms,
 		MFAWithinSeconds: seconds(d.MFAWithin), BreakGlass: d.BreakGlass, InputHash: d.InputHash, PolicyDigest: d.PolicyDigest, DataDigest: d.DataDigest,
 		Ways: each(x.Ways, func(set []policy.Change) api.PolicyWay {
 			return api.PolicyWay{Changes: each(set, func(c policy.Change) api.PolicyChange { return api.PolicyChange(c) })}

@@ -13,7 +13,7 @@ func step(e audit.Event) ui.Step {
 	what, known := map[string]string{
 		"request.create": "asked", "request.join": "asked again", "request.approve": "approved", "request.deny": "denied", "request.cancel": "took the request back",
 		"request.edit": "asked for something else",
-		"breakglass": "used break-glass", "grant.extend": "lengthened the grant", "grant.release": "gave the grant back",
+		"breakglass":   "used break-glass", "grant.extend": "lengthened the grant", "grant.release": "gave the grant back",
 		"grant.revoke": "revoked the grant", "session.open": "opened a session", "session.pause": "held back the input", "session.resume": "let the input pass again",
 	}[e.Action]
 	switch {

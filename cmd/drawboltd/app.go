@@ -190,6 +190,7 @@ func (a *App) openBroker(ctx context.Context) error {
 		IdentityTTL:      time.Duration(a.config.Auth.SessionTTL),
 		CheckpointEvery:  time.Duration(a.config.Audit.CheckpointEvery),
 		KeepDays:         a.config.Recordings.KeepDays,
+		SessionIdle:      time.Duration(a.config.SSH.IdleTimeout),
 		Sessions: broker.SessionLimits{
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},

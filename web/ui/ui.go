@@ -55,6 +55,7 @@ type Request struct {
 	Edit    *Edit    // the same of the form that changes it; nil: none was
 	Reached Reached  // for others than the requester
 	Story   Story    // of one request, not in lists
+	Terms   []string // what bounds its sessions besides, in words; not in lists
 }
 
 // Reached is where a grant leads: what an approver vouches for.
@@ -353,33 +354,6 @@ func targetURL(target, account string) templ.SafeURL {
 	return templ.SafeURL(to)
 }
 
-// RulesText says in words what a session under a request may do.
-func RulesText(r api.SessionRules) string {
-	var may, watched []string
-	for _, x := range []struct {
-		is   bool
-		what string
-	}{{r.Shell, "shell"}, {r.Exec && len(r.Commands) == 0, "any command"}, {r.Exec && len(r.Commands) > 0, "commands: " + strings.Join(r.Commands, ", ")}, {r.Agent, "key agent"}, {r.X11, "display"},
-		{len(r.Files) > 0, "files: " + strings.Join(r.Files, ", ")}, {len(r.Forwards) > 0, "tunnels: " + strings.Join(r.Forwards, ", ")}} {
-		if x.is {
-			may = append(may, x.what)
-		}
-	}
-	if len(may) == 0 {
-		may = []string{"nothing"}
-	}
-	if r.FourEyes {
-		watched = append(watched, "only while somebody else watches (four eyes)")
-	}
-	if r.SilentWatch {
-		watched = append(watched, "watched without a word to the user (silent watch)")
-	}
-	if len(r.Detect) > 0 {
-		watched = append(watched, "looked for: "+strings.Join(r.Detect, ", "))
-	}
-	return strings.Join(append([]string{strings.Join(may, ", ")}, watched...), "; ")
-}
-
 // The sentences of the pages that are put together of several parts.
 
 func wants(r Request) string {
@@ -401,6 +375,14 @@ func eligible(r Request) string {
 		return " · you may"
 	}
 	return ""
+}
+
+// terms are what bounds a session besides, behind what it may do.
+func terms(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(list, "; ")
 }
 
 func quoted(s string) string {
