@@ -332,7 +332,7 @@ func (a *App) openFronts() error {
 	front := web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
 		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Film: a.films.Make, MayFilm: a.films.Works, System: a.system, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
-		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls), CheckLog: a.checkLog,
+		Check: sshproxy.Machines{Broker: a.broker}.Check, PinnedTLS: pinnedTLS(a.tls), CheckLog: a.checkLog, BundleSigner: a.bundle.signer(),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
 	}
