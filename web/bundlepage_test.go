@@ -22,6 +22,7 @@ import (
 func changedBundle(t *testing.T, name, line string) []byte {
 	t.Helper()
 	files := must(policy.ReadFiles(rego.Bundle))
+	files[bundles.RolesFile] = must(os.ReadFile("../rego/testdata/roles.json"))
 	files[name] = append(files[name], "\n"+line+"\n"...)
 	return must(bundles.New(files).Pack())
 }
