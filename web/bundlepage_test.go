@@ -6,11 +6,8 @@ import (
 	"mime/multipart"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/chromedp/chromedp"
 
 	"github.com/drawbolt/drawbolt/policy"
 	bundles "github.com/drawbolt/drawbolt/policy/pack"
@@ -93,26 +90,5 @@ func TestBundlePage(t *testing.T) {
 	}
 	if after := callJSON[api.PolicyView](h, "root", "GET", "/v1/policy", nil, 200); after.Digest != before.Digest {
 		t.Error("a bundle that was sent to be looked at decides")
-	}
-}
-
-// TestBundleOnAPhone sends a bundle on a phone.
-func TestBundleOnAPhone(t *testing.T) {
-	h := newHouse(t)
-	srv := h.serve()
-	file := filepath.Join(t.TempDir(), "policy.tar.gz")
-	if err := os.WriteFile(file, changedBundle(t, "reasons.rego", "# one line more"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	ctx := browser(t, "dark", true)
-	h.become(ctx, srv.URL, "root")
-	visit(t, ctx, srv.URL+"/policies")
-	do(t, ctx, chromedp.Click(css(`#bundle summary`)), chromedp.WaitVisible(css(`#bundle-file`)),
-		chromedp.SetUploadFiles(css(`#bundle-file`), []string{file}),
-		chromedp.Click(css(`#bundle button`)), chromedp.WaitVisible(css(`#bundle-title`)))
-	do(t, ctx, chromedp.Click(css(`[id="change-reasons.rego"] summary`)), chromedp.WaitVisible(css(`ins`)), chromedp.ScrollIntoView(css(`#bundle-title`)))
-	picture(t, ctx, "bundle-phone-dark")
-	if w := width(t, ctx); w > 360 {
-		t.Errorf("the page is %v wide", w)
 	}
 }
