@@ -67,6 +67,8 @@ type Config struct {
 	KeepDays         int           // no recording is deleted earlier than so many days after its session's end
 	PendingPerUser   int           // default 50
 	SearchPlaces     int           // accounts on targets, for each of which the policy is asked in a search; default 10,000
+	TrailPiece       int           // events of the audit log that are looked through at a time for what has no index; default 20,000
+	SessionIdle      time.Duration // the bastion ends sessions without a byte of data after so long, which is told; default: nothing is
 	Sessions         SessionLimits
 	Tickets          TicketSystem // that says whether tickets hold; nil: none does
 	Glass            GlassRules
@@ -117,6 +119,9 @@ func New(ctx context.Context, c Config) (*Broker, error) {
 	}
 	if c.SearchPlaces == 0 {
 		c.SearchPlaces = 10_000
+	}
+	if c.TrailPiece == 0 {
+		c.TrailPiece = 20_000
 	}
 	c.Sessions = c.Sessions.withDefaults()
 	c.Glass.complete()

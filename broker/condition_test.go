@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -289,6 +290,23 @@ func TestExclusion(t *testing.T) {
 		if d.Decision.Allow || !strings.Contains(d.Decision.Reason(), "the roles bookers and payers exclude each other") {
 			t.Errorf("explained: %+v", d)
 		}
+		// What they are told of themselves, and others of them, is the same.
+		h.setRole("readers", func(r *access.Role) { r.Groups = []string{"seniors"} })
+		h.setGroups("mallory", "seniors", "bookers")
+		own, err := h.OwnRoles(t.Context(), h.as("mallory"))
+		ok(t, err)
+		p, err := h.FindPerson(t.Context(), h.as("root"), "mallory")
+		ok(t, err)
+		for who, roles := range map[string][]broker.HeldRole{"mallory": own, "root": p.Roles} {
+			held := map[string]string{}
+			for _, r := range roles {
+				held[r.Name] = r.Not
+			}
+			const neither = "bookers and payers exclude each other, so neither is held"
+			if want := map[string]string{"bookers": neither, "senior-payers": neither, "readers": ""}; !maps.Equal(held, want) {
+				t.Errorf("%s is told %q", who, held)
+			}
+		}
 		// No roles are made to exclude each other that somebody has already; other
 		// changes go on.
 		r, err := h.db.Role(t.Context(), "approvers")
@@ -327,7 +345,7 @@ func TestOwnAttributes(t *testing.T) {
 	h.ask("mallory", "root@db01")
 	roles, err := h.OwnRoles(t.Context(), h.as("mallory"))
 	ok(t, err)
-	if len(roles) != 1 || roles[0] != "dbas" {
+	if len(roles) != 1 || roles[0].Name != "dbas" || !roles[0].Attributes || roles[0].Not != "" {
 		t.Errorf("mallory has the roles %v", roles)
 	}
 }

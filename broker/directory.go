@@ -161,10 +161,12 @@ type Person struct {
 	MayWrite, MayLock bool
 }
 
-// A HeldRole is a role and why somebody holds it.
+// A HeldRole is a role that somebody is given, and by what.
 type HeldRole struct {
-	Name string
-	By   []string // groups; none: by name
+	Name       string
+	By         []string // groups
+	Attributes bool     // by what the identity source says of them; neither: by name
+	Not        string   // why they do not hold it all the same; "": they do
 }
 
 // FindPerson returns a user by name with their roles and their newest login.
@@ -178,11 +180,7 @@ func (b *Broker) FindPerson(ctx context.Context, by access.Caller, name string) 
 	if err != nil {
 		return Person{}, err
 	}
-	for _, r := range roles {
-		if holds(&r, &u) {
-			p.Roles = append(p.Roles, HeldRole{r.Name, slices.DeleteFunc(slices.Clone(r.Groups), func(g string) bool { return !u.In(g) })})
-		}
-	}
+	p.Roles = exclusions(roles).rolesOf(&u)
 	leaf, err := b.c.Store.LastLogin(ctx, u.ID)
 	if err == nil {
 		var e audit.Event

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
@@ -78,6 +79,28 @@ func (x *exclusive) held(u *access.User) map[string]bool {
 		}
 	}
 	return has
+}
+
+// rolesOf are the roles that the user is given, each with why it is not held all the
+// same: whoever has two that exclude each other has neither, nor what has one of them
+// by inheritance.
+func (x *exclusive) rolesOf(u *access.User) (list []HeldRole) {
+	has := x.held(u)
+	for i := range x.roles {
+		r := &x.roles[i]
+		if !holds(r, u) {
+			continue
+		}
+		h := HeldRole{Name: r.Name, Attributes: hasAttributes(r, u), By: slices.DeleteFunc(slices.Clone(r.Groups), func(g string) bool { return !u.In(g) })}
+		for _, p := range x.pairs {
+			if has[p.one] && has[p.other] && (x.juniors[r.Name][p.one] || x.juniors[r.Name][p.other]) {
+				h.Not = fmt.Sprintf("%s and %s exclude each other, so neither is held", p.one, p.other)
+				break
+			}
+		}
+		list = append(list, h)
+	}
+	return list
 }
 
 // notBoth refuses to give a user both of two roles that exclude each other. was is

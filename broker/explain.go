@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -27,7 +28,8 @@ type WhatIf struct {
 // An Explained decision also says in words what the rule is that decided.
 type Explained struct {
 	policy.Explanation
-	Rule string
+	Rule  string
+	Terms []string // what bounds the sessions besides their rules, in words; of what would be refused: none
 }
 
 // Explain answers what the policy would say and what would change the answer, without
@@ -91,6 +93,9 @@ func (b *Broker) Explain(ctx context.Context, by access.Caller, w WhatIf) (Expla
 	out := Explained{Explanation: x}
 	if rule, ok := engine.Lookup().Rule(policy.RuleName{Role: x.Decision.Role, ID: x.Decision.Rule}); ok {
 		out.Rule = rule.Sentence()
+		if x.Decision.Allow && asksFor(w.Action) {
+			out.Terms = b.terms(rule, true)
+		}
 	}
 	if _, err := b.decideNow(ctx, question{action: policy.ActionPolicyRead, by: by}); err != nil {
 		out.Ways = slices.DeleteFunc(out.Ways, func(set []policy.Change) bool {
@@ -98,4 +103,34 @@ func (b *Broker) Explain(ctx context.Context, by access.Caller, w WhatIf) (Expla
 		})
 	}
 	return out, nil
+}
+
+// asksFor reports whether an action gives sessions when it is allowed.
+func asksFor(action string) bool {
+	switch policy.Action(action) {
+	case policy.ActionRequest, policy.ActionBreakGlass, policy.ActionExtend, policy.ActionConnect:
+		return true
+	}
+	return false
+}
+
+// terms say in words how many sessions a rule allows, beside which others, and when
+// one ends by itself.
+func (b *Broker) terms(rule policy.Rule, known bool) (list []string) {
+	if known {
+		l := rule.Limits
+		if l.PerPerson > 0 {
+			list = append(list, fmt.Sprintf("at most %d of one person at a time", l.PerPerson))
+		}
+		if l.PerTarget > 0 {
+			list = append(list, fmt.Sprintf("at most %d on the target at a time", l.PerTarget))
+		}
+		if l.Exclusive {
+			list = append(list, "only while nobody else is in the account")
+		}
+	}
+	if b.c.SessionIdle > 0 {
+		list = append(list, "ends after "+access.FormatDuration(b.c.SessionIdle)+" without a byte of data")
+	}
+	return list
 }

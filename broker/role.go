@@ -148,8 +148,9 @@ func (b *Broker) RemoveRole(ctx context.Context, by access.Caller, name string) 
 	})
 }
 
-// OwnRoles names the roles that the caller holds, directly or by a group.
-func (b *Broker) OwnRoles(ctx context.Context, by access.Caller) ([]string, error) {
+// OwnRoles are the roles that the caller is given, by name, by a group or by
+// attributes, and which of them they do not hold all the same.
+func (b *Broker) OwnRoles(ctx context.Context, by access.Caller) ([]HeldRole, error) {
 	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, event(by, "role.own", by.User.ID)); err != nil {
 		return nil, err
 	}
@@ -157,11 +158,5 @@ func (b *Broker) OwnRoles(ctx context.Context, by access.Caller) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, r := range roles {
-		if holds(&r, &by.User) {
-			names = append(names, r.Name)
-		}
-	}
-	return names, nil
+	return exclusions(roles).rolesOf(&by.User), nil
 }

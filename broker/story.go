@@ -26,6 +26,7 @@ type Story struct {
 	Steps    []audit.Event    // what was done to the request and its grant, in order
 	Sessions []access.Session // under the grant that the caller may know of, the newest first
 	More     bool             // there is more than this
+	Terms    []string         // what bounds its sessions besides their rules, in words, as it is now
 }
 
 // Story tells what has happened to a request, by its own id or its grant's, to
@@ -35,7 +36,7 @@ func (b *Broker) Story(ctx context.Context, by access.Caller, id string) (Story,
 	if err != nil {
 		return Story{}, err
 	}
-	s := Story{Case: c}
+	s := Story{Case: c, Terms: b.terms(b.c.Policy.Lookup().Rule(policy.RuleName{Role: c.Request.Role, ID: c.Request.Policy.Rule}))}
 	objects := []string{c.Request.ID}
 	if c.Grant != nil {
 		objects = append(objects, c.Grant.ID)

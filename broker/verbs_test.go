@@ -628,6 +628,14 @@ var verbs = []struct {
 		_, err := b.Checkpoint(ctx, by)
 		return err
 	}, false},
+	{"Trail", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.Trail(ctx, by, broker.TrailFilter{})
+		return err
+	}, false},
+	{"LogState", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.LogState(ctx, by)
+		return err
+	}, false},
 	{"ExportAudit", "carol", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		var w bytes.Buffer
 		err := b.ExportAudit(ctx, by, &w)

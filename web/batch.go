@@ -61,15 +61,12 @@ func (s *Server) showBatch(w http.ResponseWriter, r *http.Request, by access.Cal
 // was shown. What is refused is told above the batch as it is now; what was done
 // before it stays done.
 func (s *Server) batchForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	seconds, err := strconv.ParseInt(r.PostFormValue("seconds"), 10, 64)
-	if err != nil || seconds < 0 {
-		seconds = 0
-	}
-	note := r.PostFormValue("note")
-	if seconds == 0 && r.PostFormValue("action") == "approve" {
+	d, err := decision(r)
+	if err == nil && d.Seconds == 0 && r.PostFormValue("action") == "approve" {
 		err = access.Invalid("choose for how long")
-	} else {
-		err = s.decideTogether(r, by, r.PathValue("id"), seconds, note)
+	}
+	if err == nil {
+		err = s.decideTogether(r, by, r.PathValue("id"), d)
 	}
 	if err != nil {
 		b, findErr := s.findBatch(r, by)
@@ -77,17 +74,45 @@ func (s *Server) batchForm(w http.ResponseWriter, r *http.Request, by access.Cal
 			s.fail(w, r, by, err) // what was wrong first
 			return
 		}
-		b.Typed = ui.Decision{Seconds: seconds, Note: note}
+		b.Typed = d
 		s.showBatch(w, r, by, b, err)
 		return
 	}
 	http.Redirect(w, r, "/batch/"+url.PathEscape(r.PathValue("id")), http.StatusSeeOther)
 }
 
+// decision reads a form that decides several requests. A duration that is none is
+// refused and never taken for all of what was asked.
+func decision(r *http.Request) (ui.Decision, error) {
+	d := ui.Decision{Note: r.PostFormValue("note"), Without: r.PostForm["without"], FourEyes: r.PostFormValue("four_eyes") != "", Each: map[string]int64{}}
+	wrong := access.Invalid("a duration in the form is none")
+	var err error
+	if text := r.PostForm.Get("seconds"); text != "" {
+		if d.Seconds, err = strconv.ParseInt(text, 10, 64); err != nil || d.Seconds < 0 {
+			d.Seconds = 0
+			return d, wrong
+		}
+	}
+	for _, v := range r.PostForm["vote"] {
+		id, _, _ := strings.Cut(v, " ")
+		text := r.PostForm.Get(ui.SecondsField + id)
+		if text == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n <= 0 {
+			return d, wrong
+		}
+		d.Each[id] = n
+	}
+	return d, nil
+}
+
 // decideTogether decides the requests that the form names, of a batch or ("") of
-// any, each by the digest of what was shown, for seconds or (0) as long as each
-// asks for. What is refused does not keep the others from being decided.
-func (s *Server) decideTogether(r *http.Request, by access.Caller, batch string, seconds int64, note string) error {
+// any, each by the digest of what was shown. The duration for all cuts what is
+// longer; one that stands beside a request is for it alone. What is refused does not
+// keep the others from being decided.
+func (s *Server) decideTogether(r *http.Request, by access.Caller, batch string, d ui.Decision) error {
 	action, votes := r.PostFormValue("action"), r.PostForm["vote"]
 	switch {
 	case len(votes) == 0 || len(votes) > broker.MaxBatch:
@@ -104,9 +129,13 @@ func (s *Server) decideTogether(r *http.Request, by access.Caller, batch string,
 		case batch != "" && c.Request.Batch != batch:
 			err = noBatch(batch) // a form of ours names none of another
 		case action == "approve":
-			_, err = s.c.Broker.Approve(r.Context(), by, id, digest, broker.Answer{Duration: duration(seconds), Comment: note})
+			length := duration(d.Each[id])
+			if length == 0 {
+				length = min(duration(d.Seconds), c.Request.Duration) // 0: as asked
+			}
+			_, err = s.c.Broker.Approve(r.Context(), by, id, digest, broker.Answer{Duration: length, Narrowing: narrowing(r), Comment: d.Note})
 		default:
-			_, err = s.c.Broker.Deny(r.Context(), by, id, digest, note)
+			_, err = s.c.Broker.Deny(r.Context(), by, id, digest, d.Note)
 		}
 		if err != nil {
 			wrong = append(wrong, err)

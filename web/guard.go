@@ -167,6 +167,9 @@ func readBody(rt route, r *http.Request) error {
 	if rt.page != nil {
 		want = "application/x-www-form-urlencoded"
 	}
+	if rt.upload {
+		want = "multipart/form-data"
+	}
 	if charset := params["charset"]; err != nil || media != want || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return &access.Error{Kind: errMedia, Code: "DB-6008", Text: "the body must be " + want}
 	}

@@ -109,6 +109,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 		t.Fatal(err)
 	}
 	bc.Log, bc.Search, bc.Signer, bc.Verifier = log, true, must(note.NewSigner(skey)), must(note.NewVerifier(vkey))
+	bc.SessionIdle = 15 * time.Minute
 	db := bc.Store
 	h.db, h.signer = db, bc.Signer
 	h.broker = must(broker.New(ctx, bc))

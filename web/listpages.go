@@ -40,9 +40,12 @@ func (s *Server) showInbox(w http.ResponseWriter, r *http.Request, by access.Cal
 
 // inboxForm decides what was picked. What is refused is told above what still waits.
 func (s *Server) inboxForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	note := r.PostFormValue("note")
-	if err := s.decideTogether(r, by, "", 0, note); err != nil {
-		s.showInbox(w, r, by, ui.Inbox{Picked: r.PostForm["vote"], Note: note}, err)
+	d, err := decision(r)
+	if err == nil {
+		err = s.decideTogether(r, by, "", d)
+	}
+	if err != nil {
+		s.showInbox(w, r, by, ui.Inbox{Picked: r.PostForm["vote"], Typed: d}, err)
 		return
 	}
 	http.Redirect(w, r, "/inbox", http.StatusSeeOther)

@@ -26,8 +26,15 @@ func (s *Server) me(ctx context.Context, by access.Caller, _ *struct{}) (api.Me,
 		return api.Me{}, err
 	}
 	out := api.Me{
-		ID: by.User.ID, User: by.User.Name, Display: by.User.Display, Groups: each(by.User.Groups, same), Roles: each(roles, same),
+		ID: by.User.ID, User: by.User.Name, Display: by.User.Display, Groups: each(by.User.Groups, same), Roles: []string{},
 		TOTP: factors.TOTP, SecondFactors: each(factors.Second(), same),
+	}
+	for _, h := range roles {
+		if h.Not != "" {
+			out.RolesNotHeld = append(out.RolesNotHeld, api.RoleNotHeld{Name: h.Name, Why: h.Not})
+			continue
+		}
+		out.Roles = append(out.Roles, h.Name)
 	}
 	if i := slices.IndexFunc(logins, func(l identity.Login) bool { return l.ID == by.Login }); i >= 0 {
 		out.LoginExpiresAt = logins[i].ExpiresAt.UTC()

@@ -344,6 +344,7 @@ func (s *Server) viewStory(ctx context.Context, by access.Caller, id string) (ui
 	}
 	view := s.viewRequest(by, story.Case)
 	view.Story = ui.Story{Steps: each(story.Steps, step), Sessions: each(story.Sessions, apiSession), More: story.More}
+	view.Terms = story.Terms
 	view.Key = s.keyOf(by, []ui.Request{view})
 	if view.MayDecide || view.NeedsFactor {
 		view.Passkey, err = s.hasPasskey(ctx, by)
@@ -388,6 +389,8 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 		_, err = b.Answer(ctx, by, id, n, note)
 	case "handover":
 		_, err = b.HandOver(ctx, by, id, r.PostFormValue("to"), note)
+	case "edit":
+		err = edit(r, b, by, id, secondsGiven)
 	case "cancel":
 		_, err = b.Cancel(ctx, by, id)
 	case "end":
@@ -411,7 +414,20 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 		return
 	}
 	view.Typed = ui.Decision{Seconds: secondsGiven, Note: note, Without: r.PostForm["without"], FourEyes: r.PostFormValue("four_eyes") != ""}
+	if r.PostFormValue("action") == "edit" {
+		view.Edit = &ui.Edit{Seconds: secondsGiven, Reason: r.PostFormValue("reason"), Start: r.PostFormValue("start")}
+	}
 	s.showRequest(w, r, by, view, err)
+}
+
+// edit changes what a request asks for. What the form leaves as it is stays.
+func edit(r *http.Request, b *broker.Broker, by access.Caller, id string, seconds int64) error {
+	start, err := parseMinute(r.PostFormValue("start"))
+	if err != nil {
+		return err
+	}
+	_, err = b.Edit(r.Context(), by, id, access.Edit{Duration: duration(seconds), Reason: r.PostFormValue("reason"), Start: start})
+	return err
 }
 
 // narrowing is what the form takes away.

@@ -123,8 +123,9 @@ func TestEveryPage(t *testing.T) {
 		{"requests", "carol", "/requests"}, {"requests-mine", "alice", "/requests?show=mine&state=pending"}, {"requests-empty", "root", "/requests?show=review"},
 		{"inbox", "bob", "/inbox"}, {"inbox-empty", "alice", "/inbox"}, {"request-decide", "bob", "/r/" + is["waiting"]}, {"request-granted", "carol", "/r/" + is["granted"]}, {"request-own", "alice", "/r/" + is["short"]},
 		{"session", "carol", "/sessions/" + is["session"]}, {"session-alarms", "carol", "/sessions/" + is["live"]}, {"request-asked", "alice", "/r/" + is["waiting"]}, {"sessions", "carol", "/sessions"},
+		{"away", "bob", "/away"}, {"request-edit", "alice", "/r/" + is["waiting"]}, {"audit", "carol", "/audit"}, {"audit-narrowed", "carol", "/audit?action=request.*&who=alice"}, {"audit-none", "carol", "/audit?target=nowhere&since=2020-01-01T00:00"},
 		{"people", "root", "/people"}, {"people-group", "root", "/people?group=engineers"}, {"groups", "root", "/groups"}, {"person", "root", "/people/alice"}, {"person-locked", "root", "/people/eve"},
-		{"settings", "root", "/settings"}, {"problem", "alice", "/people"},
+		{"policies", "root", "/policies"}, {"settings", "root", "/settings"}, {"problem", "alice", "/people"},
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			h.become(ctx, srv.URL, p.who)

@@ -29,17 +29,35 @@ func candidate(in api.Candidate) (broker.Candidate, error) {
 	if len(in.Bundle) == 0 {
 		return c, nil
 	}
-	b, err := bundles.Unpack(bytes.NewReader(in.Bundle))
+	b, err := unpack(in.Bundle)
 	if err != nil {
-		return c, &access.Error{Kind: access.ErrInvalid, Code: "DB-6150", Text: "the bundle cannot be read: " + audit.Clean(err.Error(), audit.MaxReason), Next: "drawbolt policy test FOLDER"}
+		return c, err
 	}
 	c.Files = b.Files
-	if text := b.Files[bundles.RolesFile]; text != nil {
-		if c.Tests, err = policy.ParseData(text); err != nil {
-			return c, &access.Error{Kind: access.ErrInvalid, Code: "DB-6151", Text: bundles.RolesFile + " in the bundle cannot be read: " + audit.Clean(err.Error(), audit.MaxReason)}
-		}
+	c.Tests, err = testRoles(b)
+	return c, err
+}
+
+// unpack reads an archive, within the limits of bundles.
+func unpack(archive []byte) (*bundles.Bundle, error) {
+	b, err := bundles.Unpack(bytes.NewReader(archive))
+	if err != nil {
+		return nil, &access.Error{Kind: access.ErrInvalid, Code: "DB-6150", Text: "the bundle cannot be read: " + audit.Clean(err.Error(), audit.MaxReason), Next: "drawbolt policy test FOLDER"}
 	}
-	return c, nil
+	return b, nil
+}
+
+// testRoles are those over which the tests of a bundle run.
+func testRoles(b *bundles.Bundle) (policy.Data, error) {
+	text := b.Files[bundles.RolesFile]
+	if text == nil {
+		return policy.Data{}, nil
+	}
+	d, err := policy.ParseData(text)
+	if err != nil {
+		return d, &access.Error{Kind: access.ErrInvalid, Code: "DB-6151", Text: bundles.RolesFile + " in the bundle cannot be read: " + audit.Clean(err.Error(), audit.MaxReason)}
+	}
+	return d, nil
 }
 
 // mayProve lets a few candidates be looked at at a time, one for each person: it takes
@@ -110,8 +128,8 @@ func (s *Server) explain(ctx context.Context, by access.Caller, in *struct{ Body
 		Approvals: each(d.Approvals, func(n policy.Need) api.ApproverNeed {
 			return api.ApproverNeed{Count: n.Count, Groups: n.Groups, Step: n.Step, EscalateAfterSeconds: n.EscalateSeconds, EscalateTo: n.EscalateTo}
 		}),
-		Reasons:          each(d.Reasons, func(r policy.Reason) api.RuleReason { return api.RuleReason(r) }),
-		Session:          api.SessionRules(d.Rules),
+		Reasons: each(d.Reasons, func(r policy.Reason) api.RuleReason { return api.RuleReason(r) }),
+		Session: api.SessionRules(d.Rules), SessionTerms: x.Terms,
 		MFAWithinSeconds: seconds(d.MFAWithin), BreakGlass: d.BreakGlass, InputHash: d.InputHash, PolicyDigest: d.PolicyDigest, DataDigest: d.DataDigest,
 		Ways: each(x.Ways, func(set []policy.Change) api.PolicyWay {
 			return api.PolicyWay{Changes: each(set, func(c policy.Change) api.PolicyChange { return api.PolicyChange(c) })}
@@ -247,5 +265,9 @@ func (s *Server) diffPolicy(ctx context.Context, by access.Caller, in *struct{ B
 	}
 	defer leave()
 	d, err := s.c.Broker.DiffPolicy(ctx, by, c, since)
-	return api.PolicyDiff{From: d.From, To: d.To, Roles: list(d.Roles), Replay: apiReplay(d.Replay)}, err
+	return apiDiff(d), err
+}
+
+func apiDiff(d broker.PolicyDiff) api.PolicyDiff {
+	return api.PolicyDiff{From: d.From, To: d.To, Roles: list(d.Roles), Replay: apiReplay(d.Replay)}
 }

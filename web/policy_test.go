@@ -14,6 +14,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/policy"
 	bundles "github.com/drawbolt/drawbolt/policy/pack"
 	"github.com/drawbolt/drawbolt/rego"
@@ -40,6 +41,31 @@ func hostileBundle(t *testing.T) []byte {
 	w.Close()
 	z.Close()
 	return b.Bytes()
+}
+
+// What a session may do and what bounds it is told by the simulator, to who asks the
+// policy by JSON, and on the page of who approves.
+func TestSessionTerms(t *testing.T) {
+	h := newHouse(t)
+	engineer := must(h.broker.FindRole(t.Context(), h.by("root"), "engineer"))
+	engineer.Rules[0].Limits = access.Limits{PerPerson: 2, PerTarget: 5, Exclusive: true}
+	engineer.Rules[0].Session.Files = []string{"download /var/log/*"}
+	must(h.broker.SetRole(t.Context(), h.by("root"), engineer))
+	r := h.ask("INC-1 look")
+	const want = "shell, any command, files: download /var/log/*; at most 2 of one person at a time; at most 5 on the target at a time; only while nobody else is in the account; ends after 15m without a byte of data"
+	for who, path := range map[string]string{"bob": "/r/" + r.ID, "root": "/policies?user=alice&target=db01&account=root", "alice": "/policies?target=db01&account=root"} {
+		if page := h.read(who, path); !strings.Contains(page, want) {
+			t.Errorf("%s is not told what bounds a session:\n%s", who, page)
+		}
+	}
+	d := callJSON[api.Decision](h, "alice", "POST", "/v1/policy/explain", api.ExplainInput{Target: "db01", Account: "root", Action: "request"}, 200)
+	if len(d.SessionTerms) != 4 {
+		t.Errorf("by JSON: %+v", d.SessionTerms)
+	}
+	d = callJSON[api.Decision](h, "root", "POST", "/v1/policy/explain", api.ExplainInput{User: "eve", Target: "db01", Account: "root", Action: "request"}, 200)
+	if d.Allow || len(d.SessionTerms) > 0 {
+		t.Errorf("of what is refused: %+v", d)
+	}
 }
 
 func TestPolicyAPI(t *testing.T) {

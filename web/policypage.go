@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/web/api"
@@ -40,9 +39,9 @@ func (s *Server) answerTo(r *http.Request, by access.Caller, page *ui.Policies) 
 		ask.DurationSeconds = seconds(d)
 	}
 	if page.At != "" {
-		at, err := time.Parse("2006-01-02T15:04", page.At)
+		at, err := parseMinute(page.At)
 		if err != nil {
-			return access.Invalid("the time %q is not one: write it like 2026-03-01T09:00", clipped(page.At))
+			return err
 		}
 		ask.At = &at
 	}

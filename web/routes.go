@@ -33,6 +33,7 @@ type route struct {
 	auth         auth
 	costly       bool // an open one that costs a password hash or a row: fewer of them
 	body         int  // bytes of the longest body; 0: maxBody
+	upload       bool // the form of a page holds a file
 	raw          bool // its handler checks the form of the body, whose bytes are signed
 	summary      string
 	api          func(*Server, huma.API, huma.Operation)
@@ -262,6 +263,9 @@ func (s *Server) routes() []route {
 		{method: post, path: "/me/factors", auth: login, page: (*Server).factorsForm},
 		{method: get, path: "/me/links", auth: login, page: (*Server).linksPage},
 		{method: post, path: "/me/links", auth: login, page: (*Server).linksForm},
+		{method: get, path: "/audit", auth: login, page: (*Server).auditPage},
+		{method: get, path: "/away", auth: login, page: (*Server).awayPage},
+		{method: post, path: "/away", auth: login, page: (*Server).awayForm},
 		{method: get, path: "/", auth: login, page: (*Server).homePage},
 		{method: get, path: "/inbox", auth: login, page: (*Server).inboxPage},
 		{method: post, path: "/inbox", auth: login, page: (*Server).inboxForm},
@@ -281,6 +285,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/integrations/{name}", auth: login, page: (*Server).integrationForm},
 		{method: get, path: "/policies", auth: login, page: (*Server).policiesPage},
 		{method: post, path: "/policies", auth: login, body: maxRoles, page: (*Server).policiesForm},
+		{method: post, path: "/policies/bundle", auth: login, body: maxUpload, upload: true, page: (*Server).bundleForm},
 		{method: get, path: "/breakglass", auth: login, page: (*Server).glassPage},
 		{method: get, path: "/breakglass/{id}", auth: login, page: (*Server).glassCasePage},
 		{method: post, path: "/breakglass/{id}", auth: login, page: (*Server).glassCaseForm},

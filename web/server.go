@@ -31,6 +31,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/identity"
 	"github.com/drawbolt/drawbolt/broker/identity/local"
+	bundles "github.com/drawbolt/drawbolt/policy/pack" // pack is how assets are packed here
 	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/web/ui"
 )
@@ -59,6 +60,14 @@ type Config struct {
 	// System says how this server is set up and how it does, without its secrets. The
 	// broker has been asked before. nil: this server does not say.
 	System func(context.Context) ui.System
+
+	// BundleSigner says who has signed a policy bundle, or why the servers would refuse
+	// its signature. nil: bundles need not be signed.
+	BundleSigner func(*bundles.Bundle) (signer string, err error)
+
+	// CheckLog compares the audit log with what is kept of it outside the database. The
+	// broker has been asked before. nil: nothing is kept outside.
+	CheckLog func(context.Context) error
 
 	// Follow reads the recording of a session while it is made. The broker has been
 	// asked before. nil: this server shows no running sessions.

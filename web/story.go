@@ -12,6 +12,7 @@ import (
 func step(e audit.Event) ui.Step {
 	what, known := map[string]string{
 		"request.create": "asked", "request.join": "asked again", "request.approve": "approved", "request.deny": "denied", "request.cancel": "took the request back",
+		"request.edit":     "asked for something else",
 		"request.question": "asked a question", "request.answer": "answered", "request.handover": "called somebody to decide", "breakglass.acknowledge": "is on it", "breakglass.review": "reviewed it",
 		"breakglass": "used break-glass", "grant.extend": "lengthened the grant", "grant.release": "gave the grant back",
 		"grant.revoke": "revoked the grant", "secret.checkout": "was shown the secret", "secret.checkin": "ended the check-out of the secret", "session.open": "opened a session", "session.pause": "held back the input", "session.resume": "let the input pass again",

@@ -110,8 +110,12 @@ func (q queryer) hash(ctx context.Context, position int64) (tlog.Hash, error) {
 	level, n := tlog.SplitStoredHashIndex(position)
 	seq := (n+1)<<level - 1 // the leaf that completed the subtree
 	var b []byte
-	if err := q.row(ctx, "SELECT hashes FROM audit_leaves WHERE seq = ?", seq).Scan(&b); err != nil {
-		return tlog.Hash{}, fmt.Errorf("read the hashes of event %d: %w", seq, err)
+	err := q.row(ctx, "SELECT hashes FROM audit_leaves WHERE seq = ?", seq).Scan(&b)
+	if errors.Is(err, sql.ErrNoRows) {
+		return tlog.Hash{}, fmt.Errorf("the audit log has no event %d", seq) // it is damaged, and not away
+	}
+	if err != nil {
+		return tlog.Hash{}, unavailable(fmt.Errorf("read the hashes of event %d: %w", seq, err))
 	}
 	start := level * tlog.HashSize
 	if len(b) < start+tlog.HashSize {
@@ -127,7 +131,7 @@ func (db *DB) Hashes(ctx context.Context) tlog.HashReader {
 		for i, position := range positions {
 			h, err := db.hash(ctx, position)
 			if err != nil {
-				return nil, unavailable(err)
+				return nil, err
 			}
 			hashes[i] = h
 		}
@@ -151,9 +155,12 @@ type LeafFilter struct {
 	Actor, Action  string // exact; an action ending in .* matches its prefix
 	Object, Target string
 	Session        string
-	Newest         bool // newest first
-	Limit          int  // 0 is 100, at most 10,000
+	Of             []string // ids, of any of which it is the object or the session; at most 64
+	Newest         bool     // newest first
+	Limit          int      // 0 is 100, at most 10,000
 }
+
+const maxOf = 64
 
 // Leaves returns the canonical leaves that match, in order.
 func (db *DB) Leaves(ctx context.Context, f LeafFilter) ([][]byte, error) {
@@ -186,6 +193,11 @@ func (db *DB) Leaves(ctx context.Context, f LeafFilter) ([][]byte, error) {
 		if c.value != "" {
 			add(c.column+" <> '' AND "+c.column+" = ?", c.value) // both, for the partial index
 		}
+	}
+	if len(f.Of) > 0 {
+		marks, ids := list(f.Of[:min(len(f.Of), maxOf)])
+		where = append(where, "(object <> '' AND object IN "+marks+" OR session <> '' AND session IN "+marks+")")
+		args = append(append(args, ids...), ids...)
 	}
 	order := "seq"
 	if f.Newest {
@@ -243,11 +255,22 @@ func (db *DB) LastLogin(ctx context.Context, userID string) ([]byte, error) {
 // LeafAt is the sequence number of the first event that is surely not later than
 // any event since t: servers' clocks may differ by clockTolerance.
 func (db *DB) LeafAt(ctx context.Context, t time.Time) (int64, error) {
+	return db.leafFrom(ctx, t.Add(-2*clockTolerance))
+}
+
+// LeafAfter is the sequence number of an event from which on surely none is
+// earlier than t, or the size of the log.
+func (db *DB) LeafAfter(ctx context.Context, t time.Time) (int64, error) {
+	return db.leafFrom(ctx, t.Add(2*clockTolerance))
+}
+
+// leafFrom finds the first event at or after t, as if the clock had never gone back.
+func (db *DB) leafFrom(ctx context.Context, t time.Time) (int64, error) {
 	low, high := int64(0), int64(0)
 	if err := db.row(ctx, "SELECT size FROM audit_head WHERE id = 1").Scan(&high); err != nil {
 		return 0, unavailable(err)
 	}
-	for t = t.Add(-2 * clockTolerance); low < high; {
+	for low < high {
 		middle := (low + high) / 2
 		var at time.Time
 		if err := db.row(ctx, "SELECT time FROM audit_leaves WHERE seq = ?", middle).Scan(micros{&at}); err != nil {

@@ -94,6 +94,7 @@ func (c *cli) auditSearchCmd() *cobra.Command {
 	fl.StringVar(&f.Action, "action", "", "what was done: request.create, or request.*")
 	fl.StringVar(&f.Object, "object", "", "`id` of what it was done to")
 	fl.StringVar(&f.Target, "target", "", "on which `target`")
+	fl.StringVar(&f.Session, "session", "", "in which `session`")
 	fl.StringVar(&since, "since", "", "from this `time` on: 7d (ago), 2026-03-01, or RFC 3339")
 	fl.StringVar(&until, "until", "", "before this `time`")
 	fl.IntVar(&f.Limit, "limit", 1000, "at most this `many`")

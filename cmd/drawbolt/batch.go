@@ -63,6 +63,7 @@ func (c *cli) approveBatch(ctx context.Context, cl *api.Client, o approveOptions
 	return c.decideBatch(list, "approved", func(r api.Request) (api.Request, error) {
 		each := o
 		each.digest = "" // that of the batch was compared above
+		length := min(length, r.DurationSeconds)
 		return cl.Approve(ctx, r.ID, each.input(&r, length))
 	})
 }

@@ -220,6 +220,12 @@ func (c *cli) showDecision(d *api.Decision) {
 		if d.MaxDurationSeconds > 0 {
 			row("at most", formatSeconds(d.MaxDurationSeconds))
 		}
+		if asks := d.Session.Text(); asks != "nothing" {
+			row("session", asks)
+		}
+		for i, text := range d.SessionTerms {
+			row([]string{"limits", ""}[min(i, 1)], text)
+		}
 		if d.MFAWithinSeconds > 0 {
 			row("2nd factor", "not older than "+formatDuration(time.Duration(d.MFAWithinSeconds)*time.Second))
 		}

@@ -33,6 +33,9 @@ func (c *cli) runWhoami(ctx context.Context) error {
 	c.say("  server   %s (profile %s)", p.Server, p.name)
 	c.say("  groups   %s", strings.Join(me.Groups, ", "))
 	c.say("  roles    %s", strings.Join(me.Roles, ", "))
+	for _, r := range me.RolesNotHeld {
+		c.say("  ▲ not %s: %s", r.Name, r.Why)
+	}
 	c.say("  signed in until %s", c.when(me.LoginExpiresAt))
 	if me.MFAAgeSeconds != nil {
 		c.say("  second factor proved %s ago", formatDuration(time.Duration(*me.MFAAgeSeconds)*time.Second))

@@ -202,6 +202,7 @@ func (a *App) openBroker(ctx context.Context) error {
 		IdentityTTL:      time.Duration(a.config.Auth.SessionTTL),
 		CheckpointEvery:  time.Duration(a.config.Audit.CheckpointEvery),
 		KeepDays:         a.config.Recordings.KeepDays,
+		SessionIdle:      time.Duration(a.config.SSH.IdleTimeout),
 		Sessions: broker.SessionLimits{
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},
@@ -362,7 +363,7 @@ func (a *App) openFronts() error {
 	front := web.Config{
 		Broker: a.broker, Logins: a.logins, Local: a.local,
 		OpenCast: a.openCast, OpenSealed: a.openSealed, OpenView: a.OpenView, Film: a.films.Make, MayFilm: a.films.Works, System: a.system, Follow: a.recorder.Follow, Enter: a.ssh.Enter,
-		Check: sshproxy.Machines{Broker: a.broker}.Check, Discover: a.scanner.Scan, PinnedTLS: pinnedTLS(a.tls),
+		Check: sshproxy.Machines{Broker: a.broker}.Check, Discover: a.scanner.Scan, PinnedTLS: pinnedTLS(a.tls), CheckLog: a.checkLog, BundleSigner: a.bundle.signer(),
 		ExternalURL: a.config.Server.ExternalURL, SSHAddress: a.config.SSH.ExternalAddress,
 		TrustedProxies: proxies, Version: version, VerifierKey: a.keys.verifierKey, Ready: a.ready, Log: a.log,
 	}

@@ -90,6 +90,14 @@ func openBundle(ctx context.Context, c Config, db *store.DB, log *slog.Logger) (
 	return nil, fmt.Errorf("policy.bundle: %w (and there is none that was in service before)", s.refused)
 }
 
+// signer says who has signed a bundle; nil: it need not be signed.
+func (s *bundleSource) signer() func(*pack.Bundle) (string, error) {
+	if s.keys == nil {
+		return nil
+	}
+	return func(b *pack.Bundle) (string, error) { return b.Signer(s.keys) }
+}
+
 func verifyKeys(list []string) (note.Verifiers, error) {
 	if len(list) == 0 {
 		return nil, nil

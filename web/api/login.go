@@ -60,15 +60,23 @@ func (c *Client) Logout(ctx context.Context) error {
 
 // Me is who the caller is.
 type Me struct {
-	ID             string    `json:"id"`
-	User           string    `json:"user"`
-	Display        string    `json:"display,omitempty"`
-	Groups         []string  `json:"groups"`
-	Roles          []string  `json:"roles"`
-	LoginExpiresAt time.Time `json:"login_expires_at"`
-	MFAAgeSeconds  *int64    `json:"mfa_age_seconds"` // null: no second factor in this login
-	TOTP           bool      `json:"totp"`            // a one-time code is set up
-	SecondFactors  []string  `json:"second_factors"`  // of "passkey" and "totp"
+	ID      string   `json:"id"`
+	User    string   `json:"user"`
+	Display string   `json:"display,omitempty"`
+	Groups  []string `json:"groups"`
+	Roles   []string `json:"roles"`
+	// RolesNotHeld are roles that the caller is given and does not hold all the same.
+	RolesNotHeld   []RoleNotHeld `json:"roles_not_held,omitempty"`
+	LoginExpiresAt time.Time     `json:"login_expires_at"`
+	MFAAgeSeconds  *int64        `json:"mfa_age_seconds"` // null: no second factor in this login
+	TOTP           bool          `json:"totp"`            // a one-time code is set up
+	SecondFactors  []string      `json:"second_factors"`  // of "passkey" and "totp"
+}
+
+// A RoleNotHeld is a role that somebody is given and does not hold.
+type RoleNotHeld struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
 }
 
 // Me tells who the token belongs to.

@@ -44,6 +44,7 @@ type Decision struct {
 	Approvals          []ApproverNeed `json:"approvals"`
 	MaxDurationSeconds int64          `json:"max_duration_seconds"`
 	Session            SessionRules   `json:"session"`
+	SessionTerms       []string       `json:"session_terms,omitempty"` // what bounds sessions besides, in words
 	MFAWithinSeconds   int64          `json:"mfa_within_seconds"`
 	BreakGlass         bool           `json:"break_glass"`
 	Reasons            []RuleReason   `json:"reasons"` // the first one decided

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 )
 
 // A Role says what its members may do.
@@ -93,6 +94,34 @@ type SessionRules struct {
 	FourEyes    bool `json:"four_eyes,omitempty"`    // nothing is done while nobody else watches
 
 	Checkout string `json:"checkout,omitempty"` // whose password may be seen: "managed" accounts', "any"
+}
+
+// Text says in words what a session under a request may do.
+func (r SessionRules) Text() string {
+	var may, watched []string
+	for _, x := range []struct {
+		is   bool
+		what string
+	}{{r.Shell, "shell"}, {r.Exec && len(r.Commands) == 0, "any command"}, {r.Exec && len(r.Commands) > 0, "commands: " + strings.Join(r.Commands, ", ")}, {r.Agent, "key agent"}, {r.X11, "display"},
+		{r.Checkout == "managed", "see the password, which is changed afterwards"}, {r.Checkout == "any", "see the password, also where nobody changes it afterwards"},
+		{len(r.Files) > 0, "files: " + strings.Join(r.Files, ", ")}, {len(r.Forwards) > 0, "tunnels: " + strings.Join(r.Forwards, ", ")}} {
+		if x.is {
+			may = append(may, x.what)
+		}
+	}
+	if len(may) == 0 {
+		may = []string{"nothing"}
+	}
+	if r.FourEyes {
+		watched = append(watched, "only while somebody else watches (four eyes)")
+	}
+	if r.SilentWatch {
+		watched = append(watched, "watched without a word to the user (silent watch)")
+	}
+	if len(r.Detect) > 0 {
+		watched = append(watched, "looked for: "+strings.Join(r.Detect, ", "))
+	}
+	return strings.Join(append([]string{strings.Join(may, ", ")}, watched...), "; ")
 }
 
 // Roles lists roles.

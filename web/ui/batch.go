@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,33 @@ func (b Batch) chosen(open []Request) int64 {
 	r.Typed = b.Typed
 	return r.Chosen()
 }
+
+// rights are what can be taken away from any of the requests, in the order of the
+// first that has it.
+func rights(list []Request) []string {
+	var out []string
+	for _, r := range list {
+		for _, right := range r.Rights() {
+			if !slices.Contains(out, right) {
+				out = append(out, right)
+			}
+		}
+	}
+	return out
+}
+
+// mosts are the durations that several requests can be cut to at once, in seconds.
+func mosts() []int64 { return []int64{900, 1800, 3600, 7200, 4 * 3600} }
+
+// shorter are the durations that one of several requests can be cut to by itself.
+func (r Request) shorter() []int64 { return r.Choices()[:len(r.Choices())-1] }
+
+// secondsOf names the field of the duration of one of several requests.
+func secondsOf(r Request) string { return SecondsField + r.ID }
+
+// SecondsField stands before the id of a request in the name of the field that cuts
+// its duration alone.
+const SecondsField = "seconds-"
 
 // least is the request for the shortest time.
 func least(list []Request) Request {
@@ -77,6 +105,18 @@ func (in Inbox) Groups() [][]Request {
 		out = append(out, []Request{r})
 	}
 	return out
+}
+
+// single are the requests that are picked one by one: not those of a batch, which
+// have a page of their own.
+func (in Inbox) single() []Request {
+	var list []Request
+	for _, g := range in.Groups() {
+		if len(g) == 1 {
+			list = append(list, g[0])
+		}
+	}
+	return list
 }
 
 // vote names a request and what is shown of it.

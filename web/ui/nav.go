@@ -15,6 +15,7 @@ func Entries() []Entry {
 		{"/targets", "Targets", "t", ""},
 		{"/requests", "Requests", "r", ""},
 		{"/sessions", "Sessions", "s", ""},
+		{"/audit", "Audit log", "a", "audit.read"},
 		{"/checkouts", "Check-outs", "k", "secret.read"},
 		{"/breakglass", "Break-glass", "b", ""},
 		{"/reviews", "Reviews", "v", "review.read"},
@@ -22,6 +23,7 @@ func Entries() []Entry {
 		{"/people", "People", "p", "user.read"},
 		{"/integrations", "Integrations", "n", "integration.read"},
 		{"/settings", "Settings", "o", "system.read"},
+		{"/away", "Away", "w", ""},
 		{"/me/links", "Linked accounts", "l", ""},
 	}
 }

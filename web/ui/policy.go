@@ -18,6 +18,7 @@ type Policies struct {
 	JSON    map[string]string // of a role
 	Roles   string            // of a candidate, as they were typed
 	Diff    *api.PolicyDiff
+	Bundle  *Bundle // that was sent; nil: none was
 }
 
 // question says what was asked, in words.

@@ -53,9 +53,11 @@ type Request struct {
 	Command string   // what to type to use the grant, with any client
 	Plain   string   // the same for who has run drawbolt ssh-config
 	Typed   Decision // what was typed into a form that was refused
+	Edit    *Edit    // the same of the form that changes it; nil: none was
 	Reached Reached  // for others than the requester
 	Story   Story    // of one request, not in lists
 	Passkey bool     // the person has one, and can confirm a vote by it
+	Terms   []string // what bounds its sessions besides, in words; not in lists
 }
 
 // Reached is where a grant leads: what an approver vouches for.
@@ -89,6 +91,7 @@ type Decision struct {
 	Note     string
 	Without  []string
 	FourEyes bool
+	Each     map[string]int64 // of several requests: the seconds of some of them, by id
 }
 
 // Rights are those of the role that an approver may take away.
@@ -247,7 +250,7 @@ type Inbox struct {
 	Key    string
 	Items  []Request
 	Picked []string // the votes that were picked in a form that was refused
-	Note   string   // what was typed there
+	Typed  Decision // what was typed there
 	More   bool     // there are more than these
 }
 
@@ -353,34 +356,6 @@ func targetURL(target, account string) templ.SafeURL {
 	return templ.SafeURL(to)
 }
 
-// RulesText says in words what a session under a request may do.
-func RulesText(r api.SessionRules) string {
-	var may, watched []string
-	for _, x := range []struct {
-		is   bool
-		what string
-	}{{r.Shell, "shell"}, {r.Exec && len(r.Commands) == 0, "any command"}, {r.Exec && len(r.Commands) > 0, "commands: " + strings.Join(r.Commands, ", ")}, {r.Agent, "key agent"}, {r.X11, "display"},
-		{r.Checkout == "managed", "see the password, which is changed afterwards"}, {r.Checkout == "any", "see the password, also where nobody changes it afterwards"},
-		{len(r.Files) > 0, "files: " + strings.Join(r.Files, ", ")}, {len(r.Forwards) > 0, "tunnels: " + strings.Join(r.Forwards, ", ")}} {
-		if x.is {
-			may = append(may, x.what)
-		}
-	}
-	if len(may) == 0 {
-		may = []string{"nothing"}
-	}
-	if r.FourEyes {
-		watched = append(watched, "only while somebody else watches (four eyes)")
-	}
-	if r.SilentWatch {
-		watched = append(watched, "watched without a word to the user (silent watch)")
-	}
-	if len(r.Detect) > 0 {
-		watched = append(watched, "looked for: "+strings.Join(r.Detect, ", "))
-	}
-	return strings.Join(append([]string{strings.Join(may, ", ")}, watched...), "; ")
-}
-
 // The sentences of the pages that are put together of several parts.
 
 func wants(r Request) string {
@@ -402,6 +377,14 @@ func eligible(r Request) string {
 		return " · you may"
 	}
 	return ""
+}
+
+// terms are what bounds a session besides, behind what it may do.
+func terms(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(list, "; ")
 }
 
 func quoted(s string) string {
