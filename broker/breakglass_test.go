@@ -290,7 +290,7 @@ func TestEmergencyUser(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		targets, err := h.Targets(ctx, by)
+		targets, _, err := h.FindTargets(ctx, by, broker.TargetFilter{})
 		if err != nil || len(targets) != 1 || targets[0].Target.Name != "db01" || !targets[0].Accounts[0].MayAsk {
 			t.Errorf("targets %+v, %v", targets, err)
 		}

@@ -104,22 +104,6 @@ func (b *Broker) reach(by access.Caller) policy.Reach {
 	return b.c.Policy.Reach(b.input(question{by: by}).User)
 }
 
-// mentioned is a sieve before the policy is asked about each of many targets: it
-// holds those that a role of the caller selects, to be read or to be asked for, and
-// those for which there is one of these grants.
-func (b *Broker) mentioned(by access.Caller, grants []access.Grant) func(t *access.Target) bool {
-	reach, granted := b.reach(by), map[string]bool{}
-	for _, g := range grants {
-		granted[g.TargetID] = true
-	}
-	return func(t *access.Target) bool {
-		in := policyTarget(t)
-		return granted[t.ID] || reach.Selects(policy.ActionTargetRead, in, "") || slices.ContainsFunc(t.Accounts, func(a access.Account) bool {
-			return reach.Selects(policy.ActionRequest, in, a.Name)
-		})
-	}
-}
-
 // casesOf asks the policy which of the requests the caller may see, and looks at
 // these. What they have in common is read once.
 func (b *Broker) casesOf(ctx context.Context, by access.Caller, f Filter, page []access.Request) ([]Case, error) {

@@ -196,10 +196,6 @@ var verbs = []struct {
 		_, err := b.Open(ctx, by, s.granted.Grant.ID, broker.Opening{Kind: "shell"})
 		return err
 	}, false},
-	{"Targets", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.Targets(ctx, by)
-		return err
-	}, false},
 	{"FindTarget", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.FindTarget(ctx, by, "vault01")
 		return err
@@ -596,10 +592,6 @@ var verbs = []struct {
 	}, false},
 	{"Unlink", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.Unlink(ctx, by, "bob", s.linked)
-	}, false},
-	{"TargetsLike", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.TargetsLike(ctx, by, "db", 1)
-		return err
 	}, false},
 	{"Certify", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Certify(ctx, by, newKey(s.t))
