@@ -16,7 +16,7 @@ import (
 // which it was opened.
 type Filter struct {
 	State  access.RequestState // "": any; Expired is understood
-	Mine   bool                // the caller's own
+	Mine   bool                // the caller's own, and those of their bots
 	Inbox  bool                // pending ones that the caller may decide
 	Active bool                // those whose grant is open
 	Batch  string              // those that were asked for together
@@ -81,11 +81,11 @@ func (b *Broker) filterFor(by access.Caller, f Filter) store.RequestFilter {
 	}
 	switch {
 	case f.Mine:
-		from.Requester = by.User.ID
+		from.Requester, from.Owner = by.User.ID, by.User.ID
 	case f.Inbox:
 		from.Asked = b.groupsFor(by)
 	case !b.reach(by).Any(policy.ActionRequestRead):
-		from.Requester, from.Asked = by.User.ID, b.groupsFor(by)
+		from.Requester, from.Owner, from.Asked = by.User.ID, by.User.ID, b.groupsFor(by)
 	}
 	return from
 }
