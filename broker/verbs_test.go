@@ -623,6 +623,7 @@ var notVerbs = map[string]string{
 	"UsePolicy":          "the server's own, with a bundle that its operator put there",
 	"PolicyRefused":      "the server's own, with a bundle that its operator put there",
 	"TellPolicy":         "the server's own, each minute",
+	"BreaksGlass":        "for the operator who makes sealed codes; a hint",
 	"PolicyFindings":     "for the doctor, who holds the master key",
 	"DueAccounts":        "the server's own: what is to be removed",
 	"BeginCreation":      "for the grant of a session that Open opened, while it holds",
