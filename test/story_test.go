@@ -41,7 +41,7 @@ import (
 // fails. None may skip; testscript's skip and stop are not to be used in them.
 var told = []string{
 	"access-review", "account-key", "agent", "approve-cli", "approve-steps", "approve-web", "ask", "attribute", "audit-tampered", "away", "bootstrap",
-	"bootstrap-fails", "break-glass", "breakglass-codes", "burst", "ca-rotate", "codes", "cold-recordings", "completion", "deny", "deny-threshold",
+	"bootstrap-fails", "break-glass", "breakglass-codes", "breakglass-lock", "burst", "ca-rotate", "codes", "cold-recordings", "completion", "deny", "deny-threshold",
 	"disk-full", "display", "edit-request", "evidence", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest",
 	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "moderate", "multiplex", "narrow",
 	"narrow-rights", "object-store", "one-person-once", "own-request", "pages", "passes-through", "player", "policy-ask", "policy-bundle",
