@@ -130,7 +130,7 @@ func TestUsersAndTargets(t *testing.T) {
 		}
 		_, err = h.FindTarget(ctx, h.as("mallory"), "db01")
 		want(t, err, access.ErrNotFound)
-		list, err := h.Targets(ctx, h.as("mallory"))
+		list, _, err := h.FindTargets(ctx, h.as("mallory"), broker.TargetFilter{})
 		ok(t, err)
 		if len(list) != 0 {
 			t.Errorf("mallory sees %d targets", len(list))

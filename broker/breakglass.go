@@ -351,3 +351,13 @@ func emergencyMay(q *question) bool {
 // errCodesOnly: a key or a password of an emergency user would be a way around
 // the codes.
 var errCodesOnly = &access.Error{Kind: access.ErrDenied, Code: "DB-6256", Rule: "emergency.codes", Text: "an emergency user logs in with sealed codes and with nothing else", Next: "drawbolt login --break-glass"}
+
+// BreaksGlass reports whether a role that the user has lets them break glass, on
+// whatever: as the policy finds roles, by groups, attributes and inheritance. It is a
+// hint, and decides nothing.
+func (b *Broker) BreaksGlass(ctx context.Context, u access.User) (bool, error) {
+	if err := b.refresh(ctx); err != nil {
+		return false, policyDown(err)
+	}
+	return b.reach(access.Caller{User: u}).Any(policy.ActionBreakGlass), nil
+}

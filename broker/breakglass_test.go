@@ -290,7 +290,7 @@ func TestEmergencyUser(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		targets, err := h.Targets(ctx, by)
+		targets, _, err := h.FindTargets(ctx, by, broker.TargetFilter{})
 		if err != nil || len(targets) != 1 || targets[0].Target.Name != "db01" || !targets[0].Accounts[0].MayAsk {
 			t.Errorf("targets %+v, %v", targets, err)
 		}
@@ -415,4 +415,29 @@ func TestGlassReminders(t *testing.T) {
 			t.Errorf("due still: %v, %v", list, err)
 		}
 	})
+}
+
+// TestBreaksGlass finds the right as the policy finds it, by whichever way the role is
+// held.
+func TestBreaksGlass(t *testing.T) {
+	h := newHouse(t, sqliteURL(t))
+	h.setRole("fire", func(r *access.Role) {
+		r.Rules = []access.Rule{{ID: "fire", Actions: []string{"break_glass"}, Accounts: []string{"*"}, MaxDuration: time.Hour}}
+	})
+	h.setUser("mallory", func(u *access.User) { u.Attributes = map[string]string{"site": "nyc"} })
+	can := func(want bool, how string) {
+		t.Helper()
+		if got, err := h.BreaksGlass(t.Context(), h.user("mallory")); err != nil || got != want {
+			t.Errorf("%s: %t, %v", how, got, err)
+		}
+	}
+	can(false, "without a role")
+	h.setRole("watch", func(r *access.Role) {
+		r.Inherits, r.Attributes = []string{"fire"}, map[string][]string{"site": {"nyc"}}
+	})
+	can(true, "inherited, by an attribute")
+	h.setRole("watch", func(r *access.Role) { r.Attributes["site"] = []string{"ber"} })
+	can(false, "by an attribute that is another's")
+	h.setRole("fire", func(r *access.Role) { r.Users = []string{h.user("mallory").ID} })
+	can(true, "by name")
 }

@@ -234,7 +234,7 @@ func (b *Broker) Checkin(ctx context.Context, by access.Caller, id, reason strin
 		action = policy.ActionRelease // the holder of a grant is always the same
 	}
 	var lease access.Lease
-	_, err := b.changeGrant(ctx, by, id, action, "secret.checkin", 0, func(tx *store.Tx, by access.Caller, g *access.Grant, _ policy.Decision, e *audit.Event) error {
+	_, err := b.changeGrant(ctx, by, id, action, "secret.checkin", 0, func(tx *store.Tx, by access.Caller, _ *access.Request, g *access.Grant, _ policy.Decision, e *audit.Event) error {
 		e.Reason = audit.Clean(reason, audit.MaxReason)
 		list, err := tx.Leases(ctx, store.LeaseFilter{Open: true, Grant: g.ID, Limit: 1})
 		if err != nil {

@@ -43,31 +43,30 @@ func (b *Broker) FindTargets(ctx context.Context, by access.Caller, f TargetFilt
 	if err != nil {
 		return nil, "", err
 	}
-	limit := pageSize(f.Limit)
-	after, looked := f.After, 0
-	for {
-		page, err := b.c.Store.TargetsAfter(ctx, after, strings.ToLower(f.Part), 200)
+	limit, viewer := pageSize(f.Limit), b.viewer(by, grants)
+	keep := func(t *access.Target) bool { return f.matches(t) && viewer.mentions(t) }
+	after := f.After
+	for looked := 0; looked < maxLooked; {
+		page, rest, err := b.c.Store.SieveTargets(ctx, after, strings.ToLower(f.Part), limit, keep)
 		if err != nil {
 			return nil, "", err
 		}
 		for _, t := range page {
-			if len(list) == limit || looked == maxLooked {
+			if len(list) == limit {
 				return list, after, nil
 			}
 			after = t.Name
-			if !f.matches(&t) {
-				continue
-			}
 			looked++
-			v := b.view(ctx, by, t, grants)
+			v := viewer.view(ctx, t)
 			if (v.Admin || len(v.Accounts) > 0) && (!f.Usable || slices.ContainsFunc(v.Accounts, func(a AccountView) bool { return a.Usable || a.MayAsk })) {
 				list = append(list, v)
 			}
 		}
-		if len(page) < 200 {
-			return list, "", nil
+		if after = rest; rest == "" {
+			break
 		}
 	}
+	return list, after, nil
 }
 
 func pageSize(limit int) int {

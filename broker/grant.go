@@ -18,7 +18,7 @@ func (b *Broker) Extend(ctx context.Context, by access.Caller, id string, d time
 	if err := access.CheckDuration(d); err != nil {
 		return Case{}, err
 	}
-	return b.changeGrant(ctx, by, id, policy.ActionExtend, "grant.extend", d, func(tx *store.Tx, by access.Caller, g *access.Grant, ruling policy.Decision, e *audit.Event) error {
+	return b.changeGrant(ctx, by, id, policy.ActionExtend, "grant.extend", d, func(tx *store.Tx, by access.Caller, _ *access.Request, g *access.Grant, ruling policy.Decision, e *audit.Event) error {
 		longest := ruling.MaxDuration
 		if g.BreakGlass {
 			longest = min(longest, b.c.Glass.MaxDuration)
@@ -35,8 +35,8 @@ func (b *Broker) Extend(ctx context.Context, by access.Caller, id string, d time
 // Release gives the caller's own grant back. It is one way, and ends every
 // session of it.
 func (b *Broker) Release(ctx context.Context, by access.Caller, id string) (Case, error) {
-	return b.changeGrant(ctx, by, id, policy.ActionRelease, "grant.release", 0, func(tx *store.Tx, by access.Caller, g *access.Grant, _ policy.Decision, e *audit.Event) error {
-		if err := g.Release(by.User, tx.Now()); err != nil {
+	return b.changeGrant(ctx, by, id, policy.ActionRelease, "grant.release", 0, func(tx *store.Tx, by access.Caller, r *access.Request, g *access.Grant, _ policy.Decision, e *audit.Event) error {
+		if err := g.Release(by.User, r.OwnerID, tx.Now()); err != nil {
 			return err
 		}
 		if err := b.endLeases(ctx, tx, by, store.LeaseFilter{Grant: g.ID}, access.EndReleased); err != nil {
@@ -52,7 +52,7 @@ func (b *Broker) Revoke(ctx context.Context, by access.Caller, id, reason string
 	if err := access.CheckReason(reason); err != nil {
 		return Case{}, err
 	}
-	return b.changeGrant(ctx, by, id, policy.ActionRevoke, "grant.revoke", 0, func(tx *store.Tx, by access.Caller, g *access.Grant, _ policy.Decision, e *audit.Event) error {
+	return b.changeGrant(ctx, by, id, policy.ActionRevoke, "grant.revoke", 0, func(tx *store.Tx, by access.Caller, _ *access.Request, g *access.Grant, _ policy.Decision, e *audit.Event) error {
 		e.Reason = reason
 		if err := g.Revoke(by.User, reason, tx.Now()); err != nil {
 			return err
@@ -65,7 +65,7 @@ func (b *Broker) Revoke(ctx context.Context, by access.Caller, id, reason string
 }
 
 // changeGrant is the way of the verbs that change an open grant.
-func (b *Broker) changeGrant(ctx context.Context, by access.Caller, id string, action policy.Action, name string, d time.Duration, move func(*store.Tx, access.Caller, *access.Grant, policy.Decision, *audit.Event) error) (Case, error) {
+func (b *Broker) changeGrant(ctx context.Context, by access.Caller, id string, action policy.Action, name string, d time.Duration, move func(*store.Tx, access.Caller, *access.Request, *access.Grant, policy.Decision, *audit.Event) error) (Case, error) {
 	if err := b.refresh(ctx); err != nil {
 		return Case{}, b.refused(ctx, event(by, name, id), policyDown(err))
 	}
@@ -107,7 +107,7 @@ func (b *Broker) changeGrant(ctx context.Context, by access.Caller, id string, a
 		}
 		e.Rule = decision.Rule
 		detail(&e, "decision", decision.ID)
-		if err := move(tx, by, g, decision, &e); err != nil {
+		if err := move(tx, by, r, g, decision, &e); err != nil {
 			return e, err
 		}
 		c = Case{Request: *r, Grant: g}

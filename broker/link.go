@@ -70,7 +70,7 @@ func (b *Broker) ConfirmLink(ctx context.Context, by access.Caller, code string)
 		if mine, err := tx.LinksOf(ctx, by.User.ID); err != nil {
 			return err
 		} else if len(mine) >= access.MaxLinks {
-			return &access.Error{Kind: access.ErrConflict, Code: "DB-6191", Text: fmt.Sprintf("you have %d accounts linked already; remove one first", len(mine)), Next: "drawbolt integration slack unlink"}
+			return &access.Error{Kind: access.ErrConflict, Code: "DB-6360", Text: fmt.Sprintf("you have %d accounts linked already; remove one first", len(mine)), Next: "drawbolt integration slack unlink"}
 		}
 		l = access.Link{ExternalAccount: c.ExternalAccount, UserID: by.User.ID, CreatedAt: tx.Now()}
 		err = tx.AddLink(ctx, &l)

@@ -127,7 +127,7 @@ func TestLinkLimits(t *testing.T) {
 		if i < access.MaxLinks {
 			ok(t, err)
 		} else {
-			wantCode(t, err, "DB-6191")
+			wantCode(t, err, "DB-6360")
 		}
 	}
 	var ids []string

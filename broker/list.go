@@ -16,7 +16,7 @@ import (
 // which it was opened.
 type Filter struct {
 	State  access.RequestState // "": any; Expired is understood
-	Mine   bool                // the caller's own
+	Mine   bool                // the caller's own, and those of their bots
 	Inbox  bool                // pending ones that the caller may decide
 	Active bool                // those whose grant is open
 	Batch  string              // those that were asked for together
@@ -81,11 +81,11 @@ func (b *Broker) filterFor(by access.Caller, f Filter) store.RequestFilter {
 	}
 	switch {
 	case f.Mine:
-		from.Requester = by.User.ID
+		from.Requester, from.Owner = by.User.ID, by.User.ID
 	case f.Inbox:
 		from.Asked = b.groupsFor(by)
 	case !b.reach(by).Any(policy.ActionRequestRead):
-		from.Requester, from.Asked = by.User.ID, b.groupsFor(by)
+		from.Requester, from.Owner, from.Asked = by.User.ID, by.User.ID, b.groupsFor(by)
 	}
 	return from
 }
@@ -102,22 +102,6 @@ func (b *Broker) groupsFor(by access.Caller) []string {
 // reach is what the caller's roles mention; see policy.Reach.
 func (b *Broker) reach(by access.Caller) policy.Reach {
 	return b.c.Policy.Reach(b.input(question{by: by}).User)
-}
-
-// mentioned is a sieve before the policy is asked about each of many targets: it
-// holds those that a role of the caller selects, to be read or to be asked for, and
-// those for which there is one of these grants.
-func (b *Broker) mentioned(by access.Caller, grants []access.Grant) func(t *access.Target) bool {
-	reach, granted := b.reach(by), map[string]bool{}
-	for _, g := range grants {
-		granted[g.TargetID] = true
-	}
-	return func(t *access.Target) bool {
-		in := policyTarget(t)
-		return granted[t.ID] || reach.Selects(policy.ActionTargetRead, in, "") || slices.ContainsFunc(t.Accounts, func(a access.Account) bool {
-			return reach.Selects(policy.ActionRequest, in, a.Name)
-		})
-	}
 }
 
 // casesOf asks the policy which of the requests the caller may see, and looks at

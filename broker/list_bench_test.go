@@ -14,6 +14,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
+	"github.com/drawbolt/drawbolt/rego"
 )
 
 var listed = flag.Int("listed", 1100, "how many requests BenchmarkLists makes; an eleventh of them wait")
@@ -162,7 +163,7 @@ func newCrowd(b testing.TB, h *house, requests int) *crowd {
 func BenchmarkLists(b *testing.B) {
 	for _, e := range engines {
 		b.Run(e.name, func(b *testing.B) {
-			h := newHouse(b, e.url(b))
+			h := newHouse(b, e.url(b), func(c *broker.Config) { c.BuiltIn = compiled(b, rego.Bundle).Digest() })
 			start := time.Now()
 			c := newCrowd(b, h, *listed)
 			fmt.Printf("%s: %d requests, %d users and %d targets made in %.0f s\n", e.name, c.requests, c.users, c.targets, time.Since(start).Seconds())
@@ -230,9 +231,19 @@ func lists(c *crowd) []list {
 		sessions("live sessions", everybody, broker.SessionFilter{Live: true}),
 		sessions("sessions of a user", administrator, broker.SessionFilter{User: fmt.Sprintf("user%d", c.users-39)}),
 		sessions("sessions on a target", administrator, broker.SessionFilter{Target: "host7"}),
-		{"targets", everybody[1:], func(ctx context.Context, by access.Caller) (int, error) {
-			l, err := c.Targets(ctx, by)
+		{"targets", everybody, func(ctx context.Context, by access.Caller) (int, error) {
+			l, _, err := c.FindTargets(ctx, by, broker.TargetFilter{Limit: 200})
 			return len(l), err
+		}},
+		{"all targets, page after page", everybody, func(ctx context.Context, by access.Caller) (n int, err error) {
+			f := broker.TargetFilter{Limit: 200}
+			for {
+				l, next, err := c.FindTargets(ctx, by, f)
+				n, f.After = n+len(l), next
+				if err != nil || next == "" {
+					return n, err
+				}
+			}
 		}},
 		{"users", administrator, func(ctx context.Context, by access.Caller) (int, error) {
 			l, err := c.Users(ctx, by)

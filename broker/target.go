@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -44,45 +43,6 @@ type AccountView struct {
 	Why         string // when it may not be asked for
 }
 
-// Targets lists the targets that the caller may know: of those that one of their
-// roles mentions, or for which they have a grant, what the policy lets them see.
-func (b *Broker) Targets(ctx context.Context, by access.Caller) ([]TargetView, error) {
-	return b.TargetsLike(ctx, by, "", 0)
-}
-
-// TargetsLike lists those of them whose names hold part, the first limit of them;
-// 0: all.
-func (b *Broker) TargetsLike(ctx context.Context, by access.Caller, part string, limit int) ([]TargetView, error) {
-	if _, err := b.allow(ctx, question{action: policy.ActionRequestRead, by: by, owner: by.User.ID}, event(by, "target.list", "")); err != nil {
-		return nil, err
-	}
-	all, err := b.c.Store.Targets(ctx)
-	if err != nil {
-		return nil, err
-	}
-	grants, err := b.c.Store.OpenGrants(ctx, by.User.ID, b.now().UnixMicro())
-	if err != nil {
-		return nil, err
-	}
-	mentioned := b.mentioned(by, grants)
-	var list []TargetView
-	for _, t := range all {
-		if !mentioned(&t) {
-			continue
-		}
-		if !strings.Contains(t.Name, part) {
-			continue
-		}
-		if v := b.view(ctx, by, t, grants); v.Admin || len(v.Accounts) > 0 {
-			list = append(list, v)
-		}
-		if limit > 0 && len(list) == limit {
-			break
-		}
-	}
-	return list, nil
-}
-
 // FindTarget returns a target that the caller may know.
 func (b *Broker) FindTarget(ctx context.Context, by access.Caller, name string) (TargetView, error) {
 	e := event(by, "target.read", name)
@@ -100,7 +60,7 @@ func (b *Broker) FindTarget(ctx context.Context, by access.Caller, name string) 
 	if err != nil {
 		return TargetView{}, err
 	}
-	v := b.view(ctx, by, t, grants)
+	v := (&viewer{b: b, by: by, grants: grants}).view(ctx, t)
 	if !v.Admin && len(v.Accounts) == 0 {
 		return TargetView{}, b.refused(ctx, e, unknownTarget(access.ErrNotFound, name))
 	}
@@ -112,33 +72,6 @@ func (b *Broker) FindTarget(ctx context.Context, by access.Caller, name string) 
 
 // maxKnown bounds who is told of as knowing the secrets of a target.
 const maxKnown = 100
-
-func (b *Broker) view(ctx context.Context, by access.Caller, t access.Target, grants []access.Grant) TargetView {
-	_, err := b.decideNow(ctx, question{action: policy.ActionTargetRead, by: by, target: &t})
-	v := TargetView{Target: t, Admin: err == nil}
-	now := b.now()
-	for _, a := range t.Accounts {
-		av := AccountView{Name: a.Name}
-		for _, g := range grants {
-			if g.TargetID == t.ID && g.Account == a.Name && g.ActiveAt(now) {
-				av.Usable, av.Until, av.Request = true, g.End, g.RequestID
-			}
-		}
-		d, err := b.decideNow(ctx, wouldAsk(by, &t, a.Name))
-		av.MayAsk, av.Needs, av.MaxDuration = err == nil, needs(d.Approvals), d.MaxDuration
-		if err != nil {
-			av.Why = err.Error()
-		}
-		if av.Usable || av.MayAsk || mayKnowOf(d) || v.Admin {
-			v.Accounts = append(v.Accounts, av)
-		}
-	}
-	if !v.Admin {
-		v.Target.Address, v.Target.HostKeys, v.Target.Via, v.Target.HopAccount = "", nil, nil, ""
-		v.Target.Provisioner, v.Target.PrincipalsFolder, v.Target.Facts = "", "", nil
-	}
-	return v
-}
 
 // write is the way of the administration's verbs: ask, change, save.
 func (b *Broker) write(ctx context.Context, by access.Caller, action policy.Action, e audit.Event, fn func(tx *store.Tx, by access.Caller, e *audit.Event) error) error {

@@ -1,6 +1,10 @@
 package policy
 
-import "github.com/open-policy-agent/opa/v1/ast"
+import (
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
 
 // A Reach is what the roles of one user mention at all: a sieve for long lists,
 // before each thing that passes it is asked about. It allows nothing, and refuses
@@ -41,4 +45,17 @@ func (r Reach) Selects(action Action, target Target, account string) bool {
 		}
 	}
 	return false
+}
+
+// Matching returns which rules list the action for that account of the target, as
+// numbers that name them within this Reach. Whether their conditions hold is not
+// looked at.
+func (r Reach) Matching(action Action, target Target, account string) (list []int) {
+	for _, e := range r[action] {
+		if e.matches(account, target.Name, target.Labels) {
+			list = append(list, e.position)
+		}
+	}
+	slices.Sort(list) // a user may have a role twice
+	return slices.Compact(list)
 }

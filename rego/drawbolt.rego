@@ -136,6 +136,14 @@ free if {
 	mine
 }
 
+# The same of what one's own bot has: somebody must be able to stop it.
+free if {
+	input.action in {"cancel", "release"}
+	input.user.locked == false
+	input.request.id != ""
+	owned
+}
+
 # To see and keep what is one's own.
 free if {
 	input.action in {"request.read", "session.list", "key.write", "vote.delegate"}
@@ -147,8 +155,7 @@ free if {
 free if {
 	input.action == "request.read"
 	input.user.locked == false
-	person(input.request.owner) != ""
-	person(input.user.id) == person(input.request.owner)
+	owned
 }
 
 # Who may vote on a request may read it.
@@ -179,6 +186,12 @@ let_in if {
 mine if input.user.id == input.request.requester
 
 mine if person(input.user.id) == person(input.request.requester)
+
+# Of a bot that is theirs.
+owned if {
+	person(input.request.owner) != ""
+	person(input.user.id) == person(input.request.owner)
+}
 
 # Not the same as "not mine", which would hold when somebody is missing. What a
 # bot asks for is its owner's, too.

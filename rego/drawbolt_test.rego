@@ -452,6 +452,15 @@ bots := with_request(object.union(vote, {"action": "request.read", "user": stran
 
 test_owner_reads_the_bots if allowed(with_request(bots, {"owner": "u-none"}))
 
+test_owner_stops_the_bots if {
+	every action in ["cancel", "release"] {
+		allowed(with_request(object.union(bots, {"action": action}), {"owner": "u-none", "id": "REQ-1"}))
+		refused(with_request(object.union(bots, {"action": action}), {"owner": "u-alice", "id": "REQ-1"}), "request.other")
+		refused(with_request(object.union(bots, {"action": action}), {"owner": "", "id": "REQ-1"}), "request.other")
+		refused(with_request(with_user(object.union(bots, {"action": action}), {"locked": true}), {"owner": "u-none", "id": "REQ-1"}), "user.locked")
+	}
+}
+
 test_another_does_not_read_the_bots if refused(with_request(bots, {"owner": "u-alice"}), "request.read.role")
 
 test_another_approves_the_bots if allowed(with_request(vote, {"requester": "u-bot", "owner": "u-alice"}))

@@ -6,10 +6,10 @@ reasons := [{"rule": concat(".", [input.action, "own"]), "text": "it is your own
 	input.action in {"cancel", "release", "request.read", "session.list", "key.write", "vote.delegate"}
 	free
 	mine
-} else := [{"rule": "request.read.owner", "text": "your bot asks for it"}] if {
-	input.action == "request.read"
+} else := [{"rule": concat(".", [input.action, "owner"]), "text": "your bot asks for it"}] if {
+	input.action in {"cancel", "release", "request.read"}
 	free
-	person(input.user.id) == person(input.request.owner)
+	owned
 } else := [{"rule": "request.read.voter", "text": "you are asked to decide on it"}] if {
 	input.action == "request.read"
 	free
@@ -72,6 +72,7 @@ refusals contains [22, {"rule": "request.other", "text": "this request is somebo
 refusals contains [22, {"rule": "request.other", "text": "this request is somebody else's and only they can do that"}] if {
 	input.action in {"cancel", "release"}
 	not mine
+	not owned
 }
 
 # ---- Votes ----

@@ -144,10 +144,10 @@ func (s *Server) keyOfSessions(by access.Caller, list ...api.Session) string {
 func (s *Server) viewRequest(by access.Caller, c broker.Case) ui.Request {
 	r := &c.Request
 	v := ui.Request{
-		Request: s.viewCase(c), Mine: r.RequesterID == by.User.ID, Viewer: by.User.Name, Source: r.Source,
+		Request: s.viewCase(c), Mine: r.RequesterID == by.User.ID, Bots: r.OwnerID == by.User.ID, Viewer: by.User.Name, Source: r.Source,
 		Command: s.sshCommand(r.Account, r.TargetName), Plain: "ssh " + r.Account + "@" + r.TargetName,
 	}
-	if !v.Mine { // an approver vouches for it; who asks need not know how it is reached
+	if !v.Mine && !v.Bots { // an approver vouches for it; who asks need not know how it is reached
 		v.Reached = ui.Reached{Address: r.TargetAddress, Via: r.TargetVia, HostKeys: fingerprints(r.TargetKeys)}
 	}
 	return v
@@ -312,7 +312,7 @@ func (s *Server) homePage(w http.ResponseWriter, r *http.Request, by access.Call
 		case !x.Open() && len(h.Recent) < 10:
 			h.Recent = append(h.Recent, x)
 		}
-		if at := x.Account + "@" + x.Target; x.Grant != nil && !x.Open() && !seen[at] && len(seen) < 6 {
+		if at := x.Account + "@" + x.Target; x.Grant != nil && x.Mine && !x.Open() && !seen[at] && len(seen) < 6 {
 			seen[at] = true
 			h.Again = append(h.Again, x)
 		}

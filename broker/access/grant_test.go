@@ -77,7 +77,7 @@ func TestGrantClock(t *testing.T) {
 
 func TestGrantEndsOneWay(t *testing.T) {
 	ends := map[string]func(g *Grant, t time.Time) error{
-		"release":   func(g *Grant, t time.Time) error { return g.Release(holder, t) },
+		"release":   func(g *Grant, t time.Time) error { return g.Release(holder, "", t) },
 		"revoke":    func(g *Grant, t time.Time) error { return g.Revoke(other, "INC-7 wrong host", t) },
 		"supersede": func(g *Grant, t time.Time) error { return g.Supersede(other, t) },
 	}
@@ -118,7 +118,7 @@ func TestGrantEndsOneWay(t *testing.T) {
 	}
 	t.Run("only the holder releases", func(t *testing.T) {
 		g := newTestGrant(time.Time{})
-		wantKind(t, g.Release(other, noon), ErrDenied)
+		wantKind(t, g.Release(other, "", noon), ErrDenied)
 		wantKind(t, g.Revoke(other, " ", noon), ErrInvalid)
 		if !g.ActiveAt(noon) {
 			t.Error("a refused end ended it")
@@ -244,7 +244,7 @@ func TestLifeInvariants(t *testing.T) {
 			},
 			"release": func(t *rapid.T) {
 				if u := who.Draw(t, "who"); g != nil {
-					ended(g.Release(u, now))
+					ended(g.Release(u, "", now))
 				}
 			},
 			"revoke": func(t *rapid.T) {

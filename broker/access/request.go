@@ -231,8 +231,8 @@ func (r *Request) Edit(by User, e Edit, t time.Time) error {
 
 // Cancel takes the request back; only its requester may.
 func (r *Request) Cancel(by User, t time.Time) error {
-	if by.ID != r.RequesterID {
-		return &Error{Kind: ErrDenied, Code: "DB-2004", Text: "only the requester cancels a request", Rule: "cancel.own"}
+	if by.ID != r.RequesterID && (r.OwnerID == "" || by.ID != r.OwnerID) {
+		return &Error{Kind: ErrDenied, Code: "DB-2004", Text: "only the requester cancels a request, or the owner of the bot that is it", Rule: "cancel.own"}
 	}
 	if err := r.move(Cancelled, t); err != nil {
 		return err

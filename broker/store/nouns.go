@@ -237,16 +237,6 @@ func (q queryer) Target(ctx context.Context, idOrName string) (access.Target, er
 	return targets.one(ctx, q, "WHERE "+column+" = ?"+q.lock(), idOrName)
 }
 
-// TargetsAfter returns at most limit targets by name: those behind the name after
-// in whose name part stands.
-func (q queryer) TargetsAfter(ctx context.Context, after, part string, limit int) ([]access.Target, error) {
-	clause, args := "WHERE name > ?", []any{after}
-	if part != "" {
-		clause, args = clause+containing("name"), append(args, pattern(part))
-	}
-	return targets.all(ctx, q, clause+" ORDER BY name LIMIT ?", append(args, limit)...)
-}
-
 // Targets returns all targets by name.
 func (q queryer) Targets(ctx context.Context) ([]access.Target, error) {
 	return targets.all(ctx, q, "ORDER BY name")

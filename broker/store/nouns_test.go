@@ -246,6 +246,7 @@ func TestFiltersAndPages(t *testing.T) {
 			{"state", store.RequestFilter{State: access.Denied}, 2},
 			{"requester", store.RequestFilter{Requester: u.ID}, 10},
 			{"nobody", store.RequestFilter{Requester: "USR-x"}, 0},
+			{"owner of nothing", store.RequestFilter{Owner: u.ID}, 0},
 			{"target and account", store.RequestFilter{TargetID: "TGT-1", Account: "root"}, 3},
 			{"before what is not there", store.RequestFilter{Before: "REQ-x"}, 0},
 		} {

@@ -30,19 +30,20 @@ func (q queryer) Request(ctx context.Context, id string) (access.Request, error)
 
 // A RequestFilter picks requests, newest first. Zero fields do not limit.
 type RequestFilter struct {
-	State     access.RequestState // as stored: an overdue request is pending here
-	TargetID  string
-	Account   string
-	Batch     string
-	Waiting   time.Time // pending ones that had not expired then, the last to expire first
-	Overdue   time.Time // pending ones that had expired then, the last to expire first
-	Open      time.Time // approved ones whose grant was open or scheduled then, the last to be opened first
-	Requester string    // user id
-	// Asked are groups: those requests that want a vote of one of them. With a
-	// Requester as well, either is enough. At most maxAsked are looked at.
-	Asked  []string
-	Before string // id of the last request of the page before
-	Limit  int    // default 50, at most 1000
+	State    access.RequestState // as stored: an overdue request is pending here
+	TargetID string
+	Account  string
+	Batch    string
+	Waiting  time.Time // pending ones that had not expired then, the last to expire first
+	Overdue  time.Time // pending ones that had expired then, the last to expire first
+	Open     time.Time // approved ones whose grant was open or scheduled then, the last to be opened first
+	// Requester is a user's id, Owner that of the owner of a bot that asks, and Asked are
+	// groups: those requests that want a vote of one of them. Of these three any one is
+	// enough. At most maxAsked are looked at.
+	Requester, Owner string
+	Asked            []string
+	Before           string // id of the last request of the page before
+	Limit            int    // default 50, at most 1000
 }
 
 // maxAsked is more groups than a user may have.
@@ -91,12 +92,16 @@ func (s *source) and(condition string, args ...any) {
 // sources are the runs of which the list is merged.
 func (f *RequestFilter) sources() []source {
 	asked := f.Asked[:min(len(f.Asked), maxAsked)]
-	if len(asked) == 0 || !f.Open.IsZero() || f.Batch != "" || f.TargetID != "" || f.Account != "" {
-		return []source{f.source(f.Requester, asked)} // few
+	few := !f.Open.IsZero() || f.Batch != "" || f.TargetID != "" || f.Account != ""
+	if len(asked) > 0 && few || len(asked) == 0 && f.Requester == "" && f.Owner == "" {
+		return []source{f.source(f.Requester, f.Owner, asked)}
 	}
 	var list []source
 	if f.Requester != "" {
-		list = append(list, f.source(f.Requester, nil))
+		list = append(list, f.source(f.Requester, "", nil))
+	}
+	if f.Owner != "" {
+		list = append(list, f.source("", f.Owner, nil))
 	}
 	states := []access.RequestState{f.State}
 	switch {
@@ -135,12 +140,15 @@ func (f *RequestFilter) expiry(s *source) bool {
 	return true
 }
 
-// source picks by all fields, those of requester or of what the groups are asked.
-func (f *RequestFilter) source(requester string, asked []string) source {
+// source picks by all fields, those of requester, or of owner, or of what the groups
+// are asked. That an owner is somebody is written out, as in the indexes that are made
+// for this.
+func (f *RequestFilter) source(requester, owner string, asked []string) source {
 	s := source{table: "requests", id: "id", at: "created_at"}
-	owner := "requester_id"
+	his, ofBots := "requester_id = ?", "owner_id = ? AND owner_id <> ''"
 	if !f.Open.IsZero() {
-		s, owner = source{table: "grants", id: "request_id", at: "opened_at"}, "user_id"
+		s = source{table: "grants", id: "request_id", at: "opened_at"}
+		his, ofBots = "user_id = ?", "user_id IN (SELECT id FROM users WHERE owner_id = ? AND owner_id <> '')"
 		s.and("ended_at = 0 AND end_at > ?", toMicros(f.Open))
 		if f.Batch != "" {
 			s.and("request_id IN (SELECT id FROM requests WHERE batch = ?)", f.Batch)
@@ -164,7 +172,10 @@ func (f *RequestFilter) source(requester string, asked []string) source {
 	var either []string
 	var args []any
 	if requester != "" {
-		either, args = append(either, owner+" = ?"), append(args, requester)
+		either, args = append(either, his), append(args, requester)
+	}
+	if owner != "" {
+		either, args = append(either, ofBots), append(args, owner)
 	}
 	if len(asked) > 0 {
 		marks, values := list(asked)

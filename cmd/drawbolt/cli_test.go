@@ -265,8 +265,8 @@ func TestVerbs(t *testing.T) {
 		answers map[string]any
 	}{
 		{"ls", []string{"ls"}, map[string]any{"GET /v1/targets": someTargets()}},
-		{"ls-pattern-json", []string{"ls", "w*", "--json=name,locked"}, map[string]any{"GET /v1/targets": someTargets()}},
-		{"ls-unknown", []string{"ls", "nope"}, map[string]any{"GET /v1/targets": someTargets()}},
+		{"ls-pattern-json", []string{"ls", "w*", "--json=name,locked"}, map[string]any{"GET /v1/targets?part=w": someTargets()}},
+		{"ls-unknown", []string{"ls", "nope"}, map[string]any{"GET /v1/targets?part=nope": someTargets()}},
 		{"request-approved", []string{"request", "db01", "--as", "root", "--for", "1h", "--reason", "INC-1 lag"},
 			map[string]any{"POST /v1/requests": pending(), awaitREQ1: approved()}},
 		{"request-denied", []string{"request", "root@db01", "--reason", "INC-1 lag"},
@@ -386,11 +386,11 @@ func TestVerbs(t *testing.T) {
 			}
 			return someChecks()[0]
 		}}},
-		{"target-check-many", []string{"target", "check", "w*", "db01"}, map[string]any{"GET /v1/targets": someTargets(),
+		{"target-check-many", []string{"target", "check", "w*", "db01"}, map[string]any{"GET /v1/targets?part=w": someTargets(),
 			"POST /v1/targets/db01/check": someChecks()[0], "POST /v1/targets/web01/check": someChecks()[1]}},
 		{"target-check-json", []string{"target", "check", "web01", "--json"}, map[string]any{"POST /v1/targets/web01/check": someChecks()[1]}},
 		{"target-check-refused", []string{"target", "check", "db01", "web01"}, map[string]any{"POST /v1/targets/db01/check": no, "POST /v1/targets/web01/check": someChecks()[1]}},
-		{"target-check-none", []string{"target", "check", "x*"}, map[string]any{"GET /v1/targets": someTargets()}},
+		{"target-check-none", []string{"target", "check", "x*"}, map[string]any{"GET /v1/targets?part=x": someTargets()}},
 		{"target-bootstrap", []string{"target", "bootstrap", "db01"}, map[string]any{
 			"POST /v1/targets/db01/bootstrap": api.Bootstrap{Target: "db01", Script: "#!/bin/sh\ntrue\n", ExpiresAt: noon.Add(time.Hour)}}},
 		{"target-lock", []string{"target", "lock", "db01", "--reason", "moving"}, map[string]any{"POST /v1/targets/db01/lock": someTargets().Items[2]}},

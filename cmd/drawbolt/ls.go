@@ -57,7 +57,11 @@ func (c *cli) targetsLike(ctx context.Context, pattern string) ([]api.Target, er
 	if err != nil {
 		return nil, err
 	}
-	list, err := cl.Targets(ctx)
+	part := pattern
+	if i := strings.IndexAny(pattern, `*?[\`); i >= 0 {
+		part = pattern[:i]
+	}
+	list, err := cl.TargetsLike(ctx, part[:min(len(part), 64)]) // no name is longer
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (c *cli) describe(r *api.Request) {
 
 // runMine lists the caller's pending requests and grants that still hold.
 func (c *cli) runMine(ctx context.Context) error {
-	cl, _, err := c.client(api.Request{})
+	cl, p, err := c.client(api.Request{})
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,11 @@ func (c *cli) runMine(ctx context.Context) error {
 				state += " until " + c.when(r.Grant.End)
 			}
 		}
-		rows = append(rows, []string{r.ID, r.Account + "@" + r.Target, formatSeconds(r.DurationSeconds), state, r.Reason})
+		what := r.Account + "@" + r.Target
+		if r.Requester != p.User { // a bot of theirs
+			what += " for " + r.Requester
+		}
+		rows = append(rows, []string{r.ID, what, formatSeconds(r.DurationSeconds), state, r.Reason})
 	}
 	c.table("You have no open request and no access. Next: drawbolt ls", []string{"ID", "WHAT", "FOR", "STATE", "WHY"}, rows)
 	return c.warnOfAccounts(ctx, cl)

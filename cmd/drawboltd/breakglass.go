@@ -16,7 +16,6 @@ import (
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/identity"
-	"github.com/drawbolt/drawbolt/policy"
 )
 
 func breakglassCommand() *cobra.Command {
@@ -93,35 +92,14 @@ or %s/login/breakglass
 		}
 	}
 	fmt.Fprintln(talk, "Cut, seal and hand out. They are printed this once; clear the terminal. Sets from before are void.")
-	roles, err := a.db.Roles(ctx)
+	can, err := a.broker.BreaksGlass(ctx, u)
 	if err != nil {
 		return err
 	}
-	if !breaksGlass(roles, u) {
+	if !can {
 		fmt.Fprintf(talk, "Next: no role lets %s break glass yet: give one that lists break_glass the group %s, with drawbolt role set\n", u.Name, broker.EmergencyGroup)
 	}
 	return nil
-}
-
-// breaksGlass reports whether a role that the user holds lists break_glass.
-func breaksGlass(roles []access.Role, u access.User) bool {
-	for _, r := range roles {
-		held := false
-		for _, id := range r.Users {
-			held = held || id == u.ID
-		}
-		for _, g := range r.Groups {
-			held = held || u.In(g)
-		}
-		for _, rule := range r.Rules {
-			for _, action := range rule.Actions {
-				if held && action == string(policy.ActionBreakGlass) {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 func (a *App) codeHolders(ctx context.Context, people string) ([]identity.Holder, error) {

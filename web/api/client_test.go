@@ -114,6 +114,7 @@ var routes = []struct {
 	}, `GET /v1/checkouts?active=true&before=LEA-1&limit=7&target=t&user=u`},
 	{"Setup", func(ctx context.Context, c *Client) error { return c.Setup(ctx, SetupInput{"t", "p"}) }, `POST /v1/setup {"token":"t","password":"p"}`},
 	{"Targets", func(ctx context.Context, c *Client) error { return discard(c.Targets(ctx)) }, `GET /v1/targets`},
+	{"TargetsLike", func(ctx context.Context, c *Client) error { return discard(c.TargetsLike(ctx, "db&x")) }, `GET /v1/targets?part=db%26x`},
 	{"FindTarget", func(ctx context.Context, c *Client) error { return discard(c.FindTarget(ctx, "../me?x")) }, `GET /v1/targets/..%2Fme%3Fx`},
 	{"AddTarget", func(ctx context.Context, c *Client) error {
 		return discard(c.AddTarget(ctx, TargetInput{Name: "db01", Address: "h:22", Accounts: []AccountInput{{Name: "root"}}}))

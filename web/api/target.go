@@ -134,9 +134,23 @@ type Knower struct {
 	At   time.Time `json:"at"` // the last time
 }
 
-// Targets lists the targets that the caller may know of.
+// Targets lists all targets that the caller may know of, by name, page after page.
 func (c *Client) Targets(ctx context.Context) (List[Target], error) {
-	return call[List[Target]](ctx, c, http.MethodGet, "/v1/targets", nil, nil)
+	return c.TargetsLike(ctx, "")
+}
+
+// TargetsLike lists those of them in whose name part stands.
+func (c *Client) TargetsLike(ctx context.Context, part string) (all List[Target], err error) {
+	q := url.Values{}
+	set(q, "part", part)
+	for {
+		page, err := call[List[Target]](ctx, c, http.MethodGet, "/v1/targets", q, nil)
+		all.Items = append(all.Items, page.Items...)
+		if err != nil || page.Next == "" || page.Next == q.Get("after") { // it goes on, whatever a server says
+			return all, err
+		}
+		q.Set("after", page.Next)
+	}
 }
 
 // FindTarget returns one target.

@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -364,4 +366,29 @@ func TestLostRightBetween(t *testing.T) {
 	h.presses("erin", button(t, card, "approve"))
 	h.shows(card, "Approved by")
 
+}
+
+// TestForgedFlood: who only claims to be Slack, which anybody can, fills no log.
+func TestForgedFlood(t *testing.T) {
+	h := newHouse(t, slack.HTTPMode)
+	var lines atomic.Int64
+	c := h.config(slack.HTTPMode, h.db)
+	c.Log = slog.New(slog.NewTextHandler(counter{&lines}, nil))
+	app := must(slack.New(c))
+	for range 2_000 {
+		if code, said := post(t, app, http.Header{}, "application/json", []byte("{}")); code != http.StatusUnauthorized || !strings.Contains(said, "DB-6195") {
+			t.Fatalf("%d %s", code, said)
+		}
+	}
+	if n := lines.Load(); n < 1 || n > 200 {
+		t.Errorf("%d lines of 2,000 forged requests", n)
+	}
+}
+
+// A counter counts what is written.
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(b []byte) (int, error) {
+	c.n.Add(1)
+	return len(b), nil
 }

@@ -260,7 +260,7 @@ func (s *Slack) suggest(ctx context.Context, d deed, typed string) offered {
 	}
 	var list []broker.TargetView
 	if err == nil {
-		list, err = s.c.Broker.TargetsLike(ctx, by, target, maxOptions)
+		list, _, err = s.c.Broker.FindTargets(ctx, by, broker.TargetFilter{Part: target, Usable: true, Limit: maxOptions})
 	}
 	if err != nil {
 		if !errors.Is(err, access.ErrUnauthenticated) && !errors.Is(err, access.ErrDenied) {

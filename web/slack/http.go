@@ -84,7 +84,9 @@ var (
 
 // unbelieved answers what is not taken for Slack's.
 func (s *Slack) unbelieved(w http.ResponseWriter, r *http.Request, err error) {
-	s.c.Log.WarnContext(r.Context(), "what claims to be Slack was refused", "path", r.URL.Path, "error", err)
+	if s.doubts.AllowN(s.c.Now(), 1) {
+		s.c.Log.WarnContext(r.Context(), "what claims to be Slack was refused", "path", r.URL.Path, "error", err)
+	}
 	if said, is := errors.AsType[*access.Error](err); is {
 		http.Error(w, said.Text+" ("+said.Code+")", http.StatusUnauthorized)
 		return

@@ -36,6 +36,10 @@ const (
 	clickEvery = time.Second / 5
 	clickBurst = 20
 
+	// What is logged of what is not Slack's: so often, and so many lines at once.
+	doubtEvery = time.Second
+	doubtBurst = 20
+
 	callWithin   = 10 * time.Second // one call of Slack
 	answerWithin = 2 * time.Second  // what Slack waits for; it gives up after three
 	workWithin   = 30 * time.Second // what somebody did in Slack

@@ -85,6 +85,8 @@ type Slack struct {
 	c     Config
 	api   *sdk.Client
 	slots chan struct{} // of the work that goes on; see Run
+	// doubts bounds what is logged of those who only claim to be Slack: anybody can.
+	doubts *rate.Limiter
 
 	mu     sync.Mutex
 	team   string                   // the workspace of the bot token; "" while it is not known
@@ -128,7 +130,7 @@ func New(c Config) (*Slack, error) {
 	if err := outbound.CheckURL(c.APIURL); err != nil {
 		return nil, fmt.Errorf("slack: the address of the API: %w", err)
 	}
-	s := &Slack{c: c, slots: make(chan struct{}, maxWork), clicks: map[string]*rate.Limiter{}}
+	s := &Slack{c: c, slots: make(chan struct{}, maxWork), clicks: map[string]*rate.Limiter{}, doubts: rate.NewLimiter(rate.Every(doubtEvery), doubtBurst)}
 	s.api = sdk.New(string(c.BotToken.Expose()), sdk.OptionAPIURL(c.APIURL), sdk.OptionHTTPClient(caller{c.Out}), sdk.OptionAppLevelToken(string(c.AppToken.Expose())))
 	return s, nil
 }

@@ -340,7 +340,7 @@ func (s *Slack) sentence(err error) message {
 		text := "drawbolt could not do that, and nothing was changed. Try it on the web."
 		return message{text, []sdk.Block{section(":warning: " + escape(text)), sdk.NewActionBlock("web", details(url))}}
 	}
-	text := strings.ToUpper(said.Text[:1]) + said.Text[1:] + "."
+	text := sentenceCase(said.Text) + "."
 	parts := []string{said.Code}
 	if said.Rule != "" {
 		parts = append([]string{"rule " + code(said.Rule)}, parts...)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	sdk "github.com/slack-go/slack"
 
@@ -63,3 +65,12 @@ func footer(parts ...string) sdk.Block {
 }
 
 func length(d time.Duration) string { return access.FormatDuration(d) }
+
+// sentenceCase is a text with a capital at its beginning, in whichever script that is.
+func sentenceCase(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 || first == utf8.RuneError {
+		return text
+	}
+	return string(unicode.ToUpper(first)) + text[size:]
+}

@@ -49,6 +49,7 @@ type Request struct {
 	Key     string // changes when what is shown does
 	Mine    bool
 	Viewer  string   // name of who looks at it
+	Bots    bool     // a bot of theirs asks
 	Source  string   // the address the request came from
 	Command string   // what to type to use the grant, with any client
 	Plain   string   // the same for who has run drawbolt ssh-config
