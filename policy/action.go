@@ -61,7 +61,7 @@ const (
 	ActionReviewWrite      Action = "review.write"      // have that reviewed, and decide on it
 	ActionAccountRead      Action = "account.read"      // which accounts targets have, and how these are set up
 	ActionAccountDiscover  Action = "account.discover"  // have that found out
-	ActionAccountAdopt    Action = "account.adopt"    // give what was found an owner, and take it over
+	ActionAccountAdopt     Action = "account.adopt"     // give what was found an owner, and take it over
 )
 
 // Actions lists every action that an Input may name, in a fixed order.

@@ -3,6 +3,7 @@
 package scan_test
 
 import (
+	"encoding/base64"
 	"testing"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -48,7 +49,7 @@ cn: inner
 member: UID=bob,dc=corp,dc=test
 member: cn=admins,dc=corp,dc=test
 `)
-	h := withSystem(t, access.KindLDAP, d.Address, "admin", d.Admin, d.Password, string(d.Certificate(t)))
+	h := withSystem(t, access.KindLDAP, d.Address, "admin", d.Admin, d.Password, base64.StdEncoding.EncodeToString(d.Certificate(t)))
 	is := h.scanAs("admin")
 	delete(is, "admin")
 	if len(is) != 2 || is["alice"] != "unmanaged; is a member of admins WAY" || is["bob"] != "unmanaged; is a member of admins WAY" {
