@@ -16,7 +16,7 @@ func TestSealedColumns(t *testing.T) {
 	open := []string{ // not the vault's
 		"devices.secret_hash", "setups.hash", // hashes
 		"audit_head.edge", "audit_leaves.hashes", "audit_leaves.leaf", "audit_checkpoints.message",
-		"recording_headers.header", // of age
+		"recording_headers.header",                                              // of age
 		"passkeys.credential", "passkeys.public_key", "passkey_challenges.hash", // public, and a hash
 	}
 	onEach(t, func(t *testing.T, db *store.DB, url string) {
