@@ -347,5 +347,8 @@ func (k passwordBook) Save(ctx context.Context, e rotate.Entry, version uint64) 
 	if errors.Is(err, access.ErrConflict) {
 		return 0, rotate.ErrFenced
 	}
+	if err == nil {
+		k.b.c.Vault.Stored(secretID(&k.target, k.account), version+1)
+	}
 	return version + 1, err
 }

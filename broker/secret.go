@@ -104,9 +104,11 @@ func (b *Broker) keepSecret(ctx context.Context, tx *store.Tx, t *access.Target,
 	if fresh { // above every version of an earlier secret of the account, which would pass for it
 		row.Version = tx.Now().UnixMicro()
 	}
-	if row.Sealed, err = b.c.Vault.Seal(secretID(t, a), uint64(row.Version)+1, secret); err != nil {
+	id, version := secretID(t, a), uint64(row.Version)+1
+	if row.Sealed, err = b.c.Vault.Seal(id, version, secret); err != nil {
 		return err
 	}
+	tx.Then(func() { b.c.Vault.Stored(id, version) }) // from now on no older one is the secret
 	row.TargetID, row.Account, row.ChangedAt = t.ID, a.Name, tx.Now()
 	if fresh {
 		row.Version++

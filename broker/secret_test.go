@@ -189,6 +189,22 @@ func TestSecretRowsSwapped(t *testing.T) {
 	})
 }
 
+// TestSecretRolledBack puts the row of a secret back that was replaced by one which
+// nobody has opened yet.
+func TestSecretRolledBack(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.keep(access.CredentialPassword, aPassword)
+		h.inDatabase("CREATE TABLE before AS SELECT * FROM account_secrets")
+		h.keep(access.CredentialPassword, "another password")
+		h.inDatabase("UPDATE account_secrets SET (sealed, version) = (SELECT b.sealed, b.version FROM before b WHERE b.id = account_secrets.id)")
+		p, err := h.BeginCheck(ctx, h.as("root"), "db01", "root")
+		ok(t, err)
+		_, err = h.CheckLend(ctx, p, "root")
+		want(t, err, access.ErrUnavailable)
+	})
+}
+
 // inDatabase is somebody with the database and nothing else.
 func (h *house) inDatabase(change string) {
 	h.t.Helper()

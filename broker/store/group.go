@@ -197,14 +197,24 @@ func (db *DB) alone(ctx context.Context, fn func(tx *Tx) error) error {
 	return nil
 }
 
-// transact runs fn in a transaction, which is committed if fn returns nil.
+// transact runs fn in a transaction, which is committed if fn returns nil, and then
+// what fn has left for Tx.Then.
 func (db *DB) transact(ctx context.Context, fn func(tx *Tx) error) error {
-	if db.postgres {
-		return db.alone(ctx, fn)
+	var last *Tx
+	noted := func(tx *Tx) error {
+		last = tx
+		return fn(tx)
 	}
-	err := db.together(ctx, fn)
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: %w", errDatabase, err)
+	var err error
+	if db.postgres {
+		err = db.alone(ctx, noted)
+	} else if err = db.together(ctx, noted); errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", errDatabase, err)
+	}
+	if err == nil {
+		for _, then := range last.then {
+			then()
+		}
 	}
 	return err
 }

@@ -259,6 +259,7 @@ type Tx struct {
 	decided *Decision // see Decided
 
 	revokedAt     []string // see RevokedAt
+	then          []func() // see Then
 	clockAccepted bool     // see DB.AcceptClock
 }
 
@@ -268,6 +269,10 @@ func (tx *Tx) Now() time.Time { return tx.now }
 // Also notes one more event of the same change, besides the one that the
 // change function returns.
 func (tx *Tx) Also(e audit.Event) { tx.events = append(tx.events, e) }
+
+// Then has something done once the change is committed. What is not committed, or of
+// which that is not known, is not followed by it.
+func (tx *Tx) Then(do func()) { tx.then = append(tx.then, do) }
 
 func (tx *Tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
 	res, err := tx.tx.ExecContext(ctx, tx.db.bind(query), args...)
