@@ -229,7 +229,7 @@ var verbs = []struct {
 		return err
 	}, false},
 	{"SetTarget", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.SetTarget(ctx, by, access.Target{Name: "db01", Address: "203.0.113.1:22", Version: 1})
+		_, err := b.SetTarget(ctx, by, access.Target{Name: "db02", Address: "203.0.113.1:22", Version: 1})
 		return err
 	}, false},
 	{"RecordFacts", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {

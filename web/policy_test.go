@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -52,9 +53,10 @@ func TestSessionTerms(t *testing.T) {
 	engineer.Rules[0].Session.Files = []string{"download /var/log/*"}
 	must(h.broker.SetRole(t.Context(), h.by("root"), engineer))
 	r := h.ask("INC-1 look")
+	tags := regexp.MustCompile("<[^>]*>")
 	const want = "shell, any command, files: download /var/log/*; at most 2 of one person at a time; at most 5 on the target at a time; only while nobody else is in the account; ends after 15m without a byte of data"
 	for who, path := range map[string]string{"bob": "/r/" + r.ID, "root": "/policies?user=alice&target=db01&account=root", "alice": "/policies?target=db01&account=root"} {
-		if page := h.read(who, path); !strings.Contains(page, want) {
+		if page := h.read(who, path); !strings.Contains(tags.ReplaceAllString(page, ""), want) {
 			t.Errorf("%s is not told what bounds a session:\n%s", who, page)
 		}
 	}

@@ -36,7 +36,7 @@ func (rt route) example() string {
 func TestEveryRouteSaysWhoMayCallIt(t *testing.T) {
 	h := newHouse(t)
 	want := []string{
-		"POST /v1/login", "POST /v1/login/device", "POST /v1/login/device/token", "POST /v1/login/breakglass", "POST /v1/setup",
+		"POST /v1/login", "POST /v1/login/device", "POST /v1/login/device/token", "POST /v1/login/passkey", "POST /v1/login/breakglass", "POST /v1/setup",
 		"GET /v1/authorities", "GET /v1/krl", "POST /v1/bootstrap", "GET /v1/version", "GET /healthz", "GET /api/openapi.json",
 		"POST /slack/{what}", "GET /static/{version}/{file}", "GET /login", "POST /login", "GET /login/breakglass", "POST /login/breakglass", "GET /setup", "POST /setup",
 	}
