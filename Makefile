@@ -38,14 +38,14 @@ lint: ## gofmt, vet, staticcheck, go.mod
 RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false
 
 unit: ## every package's tests with the race detector
-	$(GO) test $(RACE) -timeout 20m $$($(GO) list ./... | grep -v '/test$$')
+	$(GO) test $(RACE) -timeout 40m $$($(GO) list ./... | grep -v '/test$$')
 	[ "$$($(GO) env CGO_ENABLED)" = 0 ] || { $(GO) vet -tags pkcs11 ./vault/keeper ./cmd/drawboltd && $(GO) test -tags pkcs11 -run PKCS11 ./vault/keeper; }
 
 gates: ## limits on what a session costs; without the race detector
 	$(GO) test -count=1 -run Gates ./test/bench
 
 stories: build ## the real programs against real servers
-	$(GO) test -timeout 20m ./test
+	$(GO) test -timeout 30m ./test
 
 fuzz: ## each fuzz test for FUZZTIME
 	./.ci/fuzz $(FUZZTIME)
