@@ -139,7 +139,7 @@ func (x *site) sound(acknowledged []string) {
 
 // inject makes something happen at system calls of the server on these files,
 // such as error=EIO, until the returned function is called.
-func (x *site) inject(calls, what string, files ...string) (stop func()) {
+func (x *server) inject(calls, what string, files ...string) (stop func()) {
 	x.t.Helper()
 	args := []string{"-f", "-p", strconv.Itoa(x.pid()), "-o", "/dev/null", "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + what}
 	for _, f := range files {
