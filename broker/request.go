@@ -66,6 +66,9 @@ func checkStart(start, now time.Time) error {
 type Case struct {
 	Request access.Request
 	Grant   *access.Grant // nil until approved
+	// Last is the grant by which the requester last used the account, while the request
+	// is pending and is read by itself; nil: they never did.
+	Last *access.Grant
 	// MayDecide says that the caller may approve or deny it now.
 	MayDecide bool
 	// NeedsFactor says that the caller might, with a second factor shown just now.
@@ -417,6 +420,14 @@ func (b *Broker) caseOf(ctx context.Context, id string) (Case, error) {
 	var err error
 	if c.Request, err = b.c.Store.Request(ctx, id); err != nil {
 		return c, err
+	}
+	if c.Request.StateAt(b.now()) == access.Pending {
+		last, err := b.c.Store.LastUse(ctx, c.Request.RequesterID, c.Request.TargetID, c.Request.Account, b.now())
+		if err == nil {
+			c.Last = &last
+		} else if !errors.Is(err, access.ErrNotFound) {
+			return c, err
+		}
 	}
 	return b.withGrant(ctx, c)
 }

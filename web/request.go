@@ -31,6 +31,10 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 		},
 		URL: s.url + "/r/" + r.ID, Grant: apiGrant(c.Grant, now),
 	}
+	if c.Last != nil {
+		reason, ended, _ := c.Last.EndAt(now)
+		out.LastUse = &api.LastUse{EndedAt: ended.UTC(), Seconds: seconds(ended.Sub(c.Last.Start)), EndReason: string(reason)}
+	}
 	if c.Lease != nil {
 		l := s.apiLease(*c.Lease, true)
 		out.Lease = &l

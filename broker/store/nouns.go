@@ -303,6 +303,13 @@ func (q queryer) GrantsOn(ctx context.Context, targetID, account string, t time.
 		targetID, account, toMicros(t), limit)
 }
 
+// LastUse returns the last grant of a user for an account that was used and has ended
+// by t, or access.ErrNotFound.
+func (q queryer) LastUse(ctx context.Context, userID, targetID, account string, t time.Time) (access.Grant, error) {
+	return grants.one(ctx, q, "WHERE user_id = ? AND target_id = ? AND account = ? AND start_at > 0 AND (ended_at > 0 OR end_at <= ?) ORDER BY end_at DESC LIMIT 1",
+		userID, targetID, account, toMicros(t))
+}
+
 // Session returns the session of that id.
 func (q queryer) Session(ctx context.Context, id string) (access.Session, error) {
 	return sessions.one(ctx, q, "WHERE id = ?"+q.lock(), id)

@@ -91,6 +91,9 @@ func (c *cli) describe(r *api.Request) {
 		row("ticket", "%s", r.TicketText())
 	}
 
+	if r.LastUse != nil {
+		row("last use", "%s", r.LastUse.Text(c.when(r.LastUse.EndedAt), formatSeconds(r.LastUse.Seconds)))
+	}
 	if r.BreakGlass {
 		row("how", "break-glass: without approval")
 	}

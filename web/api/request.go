@@ -82,6 +82,7 @@ type Request struct {
 	DenyThreshold   int          `json:"deny_threshold"`         // how many no end it
 	Needed          int          `json:"needed"`                 // how many people must approve, in all
 	Needs           []Need       `json:"needs"`                  // out of which groups
+	LastUse         *LastUse     `json:"last_use,omitempty"`     // while it is pending
 	Waiting         []string     `json:"waiting"`                // names of those who are asked now; "carol (for bob)" votes in his place
 	MayDecide       bool         `json:"may_decide"`             // the caller is one of them
 	NeedsFactor     bool         `json:"needs_factor,omitempty"` // the caller is, with a second factor shown just now
@@ -112,6 +113,22 @@ func (r *Request) TicketText() string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// LastUse is how the requester last used the account.
+type LastUse struct {
+	EndedAt   time.Time `json:"ended_at"`
+	Seconds   int64     `json:"seconds"`    // from the first connection to the end of the grant
+	EndReason string    `json:"end_reason"` // expired, released, revoked, superseded
+}
+
+// Text says it in words, with when and for how long as the reader writes times.
+func (u *LastUse) Text(when, long string) string {
+	text := when + ", for " + long
+	if u.EndReason == "revoked" {
+		text += ", revoked"
+	}
+	return text
 }
 
 // A TicketCheck is what a ticket system said when a request was made.

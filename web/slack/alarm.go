@@ -113,7 +113,9 @@ func (s *Slack) unusual(x *access.Session, f finding) message {
 	hold.AccessibilityLabel = cut("Hold back what "+x.UserName+" types, until somebody lets it go on", maxLabel)
 	stop := button(actionRevoke, x.RequestID, "End it…", sdk.StyleDanger)
 	buttons := []sdk.BlockElement{see, hold, stop}
-	parts := []string{"rule " + word(f.Rule), at(f.at, "{time_secs}")}
+	into := max(0, int64(f.at.Sub(x.OpenedAt)/time.Second))
+	moment := link(fmt.Sprintf("%s/sessions/%s/play?t=%d", s.c.URL, x.ID, into), fmt.Sprintf("%d:%02d into the session", into/60, into%60))
+	parts := []string{"rule " + word(f.Rule), at(f.at, "{time_secs}"), moment}
 	if f.number > 0 && f.number <= len(x.Alarms) {
 		a, value := &x.Alarms[f.number-1], x.ID+" "+strconv.Itoa(f.number)
 		if a.AckID == "" {

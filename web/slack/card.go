@@ -164,6 +164,14 @@ func facts(v *view) (list []*sdk.TextBlockObject) {
 		list = append(list, plain("Ticket\n"+ticket(r)))
 	}
 	add("From", word(r.Source))
+	if v.Last != nil {
+		reason, ended, _ := v.Last.EndAt(v.now)
+		last := at(ended, "{date_short}") + ", " + length(ended.Sub(v.Last.Start))
+		if reason == access.EndRevoked {
+			last += ", revoked by " + word(v.Last.EndedBy)
+		}
+		add("Last time", last)
+	}
 	if !r.Start.IsZero() {
 		add("Starts", at(r.Start, "{date_short} {time}"))
 	}

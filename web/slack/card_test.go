@@ -63,7 +63,7 @@ func TestMessages(t *testing.T) {
 		v.Request.HandOvers = []access.HandOver{{ByID: "USR-chen", ByName: "chen", ToID: "USR-bob", ToName: "bob", Note: "you know these disks <!here>", At: asked}}
 	}
 	session := func(change ...func(*access.Alarm)) *access.Session {
-		x := &access.Session{ID: "SES-0123456789abcdef", RequestID: request.ID, UserName: "alice", Account: "root", TargetName: "db01",
+		x := &access.Session{ID: "SES-0123456789abcdef", OpenedAt: asked.Add(-812 * time.Second), RequestID: request.ID, UserName: "alice", Account: "root", TargetName: "db01",
 			Alarms: []access.Alarm{{Rule: "alert mysqldump", Level: access.DetectAlert, At: asked}}}
 		for _, f := range change {
 			f(&x.Alarms[0])
@@ -80,6 +80,11 @@ func TestMessages(t *testing.T) {
 		"request-one-of-two": card(of(func(v *view) {
 			v.Request.Needs[0].Count = 2
 			v.Request.Approvals = []access.Approval{vote("USR-bob", "bob", "")}
+		})),
+		"request-again": card(of(func(v *view) {
+			g := grant
+			g.Start, g.EndedAt, g.EndReason, g.EndedBy = asked.Add(-30*24*time.Hour), asked.Add(-30*24*time.Hour+18*time.Minute), access.EndRevoked, "chen"
+			v.Last = &g
 		})),
 		"request-scheduled": card(of(func(v *view) {
 			v.Request.Start, v.Request.Duration, v.Request.Source, v.Request.Ticket = asked.Add(24*time.Hour), 15*time.Minute, "", ""
