@@ -129,6 +129,8 @@ type FoundView struct {
 	access.FoundAccount
 	Is   discovery.Finding
 	Ways []discovery.Way // past the bastion, through this account
+	// MayAdopt says that the caller may say whose it is, and take it over.
+	MayAdopt bool
 }
 
 // FindFound returns an account that a scan has found, by its id or as NAME@TARGET.
@@ -149,7 +151,8 @@ func (b *Broker) FindFound(ctx context.Context, by access.Caller, id string) (Fo
 	if err != nil {
 		return FoundView{}, b.refused(ctx, e, unknownFound(err, id))
 	}
-	v := FoundView{FoundAccount: f, Is: FindingOf(&f)}
+	_, denied := b.decideNow(ctx, question{action: policy.ActionAccountAdopt, by: by, target: &t})
+	v := FoundView{FoundAccount: f, Is: FindingOf(&f), MayAdopt: denied == nil}
 	s, err := b.c.Store.TargetScan(ctx, t.ID)
 	if err != nil && !errors.Is(err, access.ErrNotFound) {
 		return v, err

@@ -107,9 +107,13 @@ func (s *Server) findFound(ctx context.Context, by access.Caller, in *ByID) (api
 	if err != nil {
 		return api.FoundAccount{}, err
 	}
+	return apiFoundView(v), nil
+}
+
+func apiFoundView(v broker.FoundView) api.FoundAccount {
 	f := apiFound(v.FoundAccount)
 	f.Ways = each(v.Ways, apiWayPast)
-	return f, nil
+	return f
 }
 
 func (s *Server) manageFound(ctx context.Context, by access.Caller, in *struct{ Body api.AdoptInput }) (api.List[api.FoundAccount], error) {

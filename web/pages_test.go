@@ -74,7 +74,7 @@ func busyHouse(t *testing.T) (*house, *httptest.Server, map[string]string) {
 	h.server.eventsPause = time.Millisecond
 	ctx := t.Context()
 	admin := must(h.broker.FindRole(ctx, h.by("root"), "administrator"))
-	admin.Rules[0].Actions = append(admin.Rules[0].Actions, "system.read")
+	admin.Rules[0].Actions = append(admin.Rules[0].Actions, "system.read", "account.read", "account.discover", "account.adopt")
 	must(h.broker.SetRole(ctx, h.by("root"), admin))
 	must(h.broker.AddTarget(ctx, h.by("root"), access.Target{
 		Name: "web-01", Address: "192.0.2.77:22", Labels: access.Labels{Environment: "staging", Tier: "1", Owner: "shop team", Criticality: "high"}, Applications: []string{"shop", "checkout"},
@@ -107,8 +107,9 @@ func busyHouse(t *testing.T) (*house, *httptest.Server, map[string]string) {
 	if err := h.broker.Expected(ctx, h.by("carol"), l.Session.ID, 2, hostileText); err != nil {
 		t.Fatal(err)
 	}
+	found := h.scanned("web-01", hostileText)
 	srv := h.serve()
-	return h, srv, map[string]string{"granted": granted.ID, "waiting": waiting.ID, "past": past.RequestID, "session": past.ID, "live": l.Session.ID, "short": short.Request.ID}
+	return h, srv, map[string]string{"found": found, "granted": granted.ID, "waiting": waiting.ID, "past": past.RequestID, "session": past.ID, "live": l.Session.ID, "short": short.Request.ID}
 }
 
 // TestEveryPage opens each page in both themes, narrow and wide: it fits, axe finds
@@ -125,6 +126,7 @@ func TestEveryPage(t *testing.T) {
 		{"session", "carol", "/sessions/" + is["session"]}, {"session-alarms", "carol", "/sessions/" + is["live"]}, {"request-asked", "alice", "/r/" + is["waiting"]}, {"sessions", "carol", "/sessions"},
 		{"away", "bob", "/away"}, {"request-edit", "alice", "/r/" + is["waiting"]}, {"audit", "carol", "/audit"}, {"audit-narrowed", "carol", "/audit?action=request.*&who=alice"}, {"audit-none", "carol", "/audit?target=nowhere&since=2020-01-01T00:00"},
 		{"people", "root", "/people"}, {"people-group", "root", "/people?group=engineers"}, {"groups", "root", "/groups"}, {"person", "root", "/people/alice"}, {"person-locked", "root", "/people/eve"},
+		{"accounts", "root", "/accounts"}, {"accounts-none", "root", "/accounts?class=orphaned"}, {"account", "root", "/accounts/" + is["found"]}, {"posture", "root", "/targets/web-01/posture"},
 		{"policies", "root", "/policies"}, {"settings", "root", "/settings"}, {"problem", "alice", "/people"},
 	} {
 		t.Run(p.name, func(t *testing.T) {

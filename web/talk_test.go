@@ -16,18 +16,6 @@ func (h *house) watchers() {
 	must(h.broker.SetRole(h.t.Context(), h.by("root"), access.Role{Name: "watcher", Groups: []string{"auditors"}, Rules: []access.Rule{{ID: "watch", Actions: []string{"session.watch"}}}}))
 }
 
-// posts sends a form as a browser without scripts does.
-func (h *house) posts(who, path string, values url.Values) (int, string) {
-	h.t.Helper()
-	resp := h.do(httpCall{method: "POST", path: path, cookie: h.token(who), header: map[string]string{"Sec-Fetch-Site": "same-origin"}, body: values.Encode()})
-	return resp.StatusCode, text(resp) + resp.Header.Get("Location")
-}
-
-func (h *house) page(who, path string) string {
-	h.t.Helper()
-	return text(h.do(httpCall{method: "GET", path: path, cookie: h.token(who)}))
-}
-
 // TestTalk asks, answers and hands over, by the pages and by the API, and tries
 // what is not for whom.
 func TestTalk(t *testing.T) {
@@ -56,7 +44,7 @@ func TestTalk(t *testing.T) {
 		{"bob", url.Values{"action": {"handover"}, "to": {"dave"}, "note": {"you know these disks"}}, 303, path},
 		{"bob", url.Values{"action": {"handover"}, "to": {"dave"}}, 409, "DB-6328"},
 	} {
-		if status, body := h.posts(c.who, path, c.values); status != c.status || !strings.Contains(body, c.want) {
+		if status, body := h.send(c.who, path, c.values); status != c.status || !strings.Contains(body, c.want) {
 			t.Errorf("%s %v: %d, want %d %s\n%s", c.who, c.values, status, c.status, c.want, body)
 		}
 	}
@@ -64,7 +52,7 @@ func TestTalk(t *testing.T) {
 		"alice": {"is &lt;b&gt;the replica&lt;/b&gt; not enough?", "it lags, too"}, "bob": {"it lags, too", "has called", `value="ask"`, `<option value="dave">`},
 		"dave": {"bob asks you to decide", "you know these disks", `value="approve"`}, "carol": {"it lags, too"},
 	} {
-		shown := h.page(who, path)
+		shown := h.read(who, path)
 		for _, w := range want {
 			if !strings.Contains(shown, w) {
 				t.Errorf("%s does not see %q", who, w)
@@ -74,7 +62,7 @@ func TestTalk(t *testing.T) {
 			t.Errorf("%s is offered what is not for them", who)
 		}
 	}
-	if shown := h.page("dave", "/inbox"); !strings.Contains(shown, "bob asks you to decide") {
+	if shown := h.read("dave", "/inbox"); !strings.Contains(shown, "bob asks you to decide") {
 		t.Error("dave's inbox does not say by whom it is handed to him")
 	}
 	now := callJSON[api.Request](h, "dave", "GET", "/v1/requests/"+r.ID, nil, 200)
@@ -96,17 +84,17 @@ func TestAlarms(t *testing.T) {
 	h := newHouse(t)
 	h.watchers()
 	glass := h.reviewers().Request.ID
-	if status, body := h.posts("alice", "/breakglass/"+glass, url.Values{"action": {"acknowledge"}}); status != 403 || !strings.Contains(body, "DB-") {
+	if status, body := h.send("alice", "/breakglass/"+glass, url.Values{"action": {"acknowledge"}}); status != 403 || !strings.Contains(body, "DB-") {
 		t.Errorf("alice: %d %s", status, body)
 	}
-	if !strings.Contains(h.page("carol", "/breakglass/"+glass), "I am on it") {
+	if !strings.Contains(h.read("carol", "/breakglass/"+glass), "I am on it") {
 		t.Error("carol is not asked whether she is on it")
 	}
-	if status, body := h.posts("carol", "/breakglass/"+glass, url.Values{"action": {"acknowledge"}}); status != 303 {
+	if status, body := h.send("carol", "/breakglass/"+glass, url.Values{"action": {"acknowledge"}}); status != 303 {
 		t.Errorf("carol: %d %s", status, body)
 	}
 	b := callJSON[api.BreakGlass](h, "bob", "GET", "/v1/breakglass/"+glass, nil, 200)
-	if b.AcknowledgedBy != "carol" || b.MayAcknowledge || b.ClosedAt != nil || !strings.Contains(h.page("bob", "/breakglass/"+glass), "is on it, since") {
+	if b.AcknowledgedBy != "carol" || b.MayAcknowledge || b.ClosedAt != nil || !strings.Contains(h.read("bob", "/breakglass/"+glass), "is on it, since") {
 		t.Errorf("bob sees %+v", b)
 	}
 	callJSON[api.Problem](h, "carol", "POST", "/v1/breakglass/"+glass+"/acknowledge", api.Empty{}, 409)
@@ -138,11 +126,11 @@ func TestAlarms(t *testing.T) {
 		{"carol", url.Values{"action": {"expected"}, "alarm": {"1"}, "note": {"the backup of CHG-7"}}, 303, path},
 		{"carol", url.Values{"action": {"expected"}, "alarm": {"1"}, "note": {"again"}}, 409, "DB-6333"},
 	} {
-		if status, body := h.posts(v.who, path, v.values); status != v.status || !strings.Contains(body, v.want) {
+		if status, body := h.send(v.who, path, v.values); status != v.status || !strings.Contains(body, v.want) {
 			t.Errorf("%s %v: %d, want %d %s\n%s", v.who, v.values, status, v.status, v.want, body)
 		}
 	}
-	shown := h.page("carol", path)
+	shown := h.read("carol", path)
 	for _, want := range []string{"alert mysqldump", "is on it, since", "the backup of CHG-7", "alert regexp &lt;b&gt;"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("the page does not say %q", want)
@@ -150,7 +138,7 @@ func TestAlarms(t *testing.T) {
 	}
 	for _, who := range []string{"alice", "bob"} {
 		x := callJSON[api.Session](h, who, "GET", "/v1"+path, nil, 200)
-		if len(x.Alarms) > 0 || strings.Contains(h.page(who, path), "mysqldump") {
+		if len(x.Alarms) > 0 || strings.Contains(h.read(who, path), "mysqldump") {
 			t.Errorf("%s sees what is looked for: %+v", who, x.Alarms)
 		}
 	}

@@ -13,6 +13,7 @@ func Entries() []Entry {
 		{"/", "My access", "m", ""},
 		{"/inbox", "Inbox", "i", ""},
 		{"/targets", "Targets", "t", ""},
+		{"/accounts", "Accounts", "c", "account.read"},
 		{"/requests", "Requests", "r", ""},
 		{"/sessions", "Sessions", "s", ""},
 		{"/audit", "Audit log", "a", "audit.read"},
