@@ -20,7 +20,7 @@ func (h *house) scanned(target, comment string) string {
 		}
 		return r
 	}, comment)
-	scan := must(discovery.ParseLinux([]byte("drawbolt\t1\nuid\t0\npasswd\troot\t0\t0\tlocked\t/root\t/bin/sh\t\npasswd\tdeploy\t1000\t1\tset\t/home/deploy\t/bin/sh\t" + comment +
+	scan := must(discovery.ParseLinux([]byte("drawbolt\t1\nuid\t0\npasswd\troot\t0\t0\tlocked\t/root\t/bin/sh\t\npasswd\tdeploy\t1000\t1\tset\t/srv/deploy\t/bin/sh\t" + comment +
 		"\nsshd\tpasswordauthentication\tyes\nsshd\tpermitrootlogin\tyes\nfact\tsecurity-updates\t3\nfact\tfirewall\tno\nshadow\troot\tlocked\t\t\t\nend\tof the scan\n")))
 	ctx := h.t.Context()
 	d := must(h.broker.BeginDiscovery(ctx, h.by("root"), target, "root"))
