@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"context"
 	"net"
-	"regexp"
 
 	"golang.org/x/crypto/ssh"
 
@@ -33,12 +32,10 @@ type Rotator struct {
 
 const command = `if [ "$(id -u)" = 0 ]; then chpasswd 2>&1; else sudo -n chpasswd 2>&1; fi`
 
-var validAccount = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-
 // Set implements rotate.Rotator. What was the password before does not matter.
 func (r Rotator) Set(ctx context.Context, _, password vault.Secret) error {
 	p := password.Expose()
-	if !validAccount.MatchString(r.Account) || len(p) == 0 || bytes.ContainsAny(p, "\n\r\x00") {
+	if !overssh.ValidAccount(r.Account) || len(p) == 0 || bytes.ContainsAny(p, "\n\r\x00") {
 		return &rotate.Refusal{Why: "chpasswd takes no such account or password"}
 	}
 	input := append(append([]byte(r.Account+":"), p...), '\n')

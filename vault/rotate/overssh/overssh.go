@@ -88,6 +88,12 @@ func (s Server) login(ctx context.Context, account string, asked *bool, methods 
 	return err
 }
 
+// validAccount is what Linux takes as the name of an account, and no shell takes for more.
+var validAccount = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+
+// ValidAccount reports whether a name may be that of an account on Linux; it needs no quoting.
+func ValidAccount(name string) bool { return validAccount.MatchString(name) }
+
 // A Runner runs a command on a machine and returns what it wrote to its standard output. An
 // error is rotate.ErrUnreachable if the command did not begin.
 type Runner func(ctx context.Context, command string, input []byte) ([]byte, error)

@@ -15,7 +15,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"net"
-	"regexp"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -84,8 +83,6 @@ sync .authorized_keys.drawbolt 2>/dev/null || sync
 mv -f .authorized_keys.drawbolt authorized_keys
 sync . 2>/dev/null || sync || :`
 
-var validAccount = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-
 // command runs the script as the account, whose name has been checked.
 func command(account string) string {
 	quoted := "'" + strings.ReplaceAll(script, "'", `'\''`) + "'"
@@ -96,7 +93,7 @@ func command(account string) string {
 
 // Set implements rotate.Rotator.
 func (r Rotator) Set(ctx context.Context, current, key vault.Secret) error {
-	if !validAccount.MatchString(r.Account) {
+	if !overssh.ValidAccount(r.Account) {
 		return &rotate.Refusal{Why: "this is no name of an account"}
 	}
 	line, err := publicLine(key)
