@@ -7,6 +7,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/discovery"
 	"github.com/drawbolt/drawbolt/web/api"
 	"github.com/drawbolt/drawbolt/web/ui"
 )
@@ -41,7 +42,7 @@ func (s *Server) accountsPage(w http.ResponseWriter, r *http.Request, by access.
 			asked.Set(name, v)
 		}
 	}
-	v := ui.Accounts{Class: f.Class, Risk: q.Get("risk"), Target: f.Target, Name: f.Name, Owner: f.Owner, Items: each(list, apiFound), CSV: "/accounts.csv?" + asked.Encode()}
+	v := ui.Accounts{Classes: each(discovery.Classes(), func(c discovery.Class) string { return string(c) }), Class: f.Class, Risk: q.Get("risk"), Target: f.Target, Name: f.Name, Owner: f.Owner, Items: each(list, apiFound), CSV: "/accounts.csv?" + asked.Encode()}
 	if next != "" {
 		asked.Set("after", next)
 		v.Next = "/accounts?" + asked.Encode()

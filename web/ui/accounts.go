@@ -13,13 +13,10 @@ import (
 // Accounts are those that scans have found, as they were asked for.
 type Accounts struct {
 	Class, Risk, Target, Name, Owner string
+	Classes                          []string // that there are
 	Items                            []api.FoundAccount
 	Next                             string // the page after this one; "": none
 	CSV                              string // all of them as a table
-}
-
-func classes() []string {
-	return []string{"managed", "unmanaged", "dormant", "shared", "service", "emergency", "orphaned"}
 }
 
 func foundURL(id string) templ.SafeURL { return templ.SafeURL("/accounts/" + url.PathEscape(id)) }

@@ -73,7 +73,7 @@ func AccountsPage(p Page, a Accounts) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = oneOf("class", "Class", a.Class, classes()).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = oneOf("class", "Class", a.Class, a.Classes).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
