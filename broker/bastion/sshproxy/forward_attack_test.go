@@ -747,6 +747,7 @@ func TestTunnelsWithoutTarget(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("the tunnel goes on")
 	}
+	h.closed(1)
 	must(c.Dial("tcp", "192.0.2.1:80"))(t).Close()
 	c.Close()
 	list := h.closed(2)
