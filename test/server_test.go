@@ -167,10 +167,9 @@ func prepare(t testing.TB, dir, database, more string) *server {
 
 func freePorts(t testing.TB, n int) (list []string) {
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := storyPort()
 		must(t, err)
-		defer l.Close()
-		list = append(list, l.Addr().String())
+		list = append(list, address)
 	}
 	return list
 }
