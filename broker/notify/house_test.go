@@ -195,7 +195,7 @@ func (h *house) dispatch(routes []notify.Route, options ...func(*notify.Config))
 	h.t.Helper()
 	c := notify.Config{
 		Broker: h.Broker, Store: h.db, Node: h.config.Node, Routes: routes, Now: h.clock.now, Log: quiet(),
-		Pause: func(int) time.Duration { return 10 * time.Millisecond }, Lease: 4 * time.Second, Within: 2 * time.Second,
+		Pause: func(int) time.Duration { return 10 * time.Millisecond }, Lease: 20 * time.Second, Within: 15 * time.Second,
 	}
 	for _, o := range options {
 		o(&c)
@@ -246,6 +246,15 @@ func (f *fake) kinds() (list []notify.Kind) {
 		list = append(list, n.Kind)
 	}
 	return list
+}
+
+// different is how many notices it was given. After a fault one may come twice.
+func (f *fake) different() int {
+	seen := map[int64]bool{}
+	for _, n := range f.all() {
+		seen[n.Position] = true
+	}
+	return len(seen)
 }
 
 func route(c notify.Channel, kinds ...notify.Kind) notify.Route {
