@@ -29,7 +29,7 @@ func (s *server) answered(ip string) bool {
 		return false
 	}
 	defer c.Close()
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	n, _ := c.Read(make([]byte, 16))
 	return n > 0
 }
@@ -70,7 +70,7 @@ func TestPenalties(t *testing.T) {
 		{"no proof", 16, func(ip string) {
 			if c, err := from(t, ip, x.ssh); err == nil {
 				_, _ = io.WriteString(c, "SSH-2.0-scan\r\n")
-				_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+				_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 				_, _ = c.Read(make([]byte, 1))
 				c.Close()
 			}
