@@ -79,7 +79,7 @@ func ok(t testing.TB, err error) {
 
 // soon bounds every waiting of a test; nothing takes so long.
 func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
