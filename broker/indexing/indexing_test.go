@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"filippo.io/age"
-	"go.uber.org/goleak"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -27,9 +26,10 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/recorder/cast"
 	"github.com/drawbolt/drawbolt/recorder/view"
+	"github.com/drawbolt/drawbolt/test/servers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { servers.Leaks(m) }
 
 func ok(t testing.TB, err error) {
 	t.Helper()

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/broker"
@@ -30,7 +29,7 @@ import (
 	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { servers.Leaks(m) }
 
 // A house is a broker with a real store, and a machine with accounts of its own.
 type house struct {
