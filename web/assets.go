@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/web/ui"
@@ -23,8 +24,9 @@ type assets struct {
 }
 
 type asset struct {
-	media         string
-	plain, packed []byte
+	media  string
+	plain  []byte
+	packed func() []byte // with gzip, when somebody first takes it so
 }
 
 var mediaTypes = map[string]string{
@@ -47,7 +49,7 @@ func loadAssets() (assets, error) {
 		if !ok {
 			return a, fmt.Errorf("the static file %s is of no known type", e.Name())
 		}
-		a.files[e.Name()] = asset{media, plain, pack(plain, gzip.BestCompression)}
+		a.files[e.Name()] = asset{media, plain, sync.OnceValue(func() []byte { return pack(plain, gzip.BestCompression) })}
 		fmt.Fprintf(sum, "%s %d\n%s", e.Name(), len(plain), plain)
 	}
 	a.version = hex.EncodeToString(sum.Sum(nil)[:8])
@@ -87,7 +89,7 @@ func (s *Server) staticFile(w http.ResponseWriter, r *http.Request, by access.Ca
 	h.Set("Vary", "Accept-Encoding")
 	if takesGzip(r) {
 		h.Set("Content-Encoding", "gzip")
-		body = f.packed
+		body = f.packed()
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.Write(body)

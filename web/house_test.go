@@ -119,7 +119,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	}
 	logins := db.Identities()
 	h.logins = must(identity.New(identity.Config{Store: logins, Codes: logins, Key: key, Issuer: "https://gw.example.com"}))
-	h.local = must(local.New(local.Config{Store: logins, Sealer: plainSealer{}, Issuer: "gw", RelyingParty: must(mfa.NewRelyingParty("https://gw.example.com")), Params: local.Params{Memory: 8 << 10, Time: 1, Threads: 1}}))
+	h.local = must(local.New(local.Config{Store: logins, Sealer: plainSealer{}, Issuer: "gw", RelyingParty: must(mfa.NewRelyingParty("https://gw.example.com")), Params: local.Params{Memory: 64, Time: 1, Threads: 1}}))
 
 	session := access.SessionRules{Recording: "strict", Shell: true, Exec: true}
 	admin := must(h.broker.Found(ctx, access.User{Name: "root", Groups: []string{"administrators"}}, []access.Role{

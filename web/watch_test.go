@@ -175,10 +175,11 @@ func TestWatchSession(t *testing.T) {
 		t.Errorf("screen %+v", e)
 	}
 	soonest := time.Hour // a busy machine may be late now and then
-	for range 5 {
+	for n := range 5 {
+		then := fmt.Sprintf("then %d;", n)
 		shown := time.Now()
-		x.shows(t, "then ")
-		until(t, w, api.WatchOutput, "then ")
+		x.shows(t, then)
+		until(t, w, api.WatchOutput, then)
 		soonest = min(soonest, time.Since(shown))
 	}
 	t.Logf("it is seen after %s", soonest)
