@@ -3,6 +3,7 @@ package servers
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // One server for all tests of a process; its end is the process's.
@@ -72,8 +74,14 @@ func (s *postgres) admin(query string) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, query)
-	return err
+	for {
+		// A connection that was closed may not have ended yet; PostgreSQL waits five
+		// seconds for it.
+		_, err = conn.Exec(ctx, query)
+		if e, is := errors.AsType[*pgconn.PgError](err); !is || e.Code != "55006" || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // A postgres is kept for good: its pipe would be closed with it.
