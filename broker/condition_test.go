@@ -121,7 +121,7 @@ func TestWindowEnds(t *testing.T) {
 // told waits for a notice with these words.
 func told(t testing.TB, l *broker.Live, words string) {
 	t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(soon)
 	for {
 		select {
 		case n := <-l.Notices():

@@ -14,11 +14,14 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
-// learners are the names of the targets that are to learn of a revocation now, or
-// none.
-func (h *house) learners(b *broker.Broker) string {
+// briefly is how long is waited for what is not to come.
+const briefly = 300 * time.Millisecond
+
+// learners are the names of the targets that are to learn of a revocation, or none
+// if there is none to wait for.
+func (h *house) learners(b *broker.Broker, within time.Duration) string {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(h.t.Context(), within)
 	defer cancel()
 	list, err := b.AwaitRevocation(ctx)
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
@@ -59,26 +62,26 @@ func TestAwaitRevocation(t *testing.T) {
 		}
 		c := h.granted()
 		l := session(c)
-		if got := h.learners(h.Broker); got != "" {
+		if got := h.learners(h.Broker, briefly); got != "" {
 			t.Errorf("nothing is revoked, and %s learns of it", got)
 		}
 		other := h.another("node2")
 		_, err := h.Revoke(ctx, h.as("bob"), c.Request.ID, "INC-7")
 		ok(t, err)
-		if got := h.learners(other.Broker); got != "" {
+		if got := h.learners(other.Broker, briefly); got != "" {
 			t.Errorf("another server tells %s", got)
 		}
-		if got := h.learners(h.Broker); got != "db01" {
+		if got := h.learners(h.Broker, soon); got != "db01" {
 			t.Errorf("%q learns of it, want db01", got)
 		}
-		if got := h.learners(h.Broker); got != "" {
+		if got := h.learners(h.Broker, briefly); got != "" {
 			t.Errorf("%s learns of it twice", got)
 		}
 		_ = h.Close(ctx, l, broker.Closing{Reason: "revoked"})
 		// An identity certificate is not for targets.
 		_, err = h.RevokeCertificate(ctx, h.as("root"), fmt.Sprint(h.certificate("alice").Serial), "INC-7")
 		ok(t, err)
-		if got := h.learners(h.Broker); got != "" {
+		if got := h.learners(h.Broker, briefly); got != "" {
 			t.Errorf("%s learns of an identity certificate", got)
 		}
 		// A refused change tells nobody.
@@ -86,30 +89,30 @@ func TestAwaitRevocation(t *testing.T) {
 		l = session(c)
 		_, err = h.RevokeCertificate(ctx, h.as("alice"), l.Session.ID, "INC-7")
 		want(t, err, access.ErrDenied)
-		if got := h.learners(h.Broker); got != "" {
+		if got := h.learners(h.Broker, briefly); got != "" {
 			t.Errorf("%s learns of what was refused", got)
 		}
 		ok(t, h.LockTarget(ctx, h.as("root"), "db01", true, "INC-7"))
-		if got := h.learners(h.Broker); got != "db01" {
+		if got := h.learners(h.Broker, soon); got != "db01" {
 			t.Errorf("%q learns of it, want db01, which is locked", got)
 		}
 		ok(t, h.LockTarget(ctx, h.as("root"), "db01", false, "INC-7"))
 		// Who asks for it by hand means all.
 		_, err = h.PushRevocations(ctx, h.as("alice"))
 		want(t, err, access.ErrDenied)
-		if got := h.learners(h.Broker); got != "" {
+		if got := h.learners(h.Broker, briefly); got != "" {
 			t.Errorf("%s learns of it, as alice wishes", got)
 		}
 		n, err := h.PushRevocations(ctx, h.as("root"))
 		ok(t, err)
-		if got := h.learners(h.Broker); n != 2 || got != "db01 db02" {
+		if got := h.learners(h.Broker, soon); n != 2 || got != "db01 db02" {
 			t.Errorf("%d are to learn of it, and %q do", n, got)
 		}
 		h.provisioned("db01", "")
 		l = session(c)
 		_, err = h.RevokeCertificate(ctx, h.as("root"), l.Session.ID, "INC-7")
 		ok(t, err)
-		if got := h.learners(h.Broker); got != "" {
+		if got := h.learners(h.Broker, briefly); got != "" {
 			t.Errorf("%s learns of it without a provisioner", got)
 		}
 	})

@@ -14,14 +14,19 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/audit"
 )
 
-// marks takes the notices of a session until none has come for a moment.
-func marks(l *broker.Live) (marks, shown string) {
+// marks takes the notices of a session up to a mark, which may be on its way, and
+// then until none has come for a moment.
+func marks(l *broker.Live, last string) (marks, shown string) {
 	for {
+		limit := soon
+		if strings.Contains(marks, last) {
+			limit = briefly
+		}
 		select {
 		case n := <-l.Notices():
 			marks += n.Mark + "\n"
 			shown += n.Show + "\n"
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(limit):
 			return marks, shown
 		}
 	}
@@ -65,7 +70,7 @@ func TestWatch(t *testing.T) {
 		if e.ActorName != "carol" || e.Session != l.Session.ID || e.Details["from_seconds"] != "90.000" || e.Details["to_seconds"] != "94.500" || !strings.HasPrefix(e.Details["watched_seconds"], "4.") {
 			t.Errorf("event %+v", e)
 		}
-		told, shown := marks(l)
+		told, shown := marks(l, "no longer watched by carol")
 		if !strings.Contains(told, "watched by carol\n") || !strings.Contains(told, "no longer watched by carol\n") || !strings.Contains(shown, "carol watches this session") {
 			t.Errorf("marks %q, shown %q", told, shown)
 		}
@@ -108,7 +113,7 @@ func TestWatchRefuses(t *testing.T) {
 		want(t, watch("alice", l.Session.ID), access.ErrDenied) // who knows of it, and may not
 		want(t, h.Pause(t.Context(), h.as("carol"), l.Session.ID), access.ErrDenied)
 		want(t, h.Message(t.Context(), h.as("carol"), l.Session.ID, "x"), access.ErrDenied)
-		if m, _ := marks(l); strings.Contains(m, "watched by") || l.Held() != nil {
+		if m, _ := marks(l, ""); strings.Contains(m, "watched by") || l.Held() != nil {
 			t.Errorf("the session noticed %q", m)
 		}
 		ok(t, h.Close(t.Context(), l, broker.Closing{Reason: "exited"}))
@@ -133,7 +138,7 @@ func TestWatchElsewhere(t *testing.T) {
 	held(t, l, true)
 	ok(t, a.Resume(t.Context(), a.as("root"), l.Session.ID))
 	held(t, l, false)
-	if m, shown := marks(l); !strings.Contains(shown, "message from root: please stop") || !strings.Contains(m, "paused by root\n") || !strings.Contains(m, "pause ended\n") {
+	if m, shown := marks(l, "pause ended"); !strings.Contains(shown, "message from root: please stop") || !strings.Contains(m, "paused by root\n") || !strings.Contains(m, "pause ended\n") {
 		t.Errorf("marks %q, shown %q", m, shown)
 	}
 }
@@ -259,7 +264,7 @@ func TestMessage(t *testing.T) {
 			want(t, h.Message(t.Context(), h.as("root"), l.Session.ID, bad), access.ErrInvalid)
 		}
 		ok(t, h.Message(t.Context(), h.as("root"), l.Session.ID, "please leave the replica alone"))
-		if m, shown := marks(l); m != "message from root: please leave the replica alone\n" || shown != m {
+		if m, shown := marks(l, "message"); m != "message from root: please leave the replica alone\n" || shown != m {
 			t.Errorf("marks %q, shown %q", m, shown)
 		}
 		if e := h.last("session.message"); e.Reason != "please leave the replica alone" || e.Session != l.Session.ID || e.ActorName != "root" {
@@ -348,7 +353,7 @@ func TestFourEyesLater(t *testing.T) {
 	held(t, l, true)
 	w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID, false)
 	ok(t, err)
-	if m, shown := marks(l); !strings.Contains(m, "watched by carol") || !strings.Contains(shown, "carol watches") {
+	if m, shown := marks(l, "watched by carol"); !strings.Contains(m, "watched by carol") || !strings.Contains(shown, "carol watches") {
 		t.Errorf("a role that tells of watchers again: marks %q, shown %q", m, shown)
 	}
 	ok(t, w.End(t.Context(), 0, 0, nil))
@@ -362,7 +367,7 @@ func TestSilentWatch(t *testing.T) {
 	w, err := h.Watch(t.Context(), h.as("carol"), l.Session.ID, false)
 	ok(t, err)
 	ok(t, w.End(t.Context(), 0, 0, nil))
-	if m, shown := marks(l); strings.TrimSpace(shown) != "" || !strings.Contains(m, "watched by carol") {
+	if m, shown := marks(l, "watched by carol"); strings.TrimSpace(shown) != "" || !strings.Contains(m, "watched by carol") {
 		t.Errorf("marks %q, shown %q", m, shown)
 	}
 }

@@ -202,7 +202,7 @@ func TestHostileBundles(t *testing.T) {
 			if d.Allow || len(d.Reasons) != 1 || d.Reasons[0].Rule != "engine.failed" || d.Role != "" || d.Rules.Shell {
 				t.Errorf("got %+v, want a bare refusal", d)
 			}
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("took %s", took)
 			}
 		})

@@ -365,7 +365,7 @@ func (c client) forwards(s *stand, answers func() error, flags ...string) error 
 		return err
 	}
 	defer j.kill()
-	for end := time.Now().Add(checkTime / 3); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(checkTime); ; time.Sleep(50 * time.Millisecond) {
 		if err = answers(); err == nil {
 			return nil
 		}
@@ -388,7 +388,7 @@ func service() (port string, stop func()) {
 
 // served asks a web server, over SOCKS when there is one.
 func (s *stand) served(port, socks string) error {
-	args := []string{"-sS", "--max-time", "5", "http://127.0.0.1:" + port}
+	args := []string{"-sS", "--max-time", "20", "http://127.0.0.1:" + port}
 	if socks != "" {
 		args = append(args, "--socks5-hostname", "127.0.0.1:"+socks)
 	}

@@ -67,7 +67,7 @@ func killRounds(t *testing.T, database string, rounds int, seed uint64) {
 	t.Logf("%d rounds, slowest start %v, %d requests, %d approvals, %d revocations and %d extensions acknowledged, %d sessions at the target, %d bytes",
 		rounds, slowest.Round(time.Millisecond), len(h.facts), h.count(func(f *fact) bool { return f.approved }), h.count(func(f *fact) bool { return f.ended != "" }),
 		h.count(func(f *fact) bool { return f.seconds > 0 }), len(h.target.sessions()), h.bytes)
-	if slowest > 3*time.Second {
+	if slowest > 20*time.Second {
 		t.Errorf("a start took %v", slowest)
 	}
 }

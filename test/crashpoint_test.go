@@ -111,7 +111,7 @@ func TestKillWithOpenSSH(t *testing.T) {
 		input, aborted, err := x.recorded(x.carol, s.ID, x.hidden([]string{s.ID})[s.ID])
 		must(t, err)
 		var heard []byte
-		eventually(t, 10*time.Second, "the program has written all", func() bool {
+		eventually(t, time.Minute, "the program has written all", func() bool {
 			before := len(heard)
 			heard, err = os.ReadFile(fmt.Sprintf("%s%d", got, round))
 			return err == nil && len(heard) == before && before > 0
@@ -135,7 +135,7 @@ func TestSealCrashPoints(t *testing.T) {
 		sh, r := x.open(accounts(20)[rounds], time.Hour)
 		_, err := fmt.Fprintf(sh.in, "evidence %d\r", rounds)
 		must(t, err)
-		eventually(t, 10*time.Second, "it is heard", func() bool {
+		eventually(t, time.Minute, "it is heard", func() bool {
 			data, _ := x.heardBy(r).get()
 			return strings.Contains(data, "evidence")
 		})
@@ -146,7 +146,7 @@ func TestSealCrashPoints(t *testing.T) {
 		stop := x.inject("pwrite64,fsync,fdatasync,write,linkat,unlinkat", fmt.Sprintf("signal=KILL:when=%d", n),
 			file, file+"-wal", filepath.Dir(object), object, filepath.Dir(journal), journal+".journal", journal+".sealed")
 		sh.client.Close()
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && !survived; time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && !survived; time.Sleep(20 * time.Millisecond) {
 			s, err := x.carol.FindSession(t.Context(), id)
 			if err != nil && api.AsProblem(err) == nil {
 				break // it is dead

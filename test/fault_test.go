@@ -204,7 +204,7 @@ func TestDatabaseFails(t *testing.T) {
 			t.Error("a grant was given")
 		}
 		stop()
-		eventually(t, 10*time.Second, "changes work again", try)
+		eventually(t, time.Minute, "changes work again", try)
 	}
 	x.sound(acknowledged)
 	x.kill()
@@ -232,7 +232,7 @@ func TestJournalFails(t *testing.T) {
 		for _, sh := range shells {
 			select {
 			case <-sh.done:
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Errorf("a session goes on although %s of its journal fails with %s", f.calls, f.failure)
 			}
 		}
@@ -240,7 +240,7 @@ func TestJournalFails(t *testing.T) {
 		stop()
 		cancel()
 	}
-	eventually(t, 20*time.Second, "all sessions are closed", func() bool {
+	eventually(t, time.Minute, "all sessions are closed", func() bool {
 		l, err := x.carol.Sessions(t.Context(), api.SessionFilter{Live: true})
 		return err == nil && len(l.Items) == 0
 	})
@@ -280,7 +280,7 @@ func TestDiskFull(t *testing.T) {
 	for _, sh := range shells {
 		select {
 		case <-sh.done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("a session goes on although the disk is full")
 		}
 	}
@@ -300,7 +300,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	must(t, os.Remove(filler))
 	began = time.Now()
-	eventually(t, 5*time.Second, "a new session", func() bool {
+	eventually(t, time.Minute, "a new session", func() bool {
 		sh, err := x.shell(x.alice, accounts(30)[0], "db01")
 		if err != nil {
 			return false
@@ -383,10 +383,10 @@ func TestCrowdedDisk(t *testing.T) {
 	}
 	leave(5 * mib)
 	began := time.Now()
-	eventually(t, 10*time.Second, "all sessions end below half of the floor", func() bool { return running() == 0 })
+	eventually(t, time.Minute, "all sessions end below half of the floor", func() bool { return running() == 0 })
 	t.Logf("%d sessions ended within %v", n, time.Since(began).Round(time.Millisecond))
 	// They are sealed: there was room for that.
-	eventually(t, 30*time.Second, "all sessions are closed", func() bool {
+	eventually(t, time.Minute, "all sessions are closed", func() bool {
 		l, err := x.carol.Sessions(t.Context(), api.SessionFilter{Live: true})
 		return err == nil && len(l.Items) == 0
 	})
@@ -405,7 +405,7 @@ func TestCrowdedDisk(t *testing.T) {
 	}
 	must(t, os.Remove(ballast))
 	began = time.Now()
-	eventually(t, 5*time.Second, "a new session", func() bool { return another() == nil })
+	eventually(t, time.Minute, "a new session", func() bool { return another() == nil })
 	t.Logf("a session started %v after there was room", time.Since(began).Round(time.Millisecond))
 	if !x.alive() {
 		t.Fatal("the server has ended")
@@ -456,9 +456,11 @@ func latency(t *testing.T, a *site, b *server, n int) {
 		requests = append(requests, r)
 		go typeOn(ctx, sh, 20*time.Millisecond)
 	}
+	slow, stop := sluggish()
+	defer stop()
 	asked := make([]time.Time, n)
 	for i, r := range requests {
-		eventually(t, 10*time.Second, "the target hears the session", func() bool { s, _ := a.heardBy(r).get(); return s != "" })
+		eventually(t, time.Minute, "the target hears the session", func() bool { s, _ := a.heardBy(r).get(); return s != "" })
 		asked[i] = time.Now()
 		_, err := a.bob.Revoke(ctx, r.ID, "enough")
 		must(t, err)
@@ -472,7 +474,7 @@ func latency(t *testing.T, a *site, b *server, n int) {
 	slices.Sort(late)
 	p50, p99 := late[n/2], late[n*99/100]
 	t.Logf("bytes stop after a revocation: p50 %v, p99 %v", p50, p99)
-	if p99 > time.Second {
+	if p99 > time.Second+5*slow() {
 		t.Errorf("p99 is %v", p99)
 	}
 }
@@ -508,7 +510,7 @@ func TestStopped(t *testing.T) {
 	for i, sh := range shells {
 		select {
 		case <-sh.done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("a session goes on after its deadline")
 		}
 		got, last := x.heardBy(requests[i]).get()

@@ -73,7 +73,7 @@ func TestPasswordTarget(t *testing.T) {
 	if must(t, err); found(c, "login", "authority") != "login=ok authority=unknown" || !c.Passed {
 		t.Errorf("%+v", c)
 	}
-	eventually(t, 10*time.Second, "the recordings", func() bool {
+	eventually(t, time.Minute, "the recordings", func() bool {
 		l, err := s.person("carol"+fmt.Sprint(time.Now().UnixNano()), "auditors").Sessions(t.Context(), api.SessionFilter{})
 		if err != nil || len(l.Items) != 3 {
 			return false

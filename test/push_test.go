@@ -44,10 +44,10 @@ func TestPushStory(t *testing.T) {
 		_, err = alice.End(t.Context(), r.ID)
 		must(t, err)
 		pushes++
-		eventually(t, 20*time.Second, "the list", func() bool {
+		eventually(t, time.Minute, "the list", func() bool {
 			return strings.Count(m.Do("ssh-keygen -Q -l -f /etc/ssh/drawbolt/revoked"), "serial: ") == pushes
 		})
-		eventually(t, 20*time.Second, "the event", func() bool {
+		eventually(t, time.Minute, "the event", func() bool {
 			events, err := carol.Events(t.Context(), api.EventFilter{After: -1, Limit: 100, Action: "revocations.push"})
 			must(t, err)
 			n := 0

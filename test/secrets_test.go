@@ -86,10 +86,10 @@ func TestSecretsStaySecret(t *testing.T) {
 	shown, unseen := canary("shown"), canary("unseen")
 	secrets["what was typed unseen"] = unseen
 	fmt.Fprint(sh.in, shown+"\r")
-	eventually(t, 10*time.Second, "the echo", func() bool { return strings.Contains(sh.out.String(), shown) })
+	eventually(t, time.Minute, "the echo", func() bool { return strings.Contains(sh.out.String(), shown) })
 	x.target.mute.Store(true)
 	fmt.Fprint(sh.in, unseen+"\r")
-	eventually(t, 10*time.Second, "what is typed unseen", func() bool {
+	eventually(t, time.Minute, "what is typed unseen", func() bool {
 		data, _ := x.heardBy(r).get()
 		return strings.Contains(data, unseen)
 	})
@@ -105,7 +105,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	_, err = x.bob.Revoke(ctx, r.ID, canary("why"))
 	must(t, err)
 	<-sh.done
-	eventually(t, 20*time.Second, "the text of the recording", func() bool {
+	eventually(t, time.Minute, "the text of the recording", func() bool {
 		found, err := x.carol.Search(ctx, api.SearchFilter{Query: "canary-shown"})
 		return err == nil && len(found.Items) > 0
 	})

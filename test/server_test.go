@@ -167,10 +167,9 @@ func prepare(t testing.TB, dir, database, more string) *server {
 
 func freePorts(t testing.TB, n int) (list []string) {
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := storyPort()
 		must(t, err)
-		defer l.Close()
-		list = append(list, l.Addr().String())
+		list = append(list, address)
 	}
 	return list
 }
@@ -205,8 +204,8 @@ func (s *server) start() time.Duration {
 			s.t.Fatalf("the server ended at its start: %v", cmd.ProcessState)
 		default:
 		}
-		if time.Since(began) > 30*time.Second {
-			s.t.Fatalf("the server is not ready after 30 seconds: %v", err)
+		if time.Since(began) > 2*time.Minute {
+			s.t.Fatalf("the server is not ready after two minutes: %v", err)
 		}
 	}
 }
@@ -228,10 +227,10 @@ func (s *server) end(sig syscall.Signal) {
 	_ = cmd.Process.Signal(sig)
 	select {
 	case <-ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		_ = cmd.Process.Kill()
 		<-ended
-		s.t.Errorf("the server did not end within 30 seconds of %v", sig)
+		s.t.Errorf("the server did not end within a minute of %v", sig)
 	}
 	if s.http != nil {
 		s.http.CloseIdleConnections()
@@ -256,7 +255,7 @@ func (s *server) alive() bool {
 func (s *server) pid() int { return s.cmd.Process.Pid }
 
 func (s *server) client(token string) *api.Client {
-	return &api.Client{Server: s.url, Token: token, HTTP: s.http, Timeout: 20 * time.Second}
+	return &api.Client{Server: s.url, Token: token, HTTP: s.http, Timeout: time.Minute}
 }
 
 func (s *server) logIn(p *person) {
@@ -319,6 +318,28 @@ func eventually(t testing.TB, d time.Duration, what string, ok func() bool) {
 	}
 }
 
+// sluggish measures, until stop, how late at most something runs that could run at
+// once. What must be so within a second, where nothing else goes on, may take longer
+// by some of that.
+func sluggish() (most func() time.Duration, stop func()) {
+	var late atomic.Int64
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		const pause = 5 * time.Millisecond
+		for {
+			began := time.Now()
+			select {
+			case <-over:
+				return
+			case <-time.After(pause):
+				late.Store(max(late.Load(), int64(time.Since(began)-pause)))
+			}
+		}
+	}()
+	return func() time.Duration { return time.Duration(late.Load()) }, sync.OnceFunc(func() { close(over); <-ended })
+}
+
 // accounts are names of n accounts.
 func accounts(n int) (list []string) {
 	for i := range n {
@@ -359,7 +380,7 @@ func grant(ctx context.Context, p, approver *person, account, target string, d t
 
 // dial logs in at the bastion. from is the address to come from; empty: any.
 func (s *server) dial(p *person, login, from string) (*ssh.Client, error) {
-	d := net.Dialer{Timeout: 10 * time.Second}
+	d := net.Dialer{Timeout: time.Minute}
 	if from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	}
@@ -371,7 +392,7 @@ func (s *server) dial(p *person, login, from string) (*ssh.Client, error) {
 }
 
 func clientOn(tcp net.Conn, p *person, login string) (*ssh.Client, error) {
-	_ = tcp.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = tcp.SetDeadline(time.Now().Add(time.Minute))
 	conn, chans, reqs, err := ssh.NewClientConn(tcp, "bastion", &ssh.ClientConfig{
 		User: login, Auth: []ssh.AuthMethod{ssh.PublicKeys(p.key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	})

@@ -141,7 +141,7 @@ func (s *story) job(ts *testscript.TestScript, name string) *job {
 }
 
 // patience is how long a story waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func (s *story) finish(ts *testscript.TestScript, args []string) {
 	code, args := expected(ts, args)
@@ -213,7 +213,7 @@ func (s *story) nothingAfter(ts *testscript.TestScript, args []string) {
 	}
 	last := j.chunks[len(j.chunks)-1]
 	ts.Logf("the last byte came %s after the end", last.at.Sub(end).Round(time.Millisecond))
-	if last.at.Sub(end) > grace {
+	if last.at.Sub(end) > grace+10*s.late() {
 		ts.Fatalf("%q came %s after %s", last.data, last.at.Sub(end), args[1])
 	}
 }

@@ -89,6 +89,9 @@ func TestStories(t *testing.T) {
 				slots <- struct{}{}
 				env.Defer(func() { <-slots })
 				s := &story{bin: b.dir, work: env.WorkDir, people: filepath.Join(env.WorkDir, "demo", "people"), jobs: map[string]*job{}, browsers: map[string]*browser{}, passkeys: map[string]*mfatest.Passkey{}}
+				late, stop := sluggish()
+				s.late = late
+				env.Defer(stop)
 				env.Values[story{}.key()] = s
 				env.Defer(s.close)
 				home := filepath.Join(env.WorkDir, "home")
@@ -142,6 +145,7 @@ type story struct {
 	display   []string // of a screen, in the environment of ssh
 	chat      *slacktest.Server
 	ears      *ears
+	late      func() time.Duration // see sluggish
 }
 
 func (s *story) close() {
@@ -407,7 +411,7 @@ func (s *story) serve(ts *testscript.TestScript, args []string) {
 		return
 	}
 	s.server = j
-	ts.Check(eventuallyErr(30*time.Second, func() error {
+	ts.Check(eventuallyErr(time.Minute, func() error {
 		select {
 		case <-j.done:
 			return fatal{fmt.Errorf("the server ended:\n%s", j.all())}
@@ -449,7 +453,7 @@ func (s *story) halt(ts *testscript.TestScript, args []string) {
 		ts.Check(s.server.cmd.Process.Signal(syscall.SIGTERM))
 		select {
 		case <-s.server.done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			ts.Fatalf("the server did not stop")
 		}
 		if s.server.code != 0 {
@@ -649,7 +653,7 @@ func (s *story) lab(ts *testscript.TestScript, args []string) {
 	j, err := startJob(exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", l.dir+"/sshd_config", "-E", l.dir+"/log"), s.environ(""), jobFiles{}, false)
 	ts.Check(err)
 	l.stop, l.pid = j.kill, j.cmd.Process.Pid
-	ts.Check(eventuallyErr(10*time.Second, func() error {
+	ts.Check(eventuallyErr(time.Minute, func() error {
 		c, err := net.Dial("tcp", l.address)
 		if err == nil {
 			c.Close()
@@ -697,7 +701,7 @@ func (s *story) pending(ts *testscript.TestScript, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: pending PERSON VAR")
 	}
-	ts.Check(eventuallyErr(15*time.Second, func() error {
+	ts.Check(eventuallyErr(time.Minute, func() error {
 		out, err := s.drawbolt(args[0], "inbox", "--json=id")
 		if err != nil {
 			return err
@@ -859,7 +863,7 @@ func (s *story) agent(ts *testscript.TestScript, _ []string) {
 	s.beside(ts, "ssh-agent", "-D", "-a", socket)
 	ts.Check(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a key of alice", "-f", key).Run())
 	ts.Setenv("AGENT", socket)
-	ts.Check(eventuallyErr(10*time.Second, func() error {
+	ts.Check(eventuallyErr(time.Minute, func() error {
 		add := exec.Command("ssh-add", "-q", key)
 		add.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
 		return add.Run()
@@ -877,7 +881,7 @@ func (s *story) screen(ts *testscript.TestScript, _ []string) {
 	s.display = []string{"DISPLAY=:" + number, "XAUTHORITY=" + cookies}
 	ts.Setenv("DISPLAY", ":"+number)
 	ts.Setenv("XAUTHORITY", cookies)
-	ts.Check(eventuallyErr(20*time.Second, func() error {
+	ts.Check(eventuallyErr(time.Minute, func() error {
 		info := exec.Command("xdpyinfo")
 		info.Env = append(os.Environ(), s.display...)
 		return info.Run()
@@ -923,7 +927,7 @@ func (s *story) settings() (env []string) {
 
 func (s *story) awaitFile(ts *testscript.TestScript, name string, there bool) {
 	path := ts.MkAbs(name)
-	ts.Check(eventuallyErr(20*time.Second, func() error {
+	ts.Check(eventuallyErr(time.Minute, func() error {
 		if fileExists(path) != there {
 			return fmt.Errorf("%s is there: %v", name, !there)
 		}
@@ -964,7 +968,7 @@ func (s *story) within(ts *testscript.TestScript, args []string) {
 	ts.Check(err)
 	began := time.Now()
 	storyVerbs()[args[1]](s, ts, args[2:])
-	if d := time.Since(began); d > limit {
+	if d := time.Since(began); d > limit+10*s.late() {
 		ts.Fatalf("%s took %s", strings.Join(args[1:], " "), d.Round(time.Millisecond))
 	}
 }
@@ -974,7 +978,7 @@ func (s *story) until(ts *testscript.TestScript, args []string) {
 	limit, err := time.ParseDuration(args[0])
 	ts.Check(err)
 	var out []byte
-	err = eventuallyErr(limit, func() error {
+	err = eventuallyErr(max(limit, patience), func() error {
 		out, err = s.drawbolt(args[2], args[3:]...)
 		if !strings.Contains(string(out), args[1]) {
 			return fmt.Errorf("%q is not in\n%s", args[1], out)

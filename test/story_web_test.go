@@ -31,7 +31,7 @@ type browser struct {
 // insecure is a client that does not look at the certificate: that is what other
 // stories are about.
 func insecure() *http.Client {
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 }
 
 func (s *story) api(ts *testscript.TestScript, args []string) {

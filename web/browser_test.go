@@ -2,14 +2,17 @@ package web
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
@@ -74,14 +77,24 @@ func browser(t *testing.T, scheme string, scripts bool, more ...chromedp.ExecAll
 
 func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	if err := chromedp.Do(ctx, steps...); err != nil {
-		t.Fatal(err)
+	for _, step := range steps {
+		get(t, ctx, step)
 	}
+}
+
+// replaced reports whether an element that was found was no more when something was
+// to be done with it, because the page has replaced it meanwhile: nothing was done.
+func replaced(err error) bool {
+	e, is := errors.AsType[*cdproto.Error](err)
+	return is && slices.Contains([]string{"Could not find node with given id", "No node with given id found", "Node is detached from document", "Could not compute content quads."}, e.Message)
 }
 
 func get[T any](t *testing.T, ctx context.Context, a chromedp.Action[T]) T {
 	t.Helper()
 	v, err := chromedp.Run(ctx, a)
+	for replaced(err) {
+		v, err = chromedp.Run(ctx, a) // with the element that is there now
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +133,7 @@ func signIn(t *testing.T, ctx context.Context, server, name, next string) {
 		chromedp.Click(css(`main form button`)),
 		chromedp.WaitVisible(css(`h1`)),
 		chromedp.WaitNotPresent(css(`input[name=password]`)))
+	soon(t, ctx, `document.readyState === "complete"`)
 }
 
 // TestApproveOnAPhone signs in, opens the inbox, and approves, on a screen of
@@ -178,7 +192,7 @@ func TestLive(t *testing.T) {
 	ctx := browser(t, "light", true)
 	signIn(t, ctx, srv.URL, "bob", "/r/"+r.ID)
 	do(t, ctx, chromedp.SendKeys(css(`input[name=note]`), "half a sen"), chromedp.Evaluate[chromedp.Void](`dispatchEvent(new Event("pageshow"))`), chromedp.Sleep(time.Second))
-	typed := get(t, ctx, chromedp.Value(css(`input[name=note]`)))
+	typed := eval[string](t, ctx, `document.querySelector("input[name=note]").value`)
 	if typed != "half a sen" {
 		t.Errorf("after a poll the note is %q", typed)
 	}

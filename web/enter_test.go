@@ -56,7 +56,7 @@ func (h *house) apiClient(srv *httptest.Server, name string) *api.Client {
 
 func TestEnter(t *testing.T) {
 	h := newHouse(t, echoing)
-	h.server.bodyWithin = 50 * time.Millisecond // of a request, which this is no more
+	h.server.bodyWithin = 1500 * time.Millisecond // of a request, which this is no more
 	c := h.apiClient(h.overTLS(), "alice")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -65,7 +65,7 @@ func TestEnter(t *testing.T) {
 	if got := must(lines.ReadString('\n')); got != "alice from 127.0.0.1 for db01\n" {
 		t.Errorf("got %q", got)
 	}
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(h.server.bodyWithin + 200*time.Millisecond)
 	for range 3 {
 		must(io.WriteString(conn, "more\n"))
 		if got := must(lines.ReadString('\n')); got != "MORE\n" {

@@ -264,7 +264,8 @@ func TestPagesFollow(t *testing.T) {
 
 	// Two decide at once: the second one reads who was first.
 	visit(t, ctx, srv.URL+"/r/"+is["waiting"])
-	do(t, ctx, chromedp.Evaluate[chromedp.Void](`localStorage.setItem("live", "off"), location.reload()`), chromedp.WaitVisible(css(`button[value=approve]`)))
+	do(t, ctx, chromedp.Evaluate[chromedp.Void](`window.before = true, localStorage.setItem("live", "off"), location.reload()`))
+	soon(t, ctx, `!window.before && document.readyState === "complete" && document.querySelector("button[value=approve]")`)
 	d := callJSON[api.Request](h, "dave", "GET", "/v1/requests/"+is["waiting"], nil, 200)
 	must(h.broker.Approve(t.Context(), h.by("dave"), d.ID, d.Digest, broker.Answer{}))
 	do(t, ctx, chromedp.Click(css(`button[value=approve]`)), chromedp.WaitVisible(css(`[role=alert]`)))

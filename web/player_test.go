@@ -23,12 +23,13 @@ func eval[T any](t *testing.T, ctx context.Context, expression string) T {
 // eventually waits until an expression is true in the page.
 func eventually(t *testing.T, ctx context.Context, expression string) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if eval[bool](t, ctx, "!!("+expression+")") {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+expression+")")) // an error, while one page follows another
+		if err == nil && is {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("never true: %s\nthe player at %s with %q says %q, shows:\n%s", expression, moment(t, ctx), eval[string](t, ctx, `document.getElementById("find-text")?.value ?? ""`), eval[string](t, ctx, `document.getElementById("said")?.textContent ?? ""`), terminal(t, ctx))
+			t.Fatalf("never true: %s (%v)\nthe player at %s with %q says %q, shows:\n%s", expression, err, moment(t, ctx), eval[string](t, ctx, `document.getElementById("find-text")?.value ?? ""`), eval[string](t, ctx, `document.getElementById("said")?.textContent ?? ""`), terminal(t, ctx))
 		}
 	}
 }

@@ -100,7 +100,7 @@ func (f *fetching) certified() (ssh.Signer, *ssh.Certificate) {
 
 func (f *fetching) letsIn(s ssh.Signer) bool {
 	c, err := ssh.Dial("tcp", f.sshd.Addr, &ssh.ClientConfig{User: f.sshd.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(s)},
-		HostKeyCallback: ssh.FixedHostKey(f.sshd.HostKey), Timeout: 10 * time.Second})
+		HostKeyCallback: ssh.FixedHostKey(f.sshd.HostKey), Timeout: time.Minute})
 	if err != nil {
 		return false
 	}

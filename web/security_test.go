@@ -640,7 +640,7 @@ func TestServe(t *testing.T) {
 	if got := <-polled; got != 200 {
 		t.Errorf("the long poll was answered with %d", got)
 	}
-	if err := <-done; err != nil || time.Since(began) > 8*time.Second {
+	if err := <-done; err != nil || time.Since(began) > 30*time.Second {
 		t.Errorf("Serve returned %v after %v", err, time.Since(began))
 	}
 }
@@ -656,27 +656,27 @@ func (h *house) polls() int {
 // than a body may is not.
 func TestDeadlines(t *testing.T) {
 	h := newHouse(t)
-	h.server.bodyWithin = 300 * time.Millisecond
+	h.server.bodyWithin = 1500 * time.Millisecond
 	srv := httptest.NewServer(h.server.Handler())
 	defer srv.Close()
 	conn := must(net.Dial("tcp", srv.Listener.Addr().String()))
 	defer conn.Close()
 	fmt.Fprintf(conn, "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	began := time.Now()
-	conn.SetReadDeadline(began.Add(10 * time.Second))
+	conn.SetReadDeadline(began.Add(time.Minute))
 	answer, _ := io.ReadAll(conn) // however it ends
-	if !strings.Contains(string(answer), "did not arrive whole") || time.Since(began) > 5*time.Second {
+	if !strings.Contains(string(answer), "did not arrive whole") || time.Since(began) > 20*time.Second {
 		t.Errorf("after %v: %q", time.Since(began), answer)
 	}
 
 	r := h.ask("INC-1 x")
-	req := must(http.NewRequest("GET", fmt.Sprintf("%s/v1/requests/%s?wait_seconds=2&version=%d", srv.URL, r.ID, r.Version), nil))
+	req := must(http.NewRequest("GET", fmt.Sprintf("%s/v1/requests/%s?wait_seconds=3&version=%d", srv.URL, r.ID, r.Version), nil))
 	req.Header.Set("Authorization", "Bearer "+h.token("alice"))
 	began = time.Now()
 	resp := must(http.DefaultClient.Do(req))
 	defer resp.Body.Close()
-	if text(resp); resp.StatusCode != 200 || time.Since(began) < 1900*time.Millisecond {
-		t.Errorf("a poll of 2 s was answered with %d after %v", resp.StatusCode, time.Since(began))
+	if text(resp); resp.StatusCode != 200 || time.Since(began) < 2900*time.Millisecond {
+		t.Errorf("a poll of 3 s was answered with %d after %v", resp.StatusCode, time.Since(began))
 	}
 }
 

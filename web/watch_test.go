@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -147,7 +148,7 @@ var fromNow = api.WatchOptions{At: -1}
 func (h *house) watched(n int) []audit.Event {
 	h.t.Helper()
 	var list []audit.Event
-	for deadline := time.Now().Add(10 * time.Second); len(list) < n && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(list) < n && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		list = must(h.broker.Events(h.t.Context(), h.by("carol"), broker.EventFilter{Action: "session.watched", Limit: 100}))
 	}
 	if len(list) != n {
@@ -173,14 +174,19 @@ func TestWatchSession(t *testing.T) {
 	if e := until(t, w, api.WatchScreen, "in the editor"); e.Columns != 80 || e.Rows != 24 || strings.Contains(e.Text, "$ vi") {
 		t.Errorf("screen %+v", e)
 	}
-	shown := time.Now()
+	soonest := time.Hour // a busy machine may be late now and then
+	for range 5 {
+		shown := time.Now()
+		x.shows(t, "then ")
+		until(t, w, api.WatchOutput, "then ")
+		soonest = min(soonest, time.Since(shown))
+	}
+	t.Logf("it is seen after %s", soonest)
+	if soonest > time.Second {
+		t.Errorf("it took %s", soonest)
+	}
 	x.shows(t, "now \xe2\x82")
 	until(t, w, api.WatchOutput, "now ")
-	d := time.Since(shown)
-	t.Logf("it is seen after %s", d)
-	if d > time.Second {
-		t.Errorf("it took %s", d)
-	}
 	x.shows(t, "\xac and \xff")
 	if e := until(t, w, api.WatchOutput, "and"); e.Text != "€ and \uFFFD" {
 		t.Errorf("got %q", e.Text)
@@ -254,8 +260,8 @@ func TestWatchScreens(t *testing.T) {
 	// As it was.
 	time.Sleep(1100 * time.Millisecond)
 	x.shows(t, "later\n")
-	if _, e := get("form=screen&still=true&at=0.9"); strings.Contains(e.Text, "later") || !strings.Contains(e.Text, "two") {
-		t.Errorf("at 0.9 s: %q", e.Text)
+	if _, e := get(fmt.Sprintf("form=screen&still=true&at=%.3f", e.At+0.5)); strings.Contains(e.Text, "later") || !strings.Contains(e.Text, "two") {
+		t.Errorf("half a second later: %q", e.Text)
 	}
 	if _, e := get("form=screen&still=true&at=1000"); !strings.Contains(e.Text, "later") {
 		t.Errorf("at a time that has not come: %q", e.Text)
@@ -266,7 +272,7 @@ func TestWatchScreens(t *testing.T) {
 // notices.
 func TestWatcherDoesNotRead(t *testing.T) {
 	s := newStage(t)
-	s.server.watchWithin = 3 * time.Second
+	s.server.watchWithin = 5 * time.Second
 	x := s.run("shell", "xterm")
 	s.watch("bob", x.Session.ID, fromNow) // and nothing is read
 	w := s.watch("carol", x.Session.ID, fromNow)
@@ -300,7 +306,7 @@ func TestWatcherDoesNotRead(t *testing.T) {
 		}
 	}
 	t.Logf("after %d MiB he is cut; the longest write took %s", written>>20, longest)
-	if longest > time.Second {
+	if longest > 4*time.Second { // for bob it would wait for five
 		t.Error("the session waited for a watcher")
 	}
 	x.shows(t, "the last line")

@@ -69,6 +69,9 @@ type Config struct {
 	// Idle ends a session after so long without a byte of its data in either
 	// direction; keep-alives do not count. Default: 15 minutes.
 	Idle time.Duration
+	// EchoWait is how long Enter waits for what was typed before it to be shown,
+	// when a rule ends sessions. Default: 250 milliseconds.
+	EchoWait time.Duration
 	// Sessions is how many may be live here at once; how many of them are whose,
 	// and where, the Broker limits. Default: 2000.
 	Sessions int
@@ -93,6 +96,9 @@ func New(cfg Config) (*Bastion, error) {
 	}
 	if cfg.Idle <= 0 {
 		cfg.Idle = 15 * time.Minute
+	}
+	if cfg.EchoWait <= 0 {
+		cfg.EchoWait = 250 * time.Millisecond
 	}
 	if cfg.Sessions <= 0 {
 		cfg.Sessions = 2000

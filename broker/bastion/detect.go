@@ -40,9 +40,6 @@ type detection struct {
 }
 
 const (
-	// echoWait is how long Enter waits for what was typed before it to be shown,
-	// when a rule ends sessions.
-	echoWait = 250 * time.Millisecond
 	// maxUnechoed is after how many lines that were not shown Enter waits no more,
 	// until one is: a program that echoes nothing should not be slowed down.
 	maxUnechoed = 4
@@ -195,7 +192,7 @@ func (w *Watch) line() (line string, ends bool) {
 			return line, ends
 		}
 		if timeout == nil {
-			timer := time.NewTimer(echoWait)
+			timer := time.NewTimer(w.session.bastion.cfg.EchoWait)
 			defer timer.Stop()
 			timeout = timer.C
 		}

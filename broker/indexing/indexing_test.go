@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"filippo.io/age"
-	"go.uber.org/goleak"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -27,9 +26,10 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/recorder/cast"
 	"github.com/drawbolt/drawbolt/recorder/view"
+	"github.com/drawbolt/drawbolt/test/servers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { servers.Leaks(m) }
 
 func ok(t testing.TB, err error) {
 	t.Helper()
@@ -149,7 +149,7 @@ func (s *shelf) add(shown string) access.Session {
 
 func (s *shelf) await(of access.Session, state store.ViewState) store.View {
 	s.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		v, err := s.db.View(s.t.Context(), of.ID)
 		if err == nil && v.State == state {
 			return v
@@ -329,7 +329,7 @@ func TestRemovedMeanwhile(t *testing.T) {
 		return audit.Event{Actor: "test", Action: "test.remove"}, tx.RemoveView(t.Context(), &a)
 	}))
 	close(removed)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		s.mu.Lock()
 		texts, indexed := s.texts[a.ID]
 		s.mu.Unlock()

@@ -122,7 +122,7 @@ func TestChannelIsAway(t *testing.T) {
 		hangs := &fake{name: "hangs", fn: func(ctx context.Context, _ notify.Notice) error { <-ctx.Done(); return ctx.Err() }}
 		panics := &fake{name: "panics", fn: func(context.Context, notify.Notice) error { panic("a mistake") }}
 		fine := &fake{name: "fine"}
-		h.dispatch([]notify.Route{route(down), route(hangs), route(panics), route(fine)})
+		h.dispatch([]notify.Route{route(down), route(hangs), route(panics), route(fine)}, func(c *notify.Config) { c.Lease, c.Within = 4*time.Second, 2*time.Second })
 		const many = 12
 		for range many {
 			h.ask("alice", "guest", "db01")
@@ -131,7 +131,7 @@ func TestChannelIsAway(t *testing.T) {
 			_, err = h.Release(t.Context(), h.as("alice"), c[0].Grant.ID)
 			ok(t, err)
 		}
-		until(t, "the channel that is fine has all", func() bool { return len(fine.all()) == 2*many })
+		until(t, "the channel that is fine has all", func() bool { return fine.different() == 2*many })
 		until(t, "the one that is away was tried", func() bool { return tries.Load() > 6 })
 		i := h.integration("down")
 		if i.State != broker.IntegrationFails || i.Behind == 0 || !strings.Contains(i.Error, "connection refused") || i.Late != 0 || i.AsideCount != 0 {
@@ -140,7 +140,7 @@ func TestChannelIsAway(t *testing.T) {
 		until(t, "the panic is on record", func() bool { return strings.Contains(h.integration("panics").Error, "a mistake") })
 		until(t, "the time-out is on record", func() bool { return strings.Contains(h.integration("hangs").Error, "it took too long") })
 		away.Store(false)
-		until(t, "the other one has all", func() bool { return len(down.all()) == 2*many })
+		until(t, "the other one has all", func() bool { return down.different() == 2*many })
 		told := map[int64]bool{}
 		for _, n := range down.all() {
 			told[n.Position] = true
@@ -355,23 +355,16 @@ func TestTwoServersTell(t *testing.T) {
 		}
 	}
 	ask(20)
-	until(t, "twenty were told", func() bool { return len(f.all()) >= 20 })
+	until(t, "twenty were told", func() bool { return f.different() >= 20 })
 	ask(5)
 	stop()
 	ask(5)
-	different := func() int {
-		seen := map[int64]bool{}
-		for _, n := range f.all() {
-			seen[n.Position] = true
-		}
-		return len(seen)
-	}
-	until(t, "thirty were told", func() bool { return different() >= 30 })
+	until(t, "thirty were told", func() bool { return f.different() >= 30 })
 	if i := two.integration("chat"); i.Node != "two" {
 		t.Errorf("%s tells", i.Node)
 	}
-	if different() != 30 || len(f.all()) > 31 { // one may have been under way when the first server stopped
-		t.Errorf("%d notices came, %d different ones", len(f.all()), different())
+	if f.different() != 30 || len(f.all()) > 31 { // one may have been under way when the first server stopped
+		t.Errorf("%d notices came, %d different ones", len(f.all()), f.different())
 	}
 }
 

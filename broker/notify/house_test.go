@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/broker"
@@ -29,7 +28,7 @@ import (
 	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { servers.Leaks(m) }
 
 // A house is a broker that runs on a real database, with people.
 type house struct {
@@ -195,7 +194,7 @@ func (h *house) dispatch(routes []notify.Route, options ...func(*notify.Config))
 	h.t.Helper()
 	c := notify.Config{
 		Broker: h.Broker, Store: h.db, Node: h.config.Node, Routes: routes, Now: h.clock.now, Log: quiet(),
-		Pause: func(int) time.Duration { return 10 * time.Millisecond }, Lease: 4 * time.Second, Within: 2 * time.Second,
+		Pause: func(int) time.Duration { return 10 * time.Millisecond }, Lease: 20 * time.Second, Within: 15 * time.Second,
 	}
 	for _, o := range options {
 		o(&c)
@@ -248,6 +247,15 @@ func (f *fake) kinds() (list []notify.Kind) {
 	return list
 }
 
+// different is how many notices it was given. After a fault one may come twice.
+func (f *fake) different() int {
+	seen := map[int64]bool{}
+	for _, n := range f.all() {
+		seen[n.Position] = true
+	}
+	return len(seen)
+}
+
 func route(c notify.Channel, kinds ...notify.Kind) notify.Route {
 	if len(kinds) == 0 {
 		kinds = notify.Kinds()
@@ -262,12 +270,12 @@ func ok(t testing.TB, err error) {
 	}
 }
 
-// until waits until it is so, for a minute at most.
+// until waits until it is so, for some minutes at most.
 func until(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("not within three minutes: %s", what)
 		}
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/broker"
@@ -30,7 +29,7 @@ import (
 	"github.com/drawbolt/drawbolt/vault/sshca"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { servers.Leaks(m) }
 
 // A house is a broker with a real store, and a machine with accounts of its own.
 type house struct {
@@ -205,7 +204,7 @@ func (h *house) expire(c broker.Case) {
 func (h *house) failed(c broker.Case) access.Provision {
 	h.t.Helper()
 	p := h.becomes(c, access.Removing)
-	for end := time.Now().Add(30 * time.Second); p.Tries == 0; p = h.becomes(c, access.Removing) {
+	for end := time.Now().Add(2 * time.Minute); p.Tries == 0; p = h.becomes(c, access.Removing) {
 		if time.Now().After(end) {
 			h.t.Fatal("the removal does not fail")
 		}
@@ -218,7 +217,7 @@ func (h *house) failed(c broker.Case) access.Provision {
 func (h *house) becomes(c broker.Case, state access.ProvisionState) access.Provision {
 	h.t.Helper()
 	var p access.Provision
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		var err error
 		p, err = h.Account(h.t.Context(), c.Grant.ID)
 		ok(h.t, err)
@@ -533,7 +532,7 @@ func (h *house) comesBack(away *servers.Machine) {
 		t.Errorf("the first failure: %+v, %q", p, h.actions())
 	}
 	h.hurry(c, time.Hour)
-	for end := time.Now().Add(30 * time.Second); !slices.Contains(h.actions(), "account.stuck failed") && time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Minute); !slices.Contains(h.actions(), "account.stuck failed") && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if !slices.Contains(h.actions(), "account.stuck failed") {

@@ -139,7 +139,7 @@ func TestKilled(t *testing.T) {
 	}
 	url := "sqlite://" + filepath.Join(t.TempDir(), "drawbolt.db")
 	for round := range 3 {
-		c := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.timeout=60s")
+		c := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.timeout=5m")
 		c.Env = append(os.Environ(), variable+"="+url)
 		out, err := c.StdoutPipe()
 		ok(t, err)
@@ -196,7 +196,7 @@ func storm(t *testing.T, url string) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+			for end := time.Now().Add(4 * time.Minute); time.Now().Before(end); {
 				target := newTarget()
 				err := db.Change(t.Context(), func(tx *store.Tx) (audit.Event, error) {
 					return event("target.add", target.ID), tx.AddTarget(t.Context(), &target)

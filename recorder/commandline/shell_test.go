@@ -66,7 +66,7 @@ func start(t testing.TB, columns int, name string, args ...string) *terminal {
 
 func (x *terminal) wait(what string, ok func() bool) {
 	x.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		x.mu.Lock()
 		over := ok()
 		x.mu.Unlock()

@@ -1,6 +1,7 @@
 package objects_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -444,22 +445,25 @@ func TestKill(t *testing.T) {
 	for range rounds {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "OBJECTS_TEST_BRING="+dir)
-		out := &bytes.Buffer{}
-		cmd.Stdout = out
+		out, err := cmd.StdoutPipe()
+		check(t, err)
 		check(t, cmd.Start())
-		time.Sleep(time.Duration(50+mrand.IntN(200)) * time.Millisecond)
-		check(t, cmd.Process.Kill())
-		_ = cmd.Wait() // killed
-		for line := range strings.Lines(out.String()) {
-			name, whole := strings.CutSuffix(line, "\n")
-			if !whole {
-				break
+		var kill *time.Timer
+		for lines := bufio.NewReader(out); ; {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				break // what is not a whole line was not said
 			}
+			if kill == nil { // it has begun
+				kill = time.AfterFunc(time.Duration(mrand.IntN(250))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			}
+			name := strings.TrimSuffix(line, "\n")
 			if strings.HasPrefix(name, "error") {
 				t.Fatal(line)
 			}
 			made[name] = true
 		}
+		_ = cmd.Wait() // killed
 	}
 	store, err := objects.Folder(filepath.Join(dir, "store"))
 	check(t, err)

@@ -20,7 +20,6 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
-	"go.uber.org/goleak"
 
 	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/recorder/objects"
@@ -31,7 +30,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("OBJECTS_TEST_BRING"); dir != "" {
 		bringUntilKilled(dir)
 	}
-	goleak.VerifyTestMain(m)
+	servers.Leaks(m)
 }
 
 func check(t testing.TB, err error) {

@@ -316,7 +316,7 @@ func TestVideoDies(t *testing.T) {
 	if !errors.Is(err, gone) || encoder == 0 {
 		t.Fatalf("%v, encoder %d", err, encoder)
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", encoder))
 		if err != nil || bytes.Contains(b, []byte(") Z ")) {
 			return
@@ -343,7 +343,7 @@ func TestVideoBomb(t *testing.T) {
 	if err := shoot(t.Context(), bytes.NewReader(record(t, cast.Header{Terminal: "xterm", Width: 500, Height: 200}, events...)), Size{MaxColumns, MaxRows}, MaxLength, io.Discard); err == nil {
 		t.Error("it says nothing of what is not seen")
 	}
-	if took := time.Since(began); took > 30*time.Second { // half a second, without the race detector
+	if took := time.Since(began); took > 2*time.Minute { // half a second, without the race detector
 		t.Errorf("it took %v", took)
 	}
 }

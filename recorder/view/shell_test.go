@@ -57,7 +57,7 @@ func TestShell(t *testing.T) {
 	}()
 	sees := func(text string) {
 		t.Helper()
-		for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			mu.Lock()
 			all := shown.String()
 			if at := strings.Index(all, text); at >= 0 {

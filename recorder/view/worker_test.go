@@ -127,7 +127,7 @@ func TestWorkerFails(t *testing.T) {
 		t.Run(test.verb, func(t *testing.T) {
 			w := worker(test.verb)
 			if test.verb == "hangs" {
-				w.Patience = 300 * time.Millisecond
+				w.Patience = time.Second
 			}
 			if test.verb == "talks" {
 				w.room = 1 << 20
@@ -153,9 +153,9 @@ func TestWorkerFails(t *testing.T) {
 func TestWorkerWaits(t *testing.T) {
 	r, w := io.Pipe()
 	stop := errors.New("it could be read no longer")
-	time.AfterFunc(500*time.Millisecond, func() { w.CloseWithError(stop) })
+	time.AfterFunc(1500*time.Millisecond, func() { w.CloseWithError(stop) })
 	slow := worker("waits")
-	slow.Patience = 100 * time.Millisecond
+	slow.Patience = time.Second
 	if err := slow.Make(t.Context(), r, func(Item) error { return nil }); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
@@ -234,7 +234,7 @@ func TestWorkerDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	child := 0
-	for end := time.Now().Add(20 * time.Second); child == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); child == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, name := range lines {
 			b, _ := os.ReadFile(name)
@@ -250,7 +250,7 @@ func TestWorkerDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = parent.Wait()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
 		if err != nil || bytes.Contains(b, []byte(") Z ")) {
 			return

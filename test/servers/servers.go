@@ -14,10 +14,12 @@ package servers
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,7 +28,7 @@ import (
 
 // wait is how long a server may take to start or to stop. The machine may be
 // busy; a good start takes a tenth of a second.
-const wait = 30 * time.Second
+const wait = 90 * time.Second
 
 // A server is a running program and the guard that ends it.
 type server struct {
@@ -113,14 +115,17 @@ func program(name, debian string, patterns ...string) (string, error) {
 	return "", fmt.Errorf("%s is missing: apt-get install %s", name, debian)
 }
 
-// freePort returns a loopback port that nobody listens on now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// freePort returns a loopback port that nobody listens on now. It is below those that
+// systems give out by themselves, so that nobody gets it before it is used.
+func freePort() (port int, err error) {
+	for range 100 {
+		port = 10_000 + rand.IntN(20_000)
+		var l net.Listener
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, err
 }
 
 func run(c *exec.Cmd) error {

@@ -15,13 +15,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/test/servers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { servers.Leaks(m) }
 
 func TestPostgresGivesFreshDatabases(t *testing.T) {
 	for range 2 {
@@ -145,7 +144,7 @@ func TestKilled(t *testing.T) {
 		_, err := user.Lookup(name)
 		return err != nil || os.Getuid() != 0
 	}
-	for end := time.Now().Add(20 * time.Second); !gone(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !gone(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("still there: %s, %s or user %s", postgres, sshd, name)
 		}

@@ -133,7 +133,7 @@ func TestHostileCost(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "out of bounds") {
 			t.Errorf("%+v: got error %v", c, err)
 		}
-		if d := time.Since(start); d > time.Second {
+		if d := time.Since(start); d > 10*time.Second {
 			t.Errorf("%+v: took %s", c, d)
 		}
 	}

@@ -477,13 +477,13 @@ func TestLimits(t *testing.T) {
 			<-release
 			io.WriteString(w, "end")
 		})
-		c.Timeout = 300 * time.Millisecond
+		c.Timeout = 2 * time.Second
 		r, err := c.ExportAudit(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		time.AfterFunc(600*time.Millisecond, func() { close(release) })
+		time.AfterFunc(c.Timeout+300*time.Millisecond, func() { close(release) })
 		if b, err := io.ReadAll(r); err != nil || string(b) != "begin end" {
 			t.Errorf("got %q, %v", b, err)
 		}

@@ -25,12 +25,12 @@ func TestSSH(t *testing.T) {
 		io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: drawbolt-ssh\r\n\r\n")
 		io.Copy(nc, nc)
 	})
-	c.Timeout = 500 * time.Millisecond // until it is open; not for how long
+	c.Timeout = 3 * time.Second // until it is open; not for how long
 	conn, err := c.SSH(t.Context(), "db01")
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
+	time.Sleep(c.Timeout + 200*time.Millisecond)
 	if _, err := io.WriteString(conn, "there and back"); err != nil {
 		t.Fatal(err)
 	}

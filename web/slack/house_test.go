@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/drawbolt/drawbolt/broker"
@@ -27,6 +26,7 @@ import (
 	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/rego"
+	"github.com/drawbolt/drawbolt/test/servers"
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/keeper"
 	"github.com/drawbolt/drawbolt/vault/sshca"
@@ -34,7 +34,7 @@ import (
 	"github.com/drawbolt/drawbolt/web/slack/slacktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { servers.Leaks(m) }
 
 const (
 	team   = "T0EXAMPLE"
@@ -79,7 +79,7 @@ func ok(t testing.TB, err error) {
 
 // soon bounds every waiting of a test; nothing takes so long.
 func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

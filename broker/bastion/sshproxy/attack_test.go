@@ -136,7 +136,11 @@ func TestIdentityIsWhatWasProven(t *testing.T) {
 			}
 			tcp := must(net.Dial("tcp", h.addr))(t)
 			defer tcp.Close()
-			tcp.SetDeadline(time.Now().Add(3 * time.Second))
+			deadline := patience
+			if test.finish == answer {
+				deadline = 5 * time.Second // for which its request is held
+			}
+			tcp.SetDeadline(time.Now().Add(deadline))
 			before := len(h.sessions())
 			conn, chans, reqs, err := gossh.NewClientConn(tcp, h.addr, config)
 			if (err == nil) != test.in {
@@ -184,7 +188,7 @@ func TestProxyHeaderIsNotBelieved(t *testing.T) {
 		tcp := must(net.Dial("tcp", h.addr))(t)
 		defer tcp.Close()
 		io.WriteString(tcp, header)
-		tcp.SetDeadline(time.Now().Add(5 * time.Second))
+		tcp.SetDeadline(time.Now().Add(patience))
 		conn, chans, reqs, err := gossh.NewClientConn(tcp, h.addr, h.config("alice", me(t)+"+db01"))
 		if err != nil {
 			continue // it does not even speak with who begins so
@@ -463,7 +467,7 @@ func TestRequestFlood(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("the connection goes on")
 	}
 }
@@ -473,9 +477,8 @@ func TestSilence(t *testing.T) {
 	for name, say := range map[string]string{"nothing": "", "half a line": "SSH-2.0-slow", "a version": "SSH-2.0-slow\r\n", "noise": "GET / HTTP/1.1\r\n\r\n"} {
 		c := must(net.Dial("tcp", h.addr))(t)
 		io.WriteString(c, say)
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
-		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%s: still open after 5 seconds", name)
+		if !ended(c, 25*time.Second) { // what Login is when nobody says
+			t.Errorf("%s: still open", name)
 		}
 		c.Close()
 	}
@@ -494,7 +497,7 @@ func TestHalfOpenLimit(t *testing.T) {
 	}
 	answered := 0
 	for _, c := range conns {
-		c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		c.SetReadDeadline(time.Now().Add(patience))
 		if n, _ := c.Read(make([]byte, 64)); n > 0 {
 			answered++
 		}
@@ -636,7 +639,7 @@ func (c *capturing) last() *recorder.Recording {
 
 // Keep-alives are no use of a session.
 func TestIdle(t *testing.T) {
-	h := newHouse(t, func(o *options) { o.bastion = func(c *bastion.Config) { c.Idle = 700 * time.Millisecond } })
+	h := newHouse(t, func(o *options) { o.bastion = func(c *bastion.Config) { c.Idle = 3 * time.Second } })
 	h.realTarget("db01")
 	h.grant("alice", "db01", time.Hour)
 	c := h.client("alice", "db01")
@@ -677,7 +680,7 @@ func TestStop(t *testing.T) {
 	h.pending("mallory")
 	began := time.Now()
 	h.stop()
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("the stop took %v", took)
 	}
 	wait()

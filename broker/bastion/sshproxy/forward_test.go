@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,13 +52,17 @@ func newSite(t testing.TB, network, address string) site {
 	return s
 }
 
-// freePort gives a port at which nobody listens.
+// freePort gives a port at which nobody listens. It is below those that systems give
+// out by themselves, so that nobody gets it before it is used.
 func freePort(t testing.TB) string {
 	t.Helper()
-	ln := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
+	for {
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		if ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
+			check(t, ln.Close())
+			return port
+		}
+	}
 }
 
 func withForwards(rules ...string) option {
@@ -86,7 +92,7 @@ func visit(t testing.TB, network, address string) string {
 		return err == nil
 	})
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	return ask(conn)
 }
 
@@ -366,7 +372,7 @@ func TestX11(t *testing.T) {
 			conn := must(net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", 6000+n)))(t)
 			defer conn.Close()
 			conn.Write(x11Setup(t, words[2]))
-			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			conn.SetDeadline(time.Now().Add(patience))
 			answer := make([]byte, 7)
 			if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "display" {
 				t.Errorf("got %q, %v, %s", answer, err, errs)

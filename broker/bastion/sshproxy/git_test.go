@@ -96,7 +96,7 @@ func TestGitViolations(t *testing.T) {
 			if ok, err := ch.SendRequest("exec", true, gossh.Marshal(execRequest{"git-receive-pack '" + repository + "'"})); !ok || err != nil {
 				t.Fatal(err)
 			}
-			timer := time.AfterFunc(20*time.Second, func() { t.Error("the session goes on"); ch.Close() })
+			timer := time.AfterFunc(patience, func() { t.Error("the session goes on"); ch.Close() })
 			defer timer.Stop()
 			go io.WriteString(ch, stream)
 			go io.Copy(io.Discard, ch)

@@ -116,7 +116,7 @@ func TestPauseHoldsNothingElse(t *testing.T) {
 
 // Who cannot type is not idle; who can, is.
 func TestPauseIsNotIdle(t *testing.T) {
-	h := newHouse(t, func(o *options) { o.bastion = func(c *bastion.Config) { c.Idle = time.Second } })
+	h := newHouse(t, func(o *options) { o.bastion = func(c *bastion.Config) { c.Idle = 3 * time.Second } })
 	h.realTarget("db01")
 	h.grant("alice", "db01", time.Hour)
 	cmd := h.ssh("alice", me(t)+"@db01", "echo ready; cat")
@@ -127,7 +127,7 @@ func TestPauseIsNotIdle(t *testing.T) {
 	eventually(t, "the session", func() bool { return out.has("ready") })
 	s := h.running(1)[0]
 	h.pause(s.ID)
-	time.Sleep(2500 * time.Millisecond)
+	time.Sleep(4 * time.Second)
 	h.resume(s.ID)
 	began := time.Now()
 	wait()
@@ -200,7 +200,7 @@ func TestPauseIsNotDodged(t *testing.T) {
 		t.Errorf("got %q", b)
 	}
 	h.resume(all[1].ID)
-	far.SetReadDeadline(time.Now().Add(10 * time.Second))
+	far.SetReadDeadline(time.Now().Add(patience))
 	b := make([]byte, 18)
 	must(io.ReadFull(far, b))(t)
 	if string(b) != "through the tunnel" {
@@ -249,7 +249,8 @@ func TestMessageToWhoDoesNotRead(t *testing.T) {
 	s := must(client.NewSession())(t)
 	stdin := must(s.StdinPipe())(t)
 	must(s.StderrPipe())(t) // of which nothing is read, until the window is full
-	check(t, s.Start("(head -c 4000000 /dev/zero >&2) & cat >/dev/null"))
+	read := filepath.Join(t.TempDir(), "read")
+	check(t, s.Start("(head -c 4000000 /dev/zero >&2) & cat >"+read))
 	id := h.running(1)[0].ID
 	time.Sleep(300 * time.Millisecond)
 	text := strings.Repeat("please read this ", broker.MaxMessage/17)
@@ -257,8 +258,8 @@ func TestMessageToWhoDoesNotRead(t *testing.T) {
 		check(t, h.broker.Message(context.Background(), h.people["bob"].caller, id, text))
 	}
 	io.WriteString(stdin, "typed\n")
+	eventually(t, "what was typed", func() bool { b, _ := os.ReadFile(read); return string(b) == "typed\n" })
 	stdin.Close()
-	time.Sleep(300 * time.Millisecond)
 	client.Close()
 	x := h.closed(1)[0]
 	if n := strings.Count(h.recording(x, cast.Mark), "message from bob"); n <= maxUnread {

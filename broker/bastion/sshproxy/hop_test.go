@@ -151,7 +151,7 @@ func TestViaRefusingHop(t *testing.T) {
 // A hop that takes the connection and says nothing holds nobody up for longer
 // than a dial may take.
 func TestViaSilentHop(t *testing.T) {
-	h := newHouse(t, func(o *options) { o.limits.Dial = time.Second })
+	h := newHouse(t, func(o *options) { o.limits.Dial = 2 * time.Second })
 	ln := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	defer ln.Close()
 	silent := sshd{addr: ln.Addr().String(), key: newSigner(t).PublicKey()}

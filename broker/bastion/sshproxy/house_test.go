@@ -338,7 +338,7 @@ Host *
     GlobalKnownHostsFile /dev/null
     StrictHostKeyChecking yes
     PasswordAuthentication no
-    ConnectTimeout 10
+    ConnectTimeout 60
 `, host, port, name, h.people[name].file, known)), 0o600))
 	return cmd
 }
@@ -353,7 +353,7 @@ func (h *house) client(name, target string) *gossh.Client {
 }
 
 func (h *house) config(name, login string) *gossh.ClientConfig {
-	return &gossh.ClientConfig{User: login, HostKeyCallback: gossh.FixedHostKey(h.hostKey.PublicKey()), Timeout: 10 * time.Second,
+	return &gossh.ClientConfig{User: login, HostKeyCallback: gossh.FixedHostKey(h.hostKey.PublicKey()), Timeout: patience,
 		Auth: []gossh.AuthMethod{gossh.PublicKeys(h.people[name].key)}}
 }
 
@@ -389,10 +389,8 @@ func (h *house) startSSHD(name string, extra ...string) sshd {
 	cert := must(h.broker.HostCertificate(context.Background(), access.Target{Name: name}, signer.PublicKey()))(h.t)
 	check(h.t, os.WriteFile(filepath.Join(dir, "host-cert.pub"), gossh.MarshalAuthorizedKey(cert), 0o644))
 	check(h.t, os.WriteFile(filepath.Join(dir, "principals", me(h.t)), []byte(me(h.t)+"@"+name+"\n"), 0o644))
-	ln := must(net.Listen("tcp", "127.0.0.1:0"))(h.t)
-	addr := ln.Addr().String()
-	ln.Close()
-	_, port, _ := net.SplitHostPort(addr)
+	port := freePort(h.t)
+	addr := net.JoinHostPort("127.0.0.1", port)
 	// The shells have a home of their own, so that nobody's configuration takes
 	// part.
 	conf := fmt.Sprintf(`ListenAddress 127.0.0.1
@@ -443,9 +441,12 @@ func (h *house) realTarget(name string) sshd {
 	return s
 }
 
+// patience is longer than anything takes, on a machine that does much else.
+const patience = time.Minute
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}

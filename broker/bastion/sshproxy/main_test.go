@@ -3,8 +3,8 @@ package sshproxy
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/drawbolt/drawbolt/test/servers"
 )
 
 // Nothing that a connection has started outlives the server.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { servers.Leaks(m) }

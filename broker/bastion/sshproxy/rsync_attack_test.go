@@ -121,7 +121,7 @@ func TestRsyncHostileClient(t *testing.T) {
 			if ok, err := ch.SendRequest("exec", true, gossh.Marshal(execRequest{"rsync --server " + c.options + " . " + x.up + "/"})); !ok || err != nil {
 				t.Fatal(err)
 			}
-			timer := time.AfterFunc(20*time.Second, func() { t.Error("the session goes on"); ch.Close() })
+			timer := time.AfterFunc(patience, func() { t.Error("the session goes on"); ch.Close() })
 			defer timer.Stop()
 			asked := make(chan struct{})
 			go func() {

@@ -59,7 +59,7 @@ func (c *raw) send(r w.Request) {
 
 func (c *raw) reply() w.Reply {
 	c.t.Helper()
-	timer := time.AfterFunc(15*time.Second, func() { c.ch.Close() })
+	timer := time.AfterFunc(patience, func() { c.ch.Close() })
 	defer timer.Stop()
 	return must(w.ParseReply(must(c.r.Next())(c.t)))(c.t)
 }
@@ -102,7 +102,7 @@ func (c *raw) write(handle string, offset uint64, data string) w.Request {
 // ended wants the connection's end.
 func (c *raw) ended() {
 	c.t.Helper()
-	timer := time.AfterFunc(15*time.Second, func() { c.t.Error("the session goes on"); c.ch.Close() })
+	timer := time.AfterFunc(patience, func() { c.t.Error("the session goes on"); c.ch.Close() })
 	defer timer.Stop()
 	for {
 		if _, err := c.r.Next(); err != nil {
@@ -354,7 +354,7 @@ func TestSCPViolations(t *testing.T) {
 				t.Fatal(err)
 			}
 			ch.Write([]byte(lines))
-			timer := time.AfterFunc(15*time.Second, func() { t.Error("the session goes on"); ch.Close() })
+			timer := time.AfterFunc(patience, func() { t.Error("the session goes on"); ch.Close() })
 			defer timer.Stop()
 			io.Copy(io.Discard, ch)
 			if s := x.closed(len(x.sessions()))[0]; s.EndReason != "failed" {

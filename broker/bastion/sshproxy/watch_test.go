@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/bastion"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder"
 	"github.com/drawbolt/drawbolt/recorder/audit"
@@ -18,7 +19,10 @@ import (
 )
 
 func withDetect(rules ...string) option {
-	return func(o *options) { o.rules.Detect = rules }
+	return func(o *options) {
+		o.rules.Detect = rules
+		o.bastion = func(c *bastion.Config) { c.EchoWait = 10 * time.Second } // a busy machine is slow to echo
+	}
 }
 
 // shellTarget is a target where the start files of the account, which are not ours,
@@ -110,7 +114,7 @@ func TestDetect(t *testing.T) {
 	x.ready(3)
 	h.wantDetection("alert: echo loud 1: true")
 	x.types("\x1b[A\x7f2") // out of the history, and edited
-	time.Sleep(50 * time.Millisecond)
+	eventually(t, "what was edited", func() bool { return strings.HasSuffix(x.out.String(), "2") })
 	x.types("\r")
 	h.wantDetection("alert: echo loud 2: true")
 	x.types("read -s -p 'Pass''word: ' p\r")
@@ -205,7 +209,7 @@ func TestDetectIsNoBoundary(t *testing.T) {
 		"of another name": "cp /usr/bin/tou[c]h t; ./t %s\r",
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t, withDetect("end touch"))
+			h := newHouse(t, withDetect("end touch"), func(o *options) { o.bastion = nil }) // what is not echoed is not waited for
 			h.shellTarget()
 			h.grant("alice", "db01", time.Hour)
 			dir := must(os.MkdirTemp("", "d"))(t) // short: a line of the terminal

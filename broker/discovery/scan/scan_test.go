@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/drawbolt/drawbolt/broker"
@@ -28,7 +27,7 @@ import (
 	"github.com/drawbolt/drawbolt/test/servers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { servers.Leaks(m) }
 
 func ok(t testing.TB, err error) {
 	t.Helper()

@@ -188,7 +188,7 @@ func rest(t *testing.T, a *rotate.Account, book *memory, s Subject, name string)
 				return
 			}
 		}
-		if try == 50 {
+		if try == 600 { // a minute
 			t.Fatalf("%s: it does not come to rest: %v", name, err)
 		}
 		time.Sleep(100 * time.Millisecond)
