@@ -582,3 +582,9 @@ func firstScan(id string, now time.Time) time.Time {
 func (b *Broker) ScanTotals(ctx context.Context) (store.ScanTotals, error) {
 	return b.c.Store.ScanTotals(ctx)
 }
+
+// ScansAfter returns how the last scans went of targets whose names come after that one,
+// a thousand of them. It is no verb of a person: the server measures with it.
+func (b *Broker) ScansAfter(ctx context.Context, target string) ([]access.TargetScan, error) {
+	return b.c.Store.TargetScans(ctx, target, 1000)
+}

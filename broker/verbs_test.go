@@ -720,6 +720,7 @@ var notVerbs = map[string]string{
 	"DiscoveryLend":       "for a scan that was begun, while its target stays as it is",
 	"EndDiscovery":        "for a scan that was begun: what it found",
 	"ScanTotals":          "figures that the server measures",
+	"ScansAfter":          "figures that the server measures",
 	"Run":                 "the server's own loop",
 	"Authorities":         "public keys",
 	"KRL":                 "serials that say nothing, for every target",

@@ -573,7 +573,7 @@ func (s *Server) playPage(w http.ResponseWriter, r *http.Request, by access.Call
 	view := ui.Play{T: at, Q: clip(strings.ToValidUTF8(q.Get("q"), "\ufffd"), 200)}
 	if err == nil {
 		playback := apiPlayback(x, p)
-		view.Playback = &playback
+		view.Playback, view.Segment = &playback, n
 		if view.Screen, err = s.screen(ctx, x, p, n); err != nil {
 			s.fail(w, r, by, err)
 			return

@@ -629,7 +629,10 @@ func (a *App) serveMetrics(ctx context.Context) error {
 	registry.MustRegister(a.glassMetrics()...)
 	registry.MustRegister(a.vaultMetrics()...)
 	registry.MustRegister(newScanMetrics(a.broker))
+	targets := prometheus.NewRegistry()
+	targets.MustRegister(newTargetMetrics(a.broker.ScansAfter))
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics/targets", promhttp.HandlerFor(targets, promhttp.HandlerOpts{MaxRequestsInFlight: 1}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", a.web.Ops())
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10}

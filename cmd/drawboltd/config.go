@@ -38,7 +38,7 @@ type Config struct {
 		Listen      struct {
 			HTTPS   string `yaml:"https" doc:"address of the web, API and CLI"`
 			SSH     string `yaml:"ssh" doc:"address of the SSH bastion"`
-			Metrics string `yaml:"metrics" doc:"address of /metrics, /healthz and /readyz; empty: none"`
+			Metrics string `yaml:"metrics" doc:"address of /metrics, /metrics/targets, /healthz and /readyz; empty: none"`
 		} `yaml:"listen"`
 		TLS struct {
 			Mode        string `yaml:"mode" doc:"self_signed or files"`

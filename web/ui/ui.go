@@ -282,8 +282,14 @@ type Play struct {
 	Playback *api.Playback // nil: what the player needs is not there yet
 	Screen   api.PlayScreen
 	T        float64 // the moment to begin with, in seconds
+	Segment  int     // in which it lies
 	Q        string  // what to look for
 	Check    api.RecordingCheck
+}
+
+// data is the address of what the script fetches of the recording.
+func (v Play) data(path string) templ.SafeURL {
+	return templ.SafeURL("/v1/sessions/" + v.ID + "/play" + path)
 }
 
 // maxListed is how many entries the page itself lists. The script lists all.

@@ -138,7 +138,7 @@ async function start() {
     player = null; // until the new one stands where the old one stood
     terminal.style.aspectRatio = `${index.term.cols * 0.6 + 1.5} / ${index.term.rows * 1.3333 + 1.5}`;
     const next = AsciinemaPlayer.create({ driver: "recording", format: "segmented", url }, terminal,
-      { controls: false, fit: "both", theme: "asciinema", speed, preload: true, cursorMode: "steady" });
+      { controls: false, fit: "both", theme: "asciinema", speed, preload: true, startAt: moment, cursorMode: "steady" });
     next.addEventListener("playing", () => playing(true));
     next.addEventListener("pause", () => playing(false));
     next.addEventListener("ended", () => playing(false));
