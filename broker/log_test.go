@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 // raw is SQLite's database without the store.
 func (h *house) raw() *sql.DB {
 	h.t.Helper()
-	db, err := sql.Open("sqlite", strings.TrimPrefix(h.url, "sqlite://"))
+	db, err := sql.Open("sqlite", strings.TrimPrefix(h.url, "sqlite://")+"?_pragma=busy_timeout(60000)")
 	ok(h.t, err)
 	h.t.Cleanup(func() { db.Close() })
 	return db
@@ -172,21 +173,17 @@ func TestCheckLog(t *testing.T) {
 
 // Checkpoints are signed while the server runs, and kept outside as well.
 func TestCheckpointsAreKept(t *testing.T) {
-	got := make(chan []byte, 100)
+	var last atomic.Pointer[[]byte]
 	h := newHouse(t, sqliteURL(t), func(c *broker.Config) {
 		c.CheckpointEvery = 20 * time.Millisecond
-		c.KeepCheckpoint = func(m []byte) error { got <- m; return nil }
+		c.KeepCheckpoint = func(m []byte) error { last.Store(&m); return nil }
 	})
 	stop := h.start()
-	<-got
+	eventually(t, "a checkpoint", func() bool { return last.Load() != nil })
 	h.ask("alice", "root@db01")
 	stop()
 	size := int64(len(h.events()))
-	var last []byte
-	for len(got) > 0 {
-		last = <-got
-	}
-	c, err := audit.OpenCheckpoint(last, h.config.Verifier)
+	c, err := audit.OpenCheckpoint(*last.Load(), h.config.Verifier)
 	ok(t, err)
 	if c.Size != size {
 		t.Errorf("the last checkpoint covers %d of %d events: the end of a run is signed", c.Size, size)

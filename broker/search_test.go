@@ -167,7 +167,7 @@ func TestSearchRefuses(t *testing.T) {
 func TestSearchAmongManyPlaces(t *testing.T) {
 	h := newHouse(t, sqliteURL(t), func(c *broker.Config) { c.SearchPlaces = 100 })
 	found := h.indexed("guest@db01", "a needle")
-	db, err := sql.Open("sqlite", strings.TrimPrefix(h.url, "sqlite://"))
+	db, err := sql.Open("sqlite", strings.TrimPrefix(h.url, "sqlite://")+"?_pragma=busy_timeout(60000)")
 	ok(t, err)
 	defer db.Close()
 	_, err = db.Exec(`INSERT INTO text_scopes (user_id, target_id, target_name, account)

@@ -769,7 +769,7 @@ func (s *story) keys(ts *testscript.TestScript, _ []string) {
 }
 
 func (s *story) sql(ts *testscript.TestScript, args []string) {
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.data(), "drawbolt.db")+"?_pragma=busy_timeout(5000)")
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.data(), "drawbolt.db")+"?_pragma=busy_timeout(60000)")
 	ts.Check(err)
 	defer db.Close()
 	r, err := db.Exec(args[0])

@@ -243,7 +243,7 @@ func TestDatabaseFailsBesides(t *testing.T) {
 	}}
 	said := &lines{}
 	h.dispatch([]notify.Route{route(f, notify.BreakGlass)}, func(c *notify.Config) { c.Log = slog.New(slog.NewTextHandler(said, nil)) })
-	db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(h.url, "sqlite://")+"?_pragma=busy_timeout(5000)")
+	db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(h.url, "sqlite://")+"?_pragma=busy_timeout(60000)")
 	ok(t, err)
 	t.Cleanup(func() { db.Close() })
 	h.breakGlass("alice", "db01", "poison")

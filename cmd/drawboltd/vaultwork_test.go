@@ -84,7 +84,7 @@ func read(ctx context.Context, a *App, i int) error {
 
 func rawDB(t testing.TB, c Config) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(c.Database.URL, "sqlite://")+"?_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(c.Database.URL, "sqlite://")+"?_pragma=busy_timeout(60000)")
 	if err != nil {
 		t.Fatal(err)
 	}
