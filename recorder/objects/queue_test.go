@@ -561,7 +561,7 @@ func TestPoisoned(t *testing.T) {
 	cfg := bucketConfig(t)
 	direct := newBucket(t, cfg)
 	w := newWay(t, cfg.Endpoint, false)
-	cfg.Endpoint, cfg.Timeout = w.URL, 5*time.Second
+	cfg.Endpoint, cfg.Timeout = w.URL, 15*time.Second // which a busy store may take
 	d := newDesk(t, objects.QueueConfig{Store: newBucket(t, cfg), Wait: 2 * time.Millisecond, Workers: 8})
 	want := map[string][]byte{}
 	for i := range n {
@@ -573,7 +573,7 @@ func TestPoisoned(t *testing.T) {
 		name string
 		disturbance
 		requests int32
-	}{{"errors", unavailable, 100}, {"no answer", cut, 100}, {"lost answers", w.lost, 100}, {"hangs", hang, 20}} {
+	}{{"errors", unavailable, 100}, {"no answer", cut, 100}, {"lost answers", w.lost, 100}, {"hangs", hang, 8}} {
 		var requests atomic.Int32
 		w.set(func(rw http.ResponseWriter, r *http.Request) bool {
 			requests.Add(1)
