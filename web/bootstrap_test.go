@@ -174,6 +174,7 @@ func TestCheckOverHTTP(t *testing.T) {
 // TestCheckLimits: nobody has the server dial as often as they like.
 func TestCheckLimits(t *testing.T) {
 	h := checking(t, func(broker.Probe) []access.CheckStep { return nil })
+	h.sameMoment()
 	refused := 0
 	for range 60 {
 		if h.do(httpCall{method: "POST", path: "/v1/targets/db01/check", body: "{}", token: h.token("root")}).StatusCode == http.StatusTooManyRequests {

@@ -237,6 +237,8 @@ func TestFlood(t *testing.T) {
 	refused := 0
 	contentType, form, err := h.fake.Press("UERIN", yes).Form()
 	ok(t, err)
+	at := h.clock.now()
+	h.clock.held.Store(&at) // they come at once, however slow the machine is
 	for i := range 10_000 {
 		body := bytes.Replace(form, []byte("trigger-UERIN-"), fmt.Appendf(nil, "trigger-UERIN-%d-", i), 1)
 		switch code, said := post(t, unsigned{h}, nil, contentType, body); code {
@@ -247,6 +249,7 @@ func TestFlood(t *testing.T) {
 			t.Fatalf("%d %s", code, said)
 		}
 	}
+	h.clock.held.Store(nil)
 	if refused < 9_000 {
 		t.Errorf("only %d of 10,000 clicks were turned away", refused)
 	}

@@ -57,10 +57,19 @@ type house struct {
 	out   *outbound.Client
 }
 
-// A clock goes like the real one and can be moved.
-type clock struct{ ahead atomic.Int64 }
+// A clock goes like the real one, and can be moved and held.
+type clock struct {
+	ahead atomic.Int64
+	held  atomic.Pointer[time.Time]
+}
 
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) now() time.Time {
+	if at := c.held.Load(); at != nil {
+		return *at
+	}
+	return time.Now().Add(time.Duration(c.ahead.Load()))
+}
+
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 func must[T any](v T, err error) T {
