@@ -42,6 +42,19 @@ func gate(t *testing.T, what string, got, limit float64) {
 	}
 }
 
+// least is gate for the least of three measures: what others do on the machine adds to
+// the processor time of a thing and takes nothing from it.
+func least(t *testing.T, what string, limit float64, measure func() float64) {
+	t.Helper()
+	got := measure()
+	for range 2 {
+		if got > limit {
+			got = min(got, measure())
+		}
+	}
+	gate(t, what, got, limit)
+}
+
 // Each session that idles.
 func TestGatesIdle(t *testing.T) {
 	r := newRelay(t)
@@ -101,17 +114,19 @@ func TestGatesSession(t *testing.T) {
 		}
 		run()
 		r.forget(t)
-		one := unit(t)
 		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		used := ownCPU(t)
-		for range n {
-			run()
-		}
-		r.forget(t)
-		used = ownCPU(t) - used
-		runtime.ReadMemStats(&after)
-		gate(t, way.host+": processor time of a session, in units", float64(used)/n/float64(one), way.units)
+		least(t, way.host+": processor time of a session, in units", way.units, func() float64 {
+			one := unit(t)
+			runtime.ReadMemStats(&before)
+			used := ownCPU(t)
+			for range n {
+				run()
+			}
+			r.forget(t)
+			used = ownCPU(t) - used
+			runtime.ReadMemStats(&after)
+			return float64(used) / n / float64(one)
+		})
 		gate(t, way.host+": thousand allocations of a session", float64(after.Mallocs-before.Mallocs)/n/1e3, way.allocations)
 	}
 }
@@ -129,16 +144,18 @@ func TestGatesBulk(t *testing.T) {
 		units, bytes float64
 	}{{direct, 50, 3}, {jump, 50, 5}} {
 		for _, direction := range []string{"down", "up"} {
-			one := unit(t)
 			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			used := ownCPU(t)
-			r.move(t, way.way, direction, files["random"])
-			r.forget(t)
-			used = ownCPU(t) - used
-			runtime.ReadMemStats(&after)
 			what := way.host + ", " + direction
-			gate(t, what+": processor time of a mebibyte, in units", float64(used)/mebibytes/float64(one), way.units)
+			least(t, what+": processor time of a mebibyte, in units", way.units, func() float64 {
+				one := unit(t)
+				runtime.ReadMemStats(&before)
+				used := ownCPU(t)
+				r.move(t, way.way, direction, files["random"])
+				r.forget(t)
+				used = ownCPU(t) - used
+				runtime.ReadMemStats(&after)
+				return float64(used) / mebibytes / float64(one)
+			})
 			gate(t, what+": bytes allocated for a byte", float64(after.TotalAlloc-before.TotalAlloc)/mebibytes/(1<<20), way.bytes)
 		}
 	}
