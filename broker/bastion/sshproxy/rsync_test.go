@@ -37,7 +37,7 @@ func (x *share) last() []string {
 func TestRsyncCarries(t *testing.T) {
 	x := newShare(t)
 	for i, options := range [][]string{
-		{"-a"}, {"-av"}, {"-avz"}, {"-r"}, {"-aH"}, {"-ac"}, {"-acz", "--new-compress"}, {"-aR"}, {"-au", "--delete"}, {"-a", "--progress", "--stats", "-i"}, {"-aS", "--inplace"},
+		{"-a"}, {"-aUv", "--append"}, {"-avz"}, {"-r"}, {"-aHAX"}, {"-acAX", "--checksum-choice=sha1,xxh64"}, {"-acz", "--new-compress"}, {"-aR"}, {"-au", "--delete"}, {"-a", "--progress", "--stats", "-i"}, {"-aS", "--inplace"},
 		{"-a", "--partial", "--delete-after"}, {"-rtW"}, {"-a", "--numeric-ids", "-m"}, {"-a", "--protocol=29"}, {"-a", "--protocol=30"}, {"-a", "--exclude=none*"},
 	} {
 		t.Run(strings.Join(options, " "), func(t *testing.T) {
@@ -51,7 +51,7 @@ func TestRsyncCarries(t *testing.T) {
 			check(t, os.Symlink("a", filepath.Join(src, "link")))
 			check(t, os.Link(filepath.Join(src, "a"), filepath.Join(src, "b", "hard")))
 			check(t, os.MkdirAll(filepath.Join(src, "void"), 0o700))
-			hard := slices.Contains(options, "-aH")
+			hard := slices.Contains(options, "-aHAX")
 			if !hard {
 				files["b/hard"] = "one"
 			}
@@ -157,7 +157,7 @@ func TestRsyncRefused(t *testing.T) {
 		"download too much":                 {23, []string{"-r", there(t, x.both+"/"), x.local + "/got"}, x.both + "/big.txt: the role does not allow files of this size"},
 		"guess by a checksum":               {23, []string{"-c", there(t, secret), same}, secret + ": the role does not allow to download"},
 		"filters from a file":               {0, []string{"-r", "--filter=: secret", there(t, x.out+"/"), x.local + "/got"}, "may read files of the target"},
-		"append":                            {0, []string{"--append", same, there(t, x.both+"/big.txt")}, "the option --append of rsync is carried only where"},
+		"backups":                           {0, []string{"-b", same, there(t, x.both+"/big.txt")}, "the option -b of rsync is carried only where"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer os.RemoveAll(filepath.Join(x.local, "got"))

@@ -16,6 +16,7 @@ import (
 
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy/rsyncwire"
 	w "github.com/drawbolt/drawbolt/broker/bastion/sshproxy/sftpwire"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
@@ -401,25 +402,51 @@ func TestParseTransfer(t *testing.T) {
 // What the options of rsync mean for what its two ends say, and where the list of a
 // download begins.
 func TestRsyncCommand(t *testing.T) {
-	for command, want := range map[string]string{
-		"rsync --server -vlogDtprze.iLsfxCIvu . /srv":                "{{true true true true false false false false} false false false true true  }",
-		"rsync --server -ncHmr --delete . /srv":                      "{{false false false false true true false false} true true true false false  }",
-		"rsync --server --sender -logDtpr --numeric-ids . /srv/www/": "{{true true true true false false true false} false false false false true /srv/www/ }",
-		"rsync --server --sender -r . /srv/a /srv/b":                 "{{false false false false false false false false} false false false false false /srv/ }",
-		"rsync --server --sender -r . a":                             "{{false false false false false false false false} false false false false false . }",
-		"rsync --server --sender -r . a/..":                          "{{false false false false false false false false} false false false false false a/.. }",
-		"rsync --server --sender -rR . /srv/a":                       "{{false false false false false false false true} false false false false false / }",
-		"rsync --server --sender -rR . srv/./a":                      "{{false false false false false false false true} false false false false false srv }",
-		"rsync --server --sender -r --new-compress . a":              "{{false false false false false false false false} false false false true false . }",
-		"rsync --server -r --force . a":                              "{{false false false false false false false false} false false true false false  }",
+	sums := rsyncwire.Options{Checksum: 16}
+	set := func(change func(*rsyncCommand)) rsyncCommand {
+		r := rsyncCommand{Options: sums, checksum: 16}
+		change(&r)
+		return r
+	}
+	for command, want := range map[string]rsyncCommand{
+		"rsync --server -vlogDtprze.iLsfxCIvu . /srv": set(func(r *rsyncCommand) {
+			r.Links, r.Owners, r.Groups, r.Devices, r.deflated, r.attributes = true, true, true, true, true, true
+		}),
+		"rsync --server -ncHmr --delete . /srv": set(func(r *rsyncCommand) {
+			r.Checksums, r.HardLinks, r.dry, r.filters, r.removes = true, true, true, true, true
+		}),
+		"rsync --server --sender -logDtpr --numeric-ids . /srv/www/": set(func(r *rsyncCommand) {
+			r.Links, r.Owners, r.Groups, r.Devices, r.NumericIDs, r.attributes, r.base = true, true, true, true, true, true, "/srv/www/"
+		}),
+		"rsync --server -AXUr . /srv": set(func(r *rsyncCommand) { r.ACLs, r.Xattrs, r.AccessTimes, r.attributes = true, true, true, true }),
+		"rsync --server -r --append --append --checksum-choice=xxh64,sha1 . /srv": set(func(r *rsyncCommand) {
+			r.append, r.checksum, r.Checksum = true, 8, 20
+		}),
+		"rsync --server --sender -r . /srv/a /srv/b":    set(func(r *rsyncCommand) { r.base = "/srv/" }),
+		"rsync --server --sender -r . a":                set(func(r *rsyncCommand) { r.base = "." }),
+		"rsync --server --sender -r . a/..":             set(func(r *rsyncCommand) { r.base = "a/.." }),
+		"rsync --server --sender -rR . /srv/a":          set(func(r *rsyncCommand) { r.Relative, r.base = true, "/" }),
+		"rsync --server --sender -rR . srv/./a":         set(func(r *rsyncCommand) { r.Relative, r.base = true, "srv" }),
+		"rsync --server --sender -r --new-compress . a": set(func(r *rsyncCommand) { r.deflated, r.base = true, "." }),
+		"rsync --server -r --force . a":                 set(func(r *rsyncCommand) { r.removes = true }),
 	} {
-		if got, ok := parseTransfer(command); !ok || fmt.Sprint(got.rsync) != want {
-			t.Errorf("%q: got %v, want %s", command, got.rsync, want)
+		if got, ok := parseTransfer(command); !ok || got.rsync != want {
+			t.Errorf("%q: got %+v, want %+v", command, got.rsync, want)
+		}
+	}
+	for command, want := range map[string]string{
+		"rsync --server -vlogDtprze.iLsfxCIvu --delete . e.i": "rsync --server -vlogDtprze.LsfxCI --delete . e.i",
+		"rsync --server --sender -re31.14iLsfxCIvuV . /e":     "rsync --server --sender -re31.14LsfxCI . /e",
+		"rsync --server -r . a":                               "rsync --server -r . a",
+		"rsync --server -rbe.iLsfxCIvu . a":                   "",
+	} {
+		if got, ok := parseTransfer(command); !ok || got.command != want {
+			t.Errorf("%q: the target gets %q", command, got.command)
 		}
 	}
 	for _, command := range []string{
-		"rsync --server -rX . /a", "rsync --server -rA . /a", "rsync --server -rb . /a", "rsync --server -r --append . /a", "rsync --server -r --append-verify . /a",
-		"rsync --server -r --compress-choice=zstd . /a", "rsync --server -r --checksum-choice=xxh64 . /a", "rsync --server --sender -r . /a/b /c/d", "rsync --server --sender -r . /a/ /b/",
+		"rsync --server -rb . /a",
+		"rsync --server -r --compress-choice=zstd . /a", "rsync --server -r --checksum-choice=other . /a", "rsync --server --sender -r . /a/b /c/d", "rsync --server --sender -r . /a/ /b/",
 		"rsync --server --sender -rR . /a/../b", "rsync --server --sender -rR . /a/./b/./c", "rsync --server --sender -rR . /a /b/./c",
 	} {
 		if got, ok := parseTransfer(command); !ok || got.rsync.unread == "" {

@@ -17,6 +17,7 @@ type transfer struct {
 	paths     []string // as the command names them; one but for rsync's downloads
 	tree      bool     // folders with all that is in them may be carried
 	rsync     rsyncCommand
+	command   string // as the target gets it; empty: as it came
 }
 
 // An rsyncCommand is what the options of rsync's server say.
@@ -26,6 +27,8 @@ type rsyncCommand struct {
 	filters  bool // the list is preceded by rules about what is left alone
 	removes  bool // what is not in the list is removed
 	deflated bool
+	append   bool // what is there is taken for the beginning
+	checksum int  // bytes of the one behind each file
 	// attributes says that those of folders that are there are changed.
 	attributes bool
 	base       string // of a download: the folder in which the list begins
@@ -58,7 +61,11 @@ func parseTransfer(command string) (transfer, bool) {
 	case words[0] == "scp":
 		return parseSCP(words[1:])
 	case words[0] == "rsync" && words[1] == "--server":
-		return parseRsync(words[2:])
+		t, ok := parseRsync(words[2:])
+		if t.rsync.unread == "" {
+			t.command = readable(words)
+		}
+		return t, ok
 	case words[0] == "git-upload-pack", words[0] == "git-receive-pack":
 		return parseGit(words)
 	case words[0] == "git" && len(words) > 2:
@@ -123,8 +130,8 @@ func parseGit(words []string) (transfer, bool) {
 // one: they carry more than files (A, X), make other names (b), or need what the
 // receiving side has already.
 const (
-	rsyncLetters       = "vlogDtpHAXSzucnWxOJRdmhiqIrEb"
-	rsyncUnreadLetters = "AXb"
+	rsyncLetters       = "vlogDtpHAXUSzucnWxOJRdmhiqIrEb"
+	rsyncUnreadLetters = "b"
 )
 
 // rsyncOptions are those without a value, rsyncValues those with one.
@@ -140,6 +147,7 @@ var (
 // the paths.
 func parseRsync(args []string) (transfer, bool) {
 	t := transfer{program: "rsync", direction: access.Upload}
+	t.rsync.digests("md5")
 	for i, arg := range args {
 		switch name, value, valued := strings.Cut(arg, "="); {
 		case arg == ".":
@@ -175,6 +183,27 @@ func parseRsync(args []string) (transfer, bool) {
 	return t, false
 }
 
+// readable returns the command of rsync's server by which the target does not learn
+// that the user's program can do more than is read here.
+func readable(words []string) string {
+	told := slices.Clone(words)
+	for i, word := range told {
+		letters, can, ok := strings.Cut(word, "e")
+		if word == "." {
+			break
+		}
+		if ok && strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "--") {
+			told[i] = letters + "e" + strings.Map(func(r rune) rune {
+				if r == '.' || r >= '0' && r <= '9' || strings.ContainsRune(rsyncwire.Letters, r) {
+					return r
+				}
+				return -1
+			}, can)
+		}
+	}
+	return strings.Join(told, " ")
+}
+
 // letter notes what an option of one letter means for what is sent.
 func (r *rsyncCommand) letter(letter rune) {
 	switch letter {
@@ -194,6 +223,12 @@ func (r *rsyncCommand) letter(letter rune) {
 		r.HardLinks = true
 	case 'c':
 		r.Checksums = true
+	case 'A':
+		r.ACLs, r.attributes = true, true
+	case 'X':
+		r.Xattrs, r.attributes = true, true
+	case 'U':
+		r.AccessTimes, r.attributes = true, true
 	case 'n':
 		r.dry = true
 	case 'z':
@@ -219,10 +254,25 @@ func (r *rsyncCommand) option(name, value string) {
 		r.deflated = true
 	case name == "--compress-choice" && value == "none":
 		r.deflated = false
-	case name == "--checksum-choice" && (value == "md4" || value == "md5"):
-	case name == "--append", name == "--append-verify", name == "--no-r", name == "--no-relative", name == "--checksum-choice", name == "--compress-choice":
+	case name == "--checksum-choice" && r.digests(value):
+	case name == "--append", name == "--append-verify":
+		r.append = true
+	case name == "--no-r", name == "--no-relative", name == "--checksum-choice", name == "--compress-choice":
 		r.unread = "the option " + name
 	}
+}
+
+// digests notes which checksums are used: of files that are sent, and of the list
+// if that is named too.
+func (r *rsyncCommand) digests(choice string) (ok bool) {
+	sent, listed, both := strings.Cut(choice, ",")
+	if !both {
+		listed = sent
+	}
+	if r.checksum, ok = rsyncwire.ChecksumLength(sent); ok {
+		r.Checksum, ok = rsyncwire.ChecksumLength(listed)
+	}
+	return ok
 }
 
 // begins notes in which folder the list of a download begins.
