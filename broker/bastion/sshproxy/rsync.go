@@ -547,6 +547,9 @@ func (p *rsync) decide(entries []*rsyncwire.Entry) error {
 		if err == nil {
 			err = p.makes(e, file)
 		}
+		if err == nil && p.a.rsync.backups {
+			err = p.keeps(file)
+		}
 		if err == nil {
 			err = p.describes(e, file)
 		}
@@ -618,6 +621,20 @@ func (p *rsync) makes(e *rsyncwire.Entry, file string) error {
 	default:
 		return err
 	}
+}
+
+// keeps says whether what is at a path may stay under another name when something
+// takes its place, which a folder does not.
+func (p *rsync) keeps(file string) error {
+	folder, other, err := p.look(file)
+	if err != nil || folder || !other {
+		return err
+	}
+	kept := file + backupSuffix
+	if err := bastion.AuthorizeMove(p.rules(), file, kept, false); err != nil || p.a.rsync.dry {
+		return err
+	}
+	return p.s.Asked("backup", file, kept)
 }
 
 // describes says whether an entry may have the extended attributes with which it
@@ -919,7 +936,12 @@ func (p *rsync) find(e *rsyncwire.Entry) (string, error) {
 		return p.single, nil
 	}
 	folder, err := p.folder(path.Dir(e.Name))
-	return path.Join(folder.path, path.Base(e.Name)), err
+	file := path.Join(folder.path, path.Base(e.Name))
+	if err == nil && p.a.rsync.follows && p.a.where != nil && !folder.missing {
+		at, err := p.resolve(file)
+		return at.path, err
+	}
+	return file, err
 }
 
 // folder returns where a folder of the list is. A link there is followed: what is

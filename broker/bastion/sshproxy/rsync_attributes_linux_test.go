@@ -154,3 +154,36 @@ func TestRsyncAppends(t *testing.T) {
 		}
 	}
 }
+
+// What is replaced stays as a backup where that may be, and links are sent as what
+// they lead to; names with spaces and letters of any script are names.
+func TestRsyncBackupsAndLinks(t *testing.T) {
+	x := newShare(t)
+	folder := filepath.Join(x.both, "a b", "ü")
+	write(t, filepath.Join(folder, "page"), "old")
+	write(t, filepath.Join(folder, "gone"), "gone")
+	src := filepath.Join(x.local, "src")
+	write(t, filepath.Join(src, "page"), "new page")
+	x.rsync(0, "-rb", "--delete", src+"/", there(t, folder+"/"))
+	if got, want := x.last(), "upload "+folder+"/page 8 "+sum("new page")+" ok"; !slices.Equal(got, []string{want}) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for name, want := range map[string]string{"page": "new page", "page~": "old", "gone~": "gone"} {
+		if got := contents(t, filepath.Join(folder, name)); got != want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	check(t, os.Symlink(write(t, filepath.Join(x.down, "file"), "what it leads to"), filepath.Join(folder, "link")))
+	check(t, os.Symlink(x.down, filepath.Join(folder, "linked")))
+	back := filepath.Join(x.local, "back")
+	x.rsync(0, "-rL", "--exclude=*~", there(t, folder+"/"), back+"/")
+	leads := "download " + x.down + "/file 16 " + sum("what it leads to") + " ok"
+	if got, want := x.last(), []string{"download " + folder + "/page 8 " + sum("new page") + " ok", leads, leads}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, name := range []string{"link", "linked/file"} {
+		if got := contents(t, filepath.Join(back, name)); got != "what it leads to" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
