@@ -690,7 +690,7 @@ var verbs = []struct {
 		return b.Unlink(ctx, by, "bob", s.linked)
 	}, false},
 	{"ManageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		return b.ManageAccount(ctx, by, "pg01", "app", access.Managed{}, []byte("a new one"))
+		return b.ManageAccount(ctx, by, "pg01", "app", "", access.Managed{}, []byte("a new one"))
 	}, true},
 	{"UnmanageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.UnmanageAccount(ctx, by, "pg01", "app", "INC-1", true)

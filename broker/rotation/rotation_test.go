@@ -94,7 +94,7 @@ func furnish(t testing.TB, b *broker.Broker, db *store.DB, s *systems, targets, 
 		for j := range each {
 			account := fmt.Sprintf("app%d", j)
 			s.passwords[account+"@"+name] = "first"
-			ok(t, b.ManageAccount(ctx, by, name, account, access.Managed{Every: time.Hour}, []byte("first")))
+			ok(t, b.ManageAccount(ctx, by, name, account, "", access.Managed{Every: time.Hour}, []byte("first")))
 		}
 	}
 }

@@ -25,16 +25,19 @@ func splitAccount(arg string) (account, target string, err error) {
 
 func (c *cli) accountManageCmd() *cobra.Command {
 	var m api.Managed
-	var every, window, wait string
-	var password bool
+	var every, window, wait, keyFile string
+	var password, key bool
 	cmd := &cobra.Command{
-		Use: "manage ACCOUNT@TARGET", Short: "Have the password of an account changed by drawbolt", Args: between(1, 1),
+		Use: "manage ACCOUNT@TARGET", Short: "Have the password of an account changed by drawbolt, or its key", Args: between(1, 1),
 		Long: `Have the password of an account changed by drawbolt: at once, and then as the
 flags say. The one that is in force now is read from stdin, or is the one that is
 kept already. Where another account may set it, it need not be known. Each day a
 login proves the password. Of an account that is managed already the flags say
-how from now on.`,
-		Example: "  drawbolt account manage app@pg01 --every 30d --after-use --password-stdin <password.txt\n  drawbolt account manage root@db01 --every 7d",
+how from now on.
+
+With --key or --key-file it is a key that is changed: a new one takes the old one's
+line in the account's ~/.ssh/authorized_keys.`,
+		Example: "  drawbolt account manage app@pg01 --every 30d --after-use --password-stdin <password.txt\n  drawbolt account manage root@db01 --every 7d\n  drawbolt account manage deploy@web01 --key-file deploy_ed25519 --every 7d",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, target, err := splitAccount(args[0])
 			if err != nil {
@@ -54,11 +57,23 @@ how from now on.`,
 				}
 				*d.to = int64(parsed / time.Second)
 			}
-			if password {
+			switch {
+			case password && (key || keyFile != ""):
+				return usage("it is a password or a key that is changed, not both")
+			case password:
+				in.Credential = "password"
 				if in.Secret, err = c.readSecret(); err != nil {
 					return err
 				}
+			case keyFile != "":
+				if in.Secret, err = readFile(keyFile); err != nil {
+					return err
+				}
+				fallthrough
+			case key:
+				in.Credential = "key"
 			}
+			defer clear(in.Secret)
 			cl, _, err := c.client(api.AccountInput{})
 			if err != nil {
 				return err
@@ -67,11 +82,13 @@ how from now on.`,
 			if err != nil {
 				return err
 			}
-			return c.changed(cmd.Context(), cl, args[0], p, wait, "the password of "+args[0]+" is changed by drawbolt from now on")
+			return c.changed(cmd.Context(), cl, args[0], p, wait, "the "+first(in.Credential, "password")+" of "+args[0]+" is changed by drawbolt from now on")
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&password, "password-stdin", false, "with the password that is in force on stdin; one newline at its end is cut")
+	f.BoolVar(&key, "key", false, "it is a key that is changed, which another account may set or which is kept already")
+	f.StringVar(&keyFile, "key-file", "", "it is a key that is changed, and the one in force is in `file`: OpenSSH's form, no passphrase")
 	f.StringVar(&every, "every", "", "how `old` it becomes before it is changed: 30d, 12h")
 	f.BoolVar(&m.AfterUse, "after-use", false, "change it after each session, too")
 	f.StringVar(&m.Reset, "reset", "", "`name` of the account of the same target that sets it, whatever is in force")

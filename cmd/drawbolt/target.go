@@ -84,7 +84,7 @@ func (c *cli) showTarget(t *api.Target) error {
 	row("labels", labels(t.Labels))
 	row("applications", strings.Join(t.Applications, ", "))
 	for _, k := range t.HostKeys {
-		if t.Kind != "" {
+		if !hasSSH(t.Kind) {
 			row("certificate", certificateText(k))
 			continue
 		}
@@ -110,6 +110,9 @@ func (c *cli) showTarget(t *api.Target) error {
 	}
 	return nil
 }
+
+// hasSSH reports whether people log in at targets of that kind through the bastion.
+func hasSSH(kind string) bool { return kind == "" || kind == "windows" }
 
 type targetOptions struct {
 	kind         string
@@ -267,8 +270,8 @@ func (c *cli) targetAddCmd() *cobra.Command {
 		},
 	}
 	o.flags(cmd)
-	cmd.Flags().StringVar(&o.kind, "kind", "", "what it is, if no machine with SSH: `postgres`, mysql, ldap or ad")
-	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"postgres", "mysql", "ldap", "ad"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVar(&o.kind, "kind", "", "what it is, if no Unix machine with SSH: `postgres`, mysql, ldap, ad, windows, or plugin:NAME of a program that the server's configuration names")
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"postgres", "mysql", "ldap", "ad", "windows", "plugin:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
