@@ -144,17 +144,17 @@ func (c *cli) changed(ctx context.Context, cl *api.Client, arg string, p api.Pas
 		case err != nil && ctx.Err() == nil:
 			return err
 		case err == nil && now.State == "failing" && now.NextAt != nil:
-			return &failure{code: exitError, text: "the password of " + arg + " could not be changed: " + now.Problem, next: "drawbolt account show " + arg}
+			return &failure{code: exitError, text: "what " + arg + " logs in with could not be changed: " + now.Problem, next: "drawbolt account show " + arg}
 		case err == nil && now.State != "working" && now.Cause != "demand" && now.Cause != "taken over":
 			if ok, err := c.emit(now); ok {
 				return err
 			}
-			c.done("the password of %s is changed", arg)
+			c.done("what %s logs in with is changed", arg)
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return &failure{code: exitPending, text: "the password of " + arg + " is not changed yet", next: "drawbolt account show " + arg}
+			return &failure{code: exitPending, text: "what " + arg + " logs in with is not changed yet", next: "drawbolt account show " + arg}
 		case <-time.After(askEvery):
 		}
 	}
@@ -170,13 +170,13 @@ func findPassword(ctx context.Context, cl *api.Client, target, account string) (
 			return p, nil
 		}
 	}
-	return api.Password{}, &failure{code: exitNotFound, text: "the password of " + account + "@" + target + " is not changed by drawbolt", next: "drawbolt account manage " + account + "@" + target}
+	return api.Password{}, &failure{code: exitNotFound, text: "what " + account + "@" + target + " logs in with is not changed by drawbolt", next: "drawbolt account manage " + account + "@" + target}
 }
 
 func (c *cli) accountRotateCmd() *cobra.Command {
 	var reason, wait string
 	cmd := &cobra.Command{
-		Use: "rotate ACCOUNT@TARGET --reason TEXT", Short: "Have the password of an account changed now", Args: between(1, 1),
+		Use: "rotate ACCOUNT@TARGET --reason TEXT", Short: "Have the password or key of an account changed now", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, target, err := splitAccount(args[0])
 			if err != nil {
@@ -194,7 +194,7 @@ func (c *cli) accountRotateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.changed(cmd.Context(), cl, args[0], p, wait, "the password of "+args[0]+" is about to be changed")
+			return c.changed(cmd.Context(), cl, args[0], p, wait, "what "+args[0]+" logs in with is about to be changed")
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the audit log")
@@ -205,7 +205,7 @@ func (c *cli) accountRotateCmd() *cobra.Command {
 func (c *cli) accountUnmanageCmd() *cobra.Command {
 	var in api.UnmanageInput
 	cmd := &cobra.Command{
-		Use: "unmanage ACCOUNT@TARGET --reason TEXT", Short: "Leave the password of an account to others; it stays kept", Args: between(1, 1),
+		Use: "unmanage ACCOUNT@TARGET --reason TEXT", Short: "Leave the password or key of an account to others; it stays kept", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, target, err := splitAccount(args[0])
 			if err != nil {
@@ -221,7 +221,7 @@ func (c *cli) accountUnmanageCmd() *cobra.Command {
 			if err := cl.UnmanageAccount(cmd.Context(), target, name, in); err != nil {
 				return err
 			}
-			c.done("the password of %s is not changed by drawbolt any more", args[0])
+			c.done("what %s logs in with is not changed by drawbolt any more", args[0])
 			return nil
 		},
 	}
@@ -233,7 +233,7 @@ func (c *cli) accountUnmanageCmd() *cobra.Command {
 func (c *cli) accountCandidatesCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "candidates ACCOUNT@TARGET --reason TEXT", Short: "Read every password of an account that may be in force, when all else fails", Args: between(1, 1),
+		Use: "candidates ACCOUNT@TARGET --reason TEXT", Short: "Read every password or key of an account that may be in force, when all else fails", Args: between(1, 1),
 		Long: `Read every password of an account that may be in force, the likeliest first. It
 is for the day on which nothing else helps: it stands in the audit log, and the
 password is changed an hour later.`,
