@@ -30,63 +30,70 @@ func (b *Broker) ManageAccount(ctx context.Context, by access.Caller, target, ac
 	e := event(by, "account.manage", target)
 	e.Target, e.Account = audit.Clean(target, audit.MaxName), audit.Clean(account, audit.MaxName)
 	return b.onAccount(ctx, by, policy.ActionSecretWrite, e, func(tx *store.Tx, e *audit.Event, t *access.Target, i int) error {
-		was, err := takeSecret(t, i, credential, m, given)
-		if err != nil {
-			return err
-		}
-		a := &t.Accounts[i]
-		if given {
-			if _, err := checkCredential(a.Credential, secret); err != nil {
-				return err
-			}
-		}
-		manageDetails(e, *a, given)
-		row, err := tx.AccountSecret(ctx, t.ID, account)
-		fresh := errors.Is(err, access.ErrNotFound)
-		if err != nil && !fresh {
-			return err
-		}
-		entry, err := b.taken(tx, &row, t, was, *a, secret, given)
-		if err != nil {
-			return err
-		}
-		defer entry.Wipe()
-		if err := tx.SaveTarget(ctx, t); err != nil {
-			return err
-		}
-		sealed, err := rotate.Marshal(entry)
-		if err != nil {
-			return err
-		}
-		defer sealed.Wipe()
-		if err := b.keepSecret(ctx, tx, t, *a, sealed); err != nil {
-			return err
-		}
-		r, err := tx.Rotation(ctx, access.RotationID(t.ID, account))
-		if errors.Is(err, access.ErrNotFound) {
-			r = access.Rotation{TargetID: t.ID, TargetName: t.Name, Account: account, AfterUse: m.AfterUse, Version: 1}
-			r.Due(access.CauseTaken, tx.Now())
-			return tx.AddRotation(ctx, &r)
-		}
-		if err != nil {
-			return err
-		}
-		if r.AfterUse = m.AfterUse; r.Cause == access.CauseSchedule {
-			r.DueAt, r.Cause = time.Time{}, ""
-		}
-		if given {
-			r.Due(access.CauseTaken, tx.Now())
-			r.NextAt = time.Time{}
-		} else if r.DueAt.IsZero() && m.Every > 0 {
-			r.Due(access.CauseSchedule, r.ChangedAt.Add(m.Every))
-		}
-		return tx.SaveRotation(ctx, &r)
+		return b.takeSecret(ctx, tx, e, t, i, credential, m, secret, given)
 	})
 }
 
-// takeSecret has an account managed, in t alone, and returns what it was. It refuses what
+// takeSecret has an account managed: what is known of its password or key is kept, and it
+// is due to be proved and changed.
+func (b *Broker) takeSecret(ctx context.Context, tx *store.Tx, e *audit.Event, t *access.Target, i int, credential string, m access.Managed, told vault.Secret, given bool) error {
+	account := t.Accounts[i].Name
+	was, err := planSecret(t, i, credential, m, given)
+	if err != nil {
+		return err
+	}
+	a := &t.Accounts[i]
+	if given {
+		if _, err := checkCredential(a.Credential, told); err != nil {
+			return err
+		}
+	}
+	manageDetails(e, *a, given)
+	row, err := tx.AccountSecret(ctx, t.ID, account)
+	fresh := errors.Is(err, access.ErrNotFound)
+	if err != nil && !fresh {
+		return err
+	}
+	entry, err := b.taken(tx, &row, t, was, *a, told, given)
+	if err != nil {
+		return err
+	}
+	defer entry.Wipe()
+	if err := tx.SaveTarget(ctx, t); err != nil {
+		return err
+	}
+	sealed, err := rotate.Marshal(entry)
+	if err != nil {
+		return err
+	}
+	defer sealed.Wipe()
+	if err := b.keepSecret(ctx, tx, t, *a, sealed); err != nil {
+		return err
+	}
+	r, err := tx.Rotation(ctx, access.RotationID(t.ID, account))
+	if errors.Is(err, access.ErrNotFound) {
+		r = access.Rotation{TargetID: t.ID, TargetName: t.Name, Account: account, AfterUse: m.AfterUse, Version: 1}
+		r.Due(access.CauseTaken, tx.Now())
+		return tx.AddRotation(ctx, &r)
+	}
+	if err != nil {
+		return err
+	}
+	if r.AfterUse = m.AfterUse; r.Cause == access.CauseSchedule {
+		r.DueAt, r.Cause = time.Time{}, ""
+	}
+	if given {
+		r.Due(access.CauseTaken, tx.Now())
+		r.NextAt = time.Time{}
+	} else if r.DueAt.IsZero() && m.Every > 0 {
+		r.Due(access.CauseSchedule, r.ChangedAt.Add(m.Every))
+	}
+	return tx.SaveRotation(ctx, &r)
+}
+
+// planSecret has an account managed, in t alone, and returns what it was. It refuses what
 // needs no secret to be refused.
-func takeSecret(t *access.Target, i int, credential string, m access.Managed, given bool) (was access.Account, err error) {
+func planSecret(t *access.Target, i int, credential string, m access.Managed, given bool) (was access.Account, err error) {
 	was = t.Accounts[i]
 	a := &t.Accounts[i]
 	login := a.Name + "@" + t.Name
