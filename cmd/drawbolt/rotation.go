@@ -27,8 +27,9 @@ func (c *cli) accountManageCmd() *cobra.Command {
 	var m api.Managed
 	var every, window, wait, keyFile string
 	var password, key bool
+	var together many
 	cmd := &cobra.Command{
-		Use: "manage ACCOUNT@TARGET", Short: "Have the password of an account changed by drawbolt, or its key", Args: between(1, 1),
+		Use: "manage [ACCOUNT@TARGET ...]", Short: "Have the passwords of accounts changed by drawbolt, or their keys", Args: between(0, -1),
 		Long: `Have the password of an account changed by drawbolt: at once, and then as the
 flags say. The one that is in force now is read from stdin, or is the one that is
 kept already. Where another account may set it, it need not be known. Each day a
@@ -36,14 +37,19 @@ login proves the password. Of an account that is managed already the flags say
 how from now on.
 
 With --key or --key-file it is a key that is changed: a new one takes the old one's
-line in the account's ~/.ssh/authorized_keys.`,
-		Example: "  drawbolt account manage app@pg01 --every 30d --after-use --password-stdin <password.txt\n  drawbolt account manage root@db01 --every 7d\n  drawbolt account manage deploy@web01 --key-file deploy_ed25519 --every 7d",
+line in the account's ~/.ssh/authorized_keys.
+
+Several accounts are named, or picked out of what scans have found with the flags
+of "account ls" and --label: each is taken over and managed by itself, and one that
+fails stops none of the others. --dry-run says before what would become of each.
+
+Exit code: 0 when all are done, 1 when one failed, 8 when --wait was too short.`,
+		Example: "  drawbolt account manage app@pg01 --every 30d --after-use --password-stdin <password.txt\n  drawbolt account manage root@db01 --every 7d\n  drawbolt account manage deploy@web01 --key-file deploy_ed25519 --every 7d\n  drawbolt account manage --class unmanaged --target 'web*' --label environment=prod --every 30d --dry-run",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, target, err := splitAccount(args[0])
-			if err != nil {
-				return err
-			}
 			in := api.ManageInput{Managed: m}
+			if key {
+				in.Credential = "key"
+			}
 			for _, d := range []struct {
 				text string
 				to   *int64
@@ -57,6 +63,28 @@ line in the account's ~/.ssh/authorized_keys.`,
 				}
 				*d.to = int64(parsed / time.Second)
 			}
+			if together.given(cmd, args) {
+				if password || keyFile != "" {
+					return usage("the password or the key of one account is none of many")
+				}
+				cl, _, err := c.client([]onboarded{})
+				if err != nil {
+					return err
+				}
+				list, err := together.find(cmd.Context(), c, cl, cmd, args)
+				if err != nil {
+					return err
+				}
+				how := api.OnboardInput{Credential: in.Credential, Managed: in.Managed, DryRun: together.dry}
+				if cmd.Flags().Changed("owner-to") {
+					how.Owner = &together.owner
+				}
+				return c.manageMany(cmd.Context(), cl, list, how, wait)
+			}
+			name, target, err := splitAccount(args[0])
+			if err != nil {
+				return err
+			}
 			switch {
 			case password && (key || keyFile != ""):
 				return usage("it is a password or a key that is changed, not both")
@@ -69,8 +97,6 @@ line in the account's ~/.ssh/authorized_keys.`,
 				if in.Secret, err = readFile(keyFile); err != nil {
 					return err
 				}
-				fallthrough
-			case key:
 				in.Credential = "key"
 			}
 			defer clear(in.Secret)
@@ -85,6 +111,7 @@ line in the account's ~/.ssh/authorized_keys.`,
 			return c.changed(cmd.Context(), cl, args[0], p, wait, "the "+first(in.Credential, "password")+" of "+args[0]+" is changed by drawbolt from now on")
 		},
 	}
+	together.add(c, cmd)
 	f := cmd.Flags()
 	f.BoolVar(&password, "password-stdin", false, "with the password that is in force on stdin; one newline at its end is cut")
 	f.BoolVar(&key, "key", false, "it is a key that is changed, which another account may set or which is kept already")

@@ -168,14 +168,8 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 	if given("application") {
 		in.Applications = o.applications
 	}
-	for _, l := range o.labels {
-		name, value, ok := strings.Cut(l, "=")
-		to := map[string]*string{"environment": &in.Labels.Environment, "env": &in.Labels.Environment, "tier": &in.Labels.Tier,
-			"criticality": &in.Labels.Criticality, "owner": &in.Labels.Owner}[name]
-		if !ok || to == nil {
-			return usage("the label %q is not one: environment=, tier=, criticality= or owner=", l)
-		}
-		*to = value
+	if err := setLabels(&in.Labels, o.labels); err != nil {
+		return err
 	}
 	if given("via") {
 		in.Via = o.via
@@ -210,6 +204,19 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 			}
 			in.HostKeys = append(in.HostKeys, key)
 		}
+	}
+	return nil
+}
+
+// setLabels sets labels that are given as name=value.
+func setLabels(to *api.Labels, given []string) error {
+	for _, l := range given {
+		name, value, ok := strings.Cut(l, "=")
+		at := map[string]*string{"environment": &to.Environment, "env": &to.Environment, "tier": &to.Tier, "criticality": &to.Criticality, "owner": &to.Owner}[name]
+		if !ok || at == nil {
+			return usage("the label %q is not one: environment=, tier=, criticality= or owner=", l)
+		}
+		*at = value
 	}
 	return nil
 }
