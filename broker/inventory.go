@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -345,8 +344,8 @@ func (b *Broker) manage(ctx context.Context, tx *store.Tx, by access.Caller, id 
 	if e.Rule = d.Rule; err != nil {
 		return f, err
 	}
-	if !f.GoneAt.IsZero() {
-		return f, &access.Error{Kind: access.ErrConflict, Code: "DB-6468", Text: f.Name + "@" + t.Name + " is not there any more", Next: "drawbolt account discover " + t.Name}
+	if err := isThere(&t, &f); err != nil {
+		return f, err
 	}
 	if m.Owner != nil {
 		f.OwnerID, f.OwnerName = owner.ID, owner.Name
@@ -370,20 +369,4 @@ func (b *Broker) manage(ctx context.Context, tx *store.Tx, by access.Caller, id 
 		detail(e, "taken_over", "yes")
 	}
 	return f, tx.SaveFoundAccount(ctx, &f)
-}
-
-// takeOver adds the account to its target.
-func takeOver(ctx context.Context, tx *store.Tx, t *access.Target, f *access.FoundAccount) error {
-	if _, there := t.Account(f.Name); !there {
-		t.Accounts = append(slices.Clone(t.Accounts), access.Account{Name: f.Name, Credential: access.CredentialCertificate})
-		if err := t.Validate(); err != nil {
-			return fmt.Errorf("take over %s: %w", audit.Clean(f.Name, 64), err)
-		}
-		if err := tx.SaveTarget(ctx, t); err != nil {
-			return err
-		}
-	}
-	f.Class = string(discovery.Managed)
-	f.Reasons = []string{"the bastion has taken it over; what else opens it is to be closed"}
-	return nil
 }

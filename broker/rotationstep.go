@@ -49,6 +49,9 @@ func (s RotationStep) Wipe() { s.ResetSecret.Wipe() }
 // Rules are those for the account's passwords.
 func (s RotationStep) Rules() rotate.Rules { return rulesOf(s.Account) }
 
+// Make makes the next password of the account, or its next key.
+func (s RotationStep) Make() (vault.Secret, error) { return makerOf(s.Account)() }
+
 // DueRotations returns the accounts whose passwords are to be changed or proved now, the
 // most urgent first, at most limit. It is the server's own.
 func (b *Broker) DueRotations(ctx context.Context, limit int) ([]access.Rotation, error) {

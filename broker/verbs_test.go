@@ -261,6 +261,14 @@ var verbs = []struct {
 		_, err := b.ManageFound(ctx, by, []string{s.found}, broker.Management{Owner: &owner})
 		return err
 	}, true},
+	{"OnboardAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.OnboardAccount(ctx, by, s.found, broker.Onboarding{})
+		return err
+	}, true},
+	{"PreviewOnboarding", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.PreviewOnboarding(ctx, by, s.found, broker.Onboarding{})
+		return err
+	}, true},
 	{"Windows", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Windows(ctx, by)
 		return err
@@ -690,7 +698,7 @@ var verbs = []struct {
 		return b.Unlink(ctx, by, "bob", s.linked)
 	}, false},
 	{"ManageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		return b.ManageAccount(ctx, by, "pg01", "app", access.Managed{}, []byte("a new one"))
+		return b.ManageAccount(ctx, by, "pg01", "app", "", access.Managed{}, []byte("a new one"))
 	}, true},
 	{"UnmanageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.UnmanageAccount(ctx, by, "pg01", "app", "INC-1", true)

@@ -5,6 +5,7 @@ package test
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +19,10 @@ import (
 // or it is taken from them, it is dead, and the next one gets another. None of them stands
 // anywhere.
 func TestCheckedOutPassword(t *testing.T) {
-	for name, make := range map[string]func(t *testing.T, s *server) managed{"machine": onMachine, "PostgreSQL": onPostgres} {
+	for name, make := range map[string]func(t *testing.T, s *server) managed{
+		"machine": onMachine, "machine, by key": onMachineByKey, "Windows": onWindows, "PostgreSQL": onPostgres, "MariaDB": onMariaDB,
+		"OpenLDAP": onSlapd, "Active Directory": onSamba, "program": onSwitch,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits more than it works
 			s := install(t, "", "")
@@ -27,7 +31,7 @@ func TestCheckedOutPassword(t *testing.T) {
 			alice, erin, bob := s.person("alice", "engineers"), s.person("erin", "engineers"), s.person("bob", "approvers")
 			_, err := admin.SetRole(ctx, api.Role{Name: "seers", Groups: []string{"engineers"}, Rules: []api.Rule{{
 				ID: "see", Actions: []string{"request", "checkout"}, Targets: api.Selector{Names: []string{m.target.Name}}, Accounts: []string{m.account},
-				MaxDurationSeconds: 3600, Approvals: []api.ApproverNeed{{Count: 1, Groups: []string{"approvers"}}}, Session: api.SessionRules{Checkout: "managed"},
+				MaxDurationSeconds: 3600, Approvals: []api.ApproverNeed{{Count: 1, Groups: []string{"approvers"}}}, Session: api.SessionRules{Checkout: "managed", Exec: true},
 			}}})
 			must(t, err)
 			_, err = admin.AddTarget(ctx, m.target)
@@ -38,13 +42,13 @@ func TestCheckedOutPassword(t *testing.T) {
 				_, err := admin.SetCredential(ctx, m.target.Name, account, api.CredentialInput{Credential: "password", Secret: []byte(password)})
 				must(t, err)
 			}
-			_, err = admin.ManageAccount(ctx, m.target.Name, m.account, api.ManageInput{Managed: api.Managed{Reset: m.reset, Failures: 20}, Secret: []byte(m.first)})
+			_, err = admin.ManageAccount(ctx, m.target.Name, m.account, api.ManageInput{Credential: m.credential, Managed: api.Managed{Reset: m.reset, Failures: 20}, Secret: []byte(m.first)})
 			must(t, err)
 			login := func(password string) error { return m.tried.Check(ctx, vault.NewSecret([]byte(password))) }
 			// shown waits until nobody else knows the password that is in force.
 			shown := func(p *person, id string) (got api.Checkout) {
 				t.Helper()
-				eventually(t, time.Minute, "the check-out", func() bool {
+				eventually(t, 3*time.Minute, "the check-out", func() bool {
 					var err error
 					if got, err = p.Checkout(ctx, id, api.CheckoutInput{}); err == nil {
 						return true
@@ -62,7 +66,10 @@ func TestCheckedOutPassword(t *testing.T) {
 			}
 			dead := func(what, password string) {
 				t.Helper()
-				eventually(t, time.Minute, what+" is dead", func() bool { return errors.Is(login(password), rotate.ErrWrong) })
+				if m.grace { // it may be taken for an hour, and is not called dead before
+					return
+				}
+				eventually(t, 3*time.Minute, what+" is dead", func() bool { return errors.Is(login(password), rotate.ErrWrong) })
 			}
 			mine, err := grant(ctx, alice, bob, m.account, m.target.Name, 30*time.Minute)
 			must(t, err)
@@ -81,6 +88,11 @@ func TestCheckedOutPassword(t *testing.T) {
 				t.Error("two people know one password")
 			}
 			dead("what was given back", first.Secret)
+			if m.target.Kind == "" || m.target.Kind == "windows" {
+				if out, err := s.session(erin, m.account, m.target.Name, "whoami"); err != nil || !strings.Contains(out, m.account) {
+					t.Errorf("with what was put in its place the bastion says %q, %v", out, err)
+				}
+			}
 			_, err = bob.Revoke(ctx, hers.ID, "INC-1 is over")
 			must(t, err)
 			dead("what was taken back", second.Secret)

@@ -33,15 +33,16 @@ import (
 
 // A managed is an account on a real system, whose password the server changes.
 type managed struct {
-	target  api.TargetInput
-	account string
-	first   string            // the password that it has
-	reset   string            // the account that sets it; "": itself
-	secrets map[string]string // kept for other accounts
-	tried   rotate.Rotator    // logs in by a way of the test's own
-	change  func(password string) error
-	grace   bool          // a replaced password may be accepted
-	log     func() string // of the system
+	target     api.TargetInput
+	account    string
+	first      string            // the password that it has
+	credential string            // "key": it is a key
+	reset      string            // the account that sets it; "": itself
+	secrets    map[string]string // kept for other accounts
+	tried      rotate.Rotator    // logs in by a way of the test's own
+	change     func(password string) error
+	grace      bool          // a replaced password may be accepted
+	log        func() string // of the system
 }
 
 // TestManagedPasswords tells the whole story for each kind of system with the real

@@ -123,6 +123,7 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/inventory", auth: login, summary: "Accounts that scans have found, the gravest first", api: call((*Server).inventory)},
 		{method: get, path: "/v1/inventory/{id}", auth: login, summary: "One of them, by its id or as NAME@TARGET", api: call((*Server).findFound)},
 		{method: post, path: "/v1/inventory/adopt", auth: login, summary: "Give accounts an owner, say what they are, take them over", api: call((*Server).manageFound)},
+		{method: post, path: "/v1/inventory/{id}/manage", auth: login, summary: "Take one over, and have its password or key changed by drawbolt", api: call((*Server).onboardAccount)},
 		{method: post, path: "/v1/targets/{name}/bootstrap", auth: login, summary: "Make the script that enrols a target", api: call((*Server).bootstrapTarget)},
 
 		// Requests and their grants.

@@ -93,7 +93,7 @@ func furnish(t testing.TB, b *broker.Broker, db *store.DB, s *systems, targets, 
 		for j := range each {
 			account := fmt.Sprintf("app%d", j)
 			s.passwords[account+"@"+name] = "first"
-			ok(t, b.ManageAccount(ctx, by, name, account, access.Managed{Every: time.Hour}, []byte("first")))
+			ok(t, b.ManageAccount(ctx, by, name, account, "", access.Managed{Every: time.Hour}, []byte("first")))
 		}
 	}
 }

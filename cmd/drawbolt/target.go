@@ -84,7 +84,7 @@ func (c *cli) showTarget(t *api.Target) error {
 	row("labels", labels(t.Labels))
 	row("applications", strings.Join(t.Applications, ", "))
 	for _, k := range t.HostKeys {
-		if t.Kind != "" {
+		if !hasSSH(t.Kind) {
 			row("certificate", certificateText(k))
 			continue
 		}
@@ -110,6 +110,9 @@ func (c *cli) showTarget(t *api.Target) error {
 	}
 	return nil
 }
+
+// hasSSH reports whether people log in at targets of that kind through the bastion.
+func hasSSH(kind string) bool { return kind == "" || kind == "windows" }
 
 type targetOptions struct {
 	kind         string
@@ -165,14 +168,8 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 	if given("application") {
 		in.Applications = o.applications
 	}
-	for _, l := range o.labels {
-		name, value, ok := strings.Cut(l, "=")
-		to := map[string]*string{"environment": &in.Labels.Environment, "env": &in.Labels.Environment, "tier": &in.Labels.Tier,
-			"criticality": &in.Labels.Criticality, "owner": &in.Labels.Owner}[name]
-		if !ok || to == nil {
-			return usage("the label %q is not one: environment=, tier=, criticality= or owner=", l)
-		}
-		*to = value
+	if err := setLabels(&in.Labels, o.labels); err != nil {
+		return err
 	}
 	if given("via") {
 		in.Via = o.via
@@ -207,6 +204,19 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 			}
 			in.HostKeys = append(in.HostKeys, key)
 		}
+	}
+	return nil
+}
+
+// setLabels sets labels that are given as name=value.
+func setLabels(to *api.Labels, given []string) error {
+	for _, l := range given {
+		name, value, ok := strings.Cut(l, "=")
+		at := map[string]*string{"environment": &to.Environment, "env": &to.Environment, "tier": &to.Tier, "criticality": &to.Criticality, "owner": &to.Owner}[name]
+		if !ok || at == nil {
+			return usage("the label %q is not one: environment=, tier=, criticality= or owner=", l)
+		}
+		*at = value
 	}
 	return nil
 }
@@ -267,8 +277,8 @@ func (c *cli) targetAddCmd() *cobra.Command {
 		},
 	}
 	o.flags(cmd)
-	cmd.Flags().StringVar(&o.kind, "kind", "", "what it is, if no machine with SSH: `postgres`, mysql, ldap or ad")
-	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"postgres", "mysql", "ldap", "ad"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVar(&o.kind, "kind", "", "what it is, if no Unix machine with SSH: `postgres`, mysql, ldap, ad, windows, or plugin:NAME of a program that the server's configuration names")
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"postgres", "mysql", "ldap", "ad", "windows", "plugin:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -142,6 +142,9 @@ type Config struct {
 		AtOnce  int    `yaml:"at_once" doc:"targets that are scanned at the same time by themselves"`
 		Profile string `yaml:"profile" doc:"folder of files *.json with what settings of targets are held against (default: the profile of the program)"`
 	} `yaml:"discovery"`
+	Rotation struct {
+		Programs []ProgramConfig `yaml:"programs" doc:"that change passwords of systems which no other kind knows; targets of the kind plugin:NAME use them (default: none)"`
+	} `yaml:"rotation"`
 	Audit struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
@@ -492,6 +495,7 @@ func (c *Config) complete() error {
 	} else if t.Kind != "" && (t.URL == "" || t.SecretFile == "") {
 		bad("tickets.kind needs tickets.url and tickets.secret_file")
 	}
+	problems = append(problems, c.programProblems()...)
 	for _, problem := range c.masterProblems() {
 		bad("%s", problem)
 	}

@@ -133,6 +133,9 @@ var routes = []struct {
 	{"Adopt", func(ctx context.Context, c *Client) error {
 		return discard(c.Adopt(ctx, AdoptInput{Accounts: []string{"a"}, TakeOver: true}))
 	}, `POST /v1/inventory/adopt {"accounts":["a"],"take_over":true}`},
+	{"OnboardAccount", func(ctx context.Context, c *Client) error {
+		return discard(c.OnboardAccount(ctx, "a@b", OnboardInput{Credential: "key", Managed: Managed{AfterUse: true}, DryRun: true}))
+	}, `POST /v1/inventory/a@b/manage {"credential":"key","managed":{"after_use":true},"dry_run":true}`},
 	{"Posture", func(ctx context.Context, c *Client) error { return discard(c.Posture(ctx, "db01")) }, "GET /v1/targets/db01/posture"},
 	{"Postures", func(ctx context.Context, c *Client) error { return discard(c.Postures(ctx, "db01")) }, "GET /v1/postures?after=db01"},
 	{"CheckTarget", func(ctx context.Context, c *Client) error {

@@ -18,7 +18,7 @@ type Labels struct {
 // TargetInput is a target as an administrator writes it.
 type TargetInput struct {
 	Name         string         `json:"name"`
-	Kind         string         `json:"kind,omitempty"` // "": a machine with SSH; postgres, mysql, ldap, ad
+	Kind         string         `json:"kind,omitempty"` // "": a Unix machine with SSH; postgres, mysql, ldap, ad, windows, plugin:NAME
 	Address      string         `json:"address"`        // host:port
 	Labels       Labels         `json:"labels"`
 	Applications []string       `json:"applications,omitempty"`
