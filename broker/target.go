@@ -214,6 +214,7 @@ func targetDetails(e *audit.Event, t *access.Target) {
 	wayDetails(e, t)
 	detail(e, "provisioner", t.Provisioner)
 	detail(e, "principals_folder", t.PrincipalsFolder)
+	detail(e, "scan_account", t.ScanAccount)
 	for _, a := range t.Accounts {
 		if a.Made != nil {
 			detail(e, "made_"+a.Name, a.Made.String())

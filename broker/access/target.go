@@ -49,6 +49,9 @@ type Target struct {
 	// account, each in a file of its name (AuthorizedPrincipalsFile FOLDER/%u);
 	// empty when it finds them otherwise.
 	PrincipalsFolder string
+	// ScanAccount is the account as which the target is scanned, one of Accounts; empty:
+	// the provisioner, or the account that sets the passwords of others.
+	ScanAccount string
 	// Facts are what was found out about the machine, by name: "patched", ...
 	// They are recorded by themselves, and not with the target.
 	Facts map[string]Fact
@@ -185,6 +188,9 @@ func (t *Target) Validate() error {
 		return err
 	}
 	if err := t.validateProvisioning(); err != nil {
+		return err
+	}
+	if err := t.validateScan(); err != nil {
 		return err
 	}
 	return CheckText("the lock reason", t.LockReason, MaxComment)

@@ -94,6 +94,7 @@ func (c *cli) showTarget(t *api.Target) error {
 	row("hop account", t.HopAccount)
 	row("provisioner", t.Provisioner)
 	row("principals", t.PrincipalsFolder)
+	row("scanned as", t.ScanAccount)
 	for _, name := range slices.Sorted(maps.Keys(t.Facts)) {
 		f := t.Facts[name]
 		row("fact", fmt.Sprintf("%s=%s, %s by %s", name, f.Value, c.when(f.At), f.By))
@@ -126,6 +127,7 @@ type targetOptions struct {
 	hopAccount   string
 	provisioner  string
 	principals   string
+	scanAccount  string
 }
 
 func (o *targetOptions) flags(cmd *cobra.Command) {
@@ -140,6 +142,7 @@ func (o *targetOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.hopAccount, "hop-account", "", "`name` of the account in which others are reached via it")
 	f.StringVar(&o.provisioner, "provisioner", "", "`name` of the account in which drawbolt makes accounts for grants")
 	f.StringVar(&o.principals, "principals-folder", "", "`folder` where its sshd reads the principals of each account")
+	f.StringVar(&o.scanAccount, "scan-account", "", "`name` of the account as which it is scanned; \"\" for the provisioner, or the one that resets passwords")
 }
 
 // apply changes in where a flag was given.
@@ -164,6 +167,9 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 	}
 	if given("principals-folder") {
 		in.PrincipalsFolder = o.principals
+	}
+	if given("scan-account") {
+		in.ScanAccount = o.scanAccount
 	}
 	if given("application") {
 		in.Applications = o.applications
@@ -383,7 +389,7 @@ func keyValues(what string, list []string) (map[string]string, error) {
 // inputOf is what an administrator would write to get the target as it is.
 func inputOf(t *api.Target) api.TargetInput {
 	in := api.TargetInput{Name: t.Name, Kind: t.Kind, Address: t.Address, Labels: t.Labels, Applications: t.Applications,
-		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, Version: t.Version}
+		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, ScanAccount: t.ScanAccount, Version: t.Version}
 	for _, a := range t.Accounts {
 		in.Accounts = append(in.Accounts, api.AccountInput{Name: a.Name, Credential: a.Credential, Made: a.Made, KnownAs: a.KnownAs})
 	}

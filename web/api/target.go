@@ -30,6 +30,7 @@ type TargetInput struct {
 	// PrincipalsFolder where the target's sshd reads the principals of each.
 	Provisioner      string `json:"provisioner,omitempty"`
 	PrincipalsFolder string `json:"principals_folder,omitempty"`
+	ScanAccount      string `json:"scan_account,omitempty"` // one of Accounts, as which it is scanned
 	Version          int64  `json:"version,omitempty"` // of the target that is changed
 }
 
@@ -100,6 +101,7 @@ type Target struct {
 	Provisioner  string    `json:"provisioner,omitempty"` // makes accounts for grants
 	// PrincipalsFolder is where its sshd reads the principals of an account.
 	PrincipalsFolder string `json:"principals_folder,omitempty"`
+	ScanAccount      string `json:"scan_account,omitempty"` // as which it is scanned
 	// Facts are what was found out about it; RecordFacts sets them.
 	Facts      map[string]Fact `json:"facts,omitempty"`
 	Locked     bool            `json:"locked"`

@@ -52,7 +52,7 @@ member: cn=admins,dc=corp,dc=test
 	h := withSystem(t, access.KindLDAP, d.Address, "admin", d.Admin, d.Password, base64.StdEncoding.EncodeToString(d.Certificate(t)))
 	is := h.scanAs("admin")
 	delete(is, "admin")
-	if len(is) != 2 || is["alice"] != "unmanaged; is a member of admins WAY" || is["bob"] != "unmanaged; is a member of admins WAY" {
+	if len(is) != 2 || is["alice"] != "unmanaged; is a member of admins WAY" || is["bob"] != "unmanaged; is a member of admins, through inner WAY" {
 		t.Errorf("%q", is)
 	}
 }
