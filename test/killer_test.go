@@ -47,26 +47,33 @@ func TestMain(m *testing.M) {
 // the last of them was not made when there are n.
 func (s *server) killAt(n int) (calls func() []string) {
 	s.t.Helper()
-	self, err := os.Executable()
-	must(s.t, err)
 	_, https, err := net.SplitHostPort(strings.TrimPrefix(s.url, "https://"))
 	must(s.t, err)
 	_, metrics, err := net.SplitHostPort(s.metrics)
 	must(s.t, err)
-	cmd := exec.Command(self, strconv.Itoa(s.pid()), strconv.Itoa(n), https, metrics)
+	return killAt(s.t, s.pid(), n, https, metrics)
+}
+
+// killAt does that to any process; what goes through its ports that are named does not
+// count, nor what it says to others on its machine.
+func killAt(t testing.TB, pid, n int, ports ...string) (calls func() []string) {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	cmd := exec.Command(self, append([]string{strconv.Itoa(pid), strconv.Itoa(n)}, ports...)...)
 	cmd.Env = append(os.Environ(), "DRAWBOLT_KILLER=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	in, err := cmd.StdinPipe()
-	must(s.t, err)
+	must(t, err)
 	out, err := cmd.StdoutPipe()
-	must(s.t, err)
-	must(s.t, cmd.Start())
+	must(t, err)
+	must(t, cmd.Start())
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() {
 		_ = cmd.Wait()
-		s.t.Fatalf("the killer cannot watch: %s", &said)
+		t.Fatalf("the killer cannot watch: %s", &said)
 	}
 	ended := make(chan []string, 1)
 	go func() {
@@ -77,11 +84,11 @@ func (s *server) killAt(n int) (calls func() []string) {
 		ended <- list
 	}()
 	return func() []string {
-		s.t.Helper()
+		t.Helper()
 		in.Close()
 		list := <-ended
 		if err := cmd.Wait(); err != nil {
-			s.t.Errorf("the killer: %v %s", err, &said)
+			t.Errorf("the killer: %v %s", err, &said)
 		}
 		return list
 	}
@@ -249,32 +256,40 @@ func (s *sockets) call(tid int) (string, error) {
 	return name + " " + object, nil
 }
 
-// name is the port that a socket leads to.
+// name is the port that a socket leads to; "": what goes through it does not count.
 func (s *sockets) name(socket string) string {
 	if name, ok := s.known[socket]; ok {
 		return name
 	}
 	inode := strings.TrimSuffix(strings.TrimPrefix(socket, "socket:["), "]")
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", s.pid))
-	if err != nil {
-		return "socket"
+	name := ""
+	switch f := s.row("tcp", 9, inode); {
+	case f == nil && s.row("unix", 6, inode) == nil:
+		return "socket" // which is not connected yet, or not any more
+	case f != nil && !slices.Contains(s.not, port(f[1])):
+		name = ":" + port(f[2])
 	}
-	port := func(address string) string {
-		_, hex, _ := strings.Cut(address, ":")
-		n, _ := strconv.ParseUint(hex, 16, 16)
-		return strconv.FormatUint(n, 10)
+	s.known[socket] = name
+	return name
+}
+
+// row is that of the kernel's table of sockets which has the inode in that column.
+func (s *sockets) row(table string, column int, inode string) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", s.pid, table))
+	if err != nil {
+		return nil
 	}
 	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) < 10 || f[9] != inode {
-			continue
+		if f := strings.Fields(line); len(f) > column && f[column] == inode {
+			return f
 		}
-		name := ":" + port(f[2])
-		if slices.Contains(s.not, port(f[1])) {
-			name = ""
-		}
-		s.known[socket] = name
-		return name
 	}
-	return "socket" // which is not connected yet, or not any more
+	return nil
+}
+
+// port is that of an address as the kernel writes it.
+func port(address string) string {
+	_, hex, _ := strings.Cut(address, ":")
+	n, _ := strconv.ParseUint(hex, 16, 16)
+	return strconv.FormatUint(n, 10)
 }
