@@ -36,39 +36,44 @@ func keyOf(t *testing.T) (private, line string) {
 	return string(secret.Expose()), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
 }
 
-// onMachineByKey is a machine at which an account has a key, which root replaces.
-func onMachineByKey(t *testing.T, s *server) managed {
-	m, n := machineWith(t, s, "")
+// onMachineByKey is a machine at which accounts have a key, which root replaces.
+func onMachineByKey(t *testing.T, s *server, names []string) managed {
 	first, line := keyOf(t)
-	allow := func(line string) {
-		m.Do("install -d -m 700 -o ops /home/ops/.ssh && echo '" + line + "' >/home/ops/.ssh/authorized_keys && chown ops /home/ops/.ssh/authorized_keys")
-	}
+	m, n := machineWith(t, s, names, ` && install -d -m 700 -o %s /home/%s/.ssh && echo '`+line+`' >/home/%s/.ssh/authorized_keys && chown %s /home/%s/.ssh/authorized_keys`)
 	m.Do(`sed -i 's/^AuthorizedKeysFile .*/AuthorizedKeysFile .ssh\/authorized_keys/' ` + m.Config + ` && pkill -HUP -o sshd`)
-	allow(line)
 	n.target.Provisioner, n.credential, n.first = "root", "key", first
-	l := n.tried.(linux.Rotator)
-	n.tried = sshkey.Rotator{Account: "ops", HostKey: l.HostKey, Dial: l.Dial}
+	login := n.tried
+	n.tried = func(account string) rotate.Rotator {
+		l := login(account).(linux.Rotator)
+		return sshkey.Rotator{Account: account, HostKey: l.HostKey, Dial: l.Dial}
+	}
 	return n
 }
 
-// onMachineByOwnKey is one at which the account replaces its key itself.
-func onMachineByOwnKey(t *testing.T, s *server) managed {
-	n := onMachineByKey(t, s)
+// onMachineByOwnKey is one at which the accounts replace their keys themselves.
+func onMachineByOwnKey(t *testing.T, s *server, names []string) managed {
+	n := onMachineByKey(t, s, names)
 	n.target.Provisioner = ""
 	return n
 }
 
 // onWindows is a model of a machine with Windows, at which an administrator sets passwords.
-func onWindows(t *testing.T, _ *server) managed {
+func onWindows(t *testing.T, _ *server, names []string) managed {
 	first, by := canary("first"), canary("admin")
-	w := servers.NewWindows(t, map[string]string{"admin": by, "backup": first})
+	passwords := map[string]string{"admin": by}
+	for _, name := range names {
+		passwords[name] = first
+	}
+	w := servers.NewWindows(t, passwords)
 	return managed{
 		target: api.TargetInput{Name: "win01", Kind: "windows", Address: w.Addr, HostKeys: hostKeys(w.HostKey),
-			Accounts: []api.AccountInput{{Name: "backup"}, {Name: "admin"}}},
-		account: "backup", first: first, reset: "admin", secrets: map[string]string{"admin": by},
-		tried: linux.Rotator{Account: "backup", HostKey: ssh.FixedHostKey(w.HostKey), Dial: func(ctx context.Context) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", w.Addr)
-		}},
+			Accounts: append(as(names, nil), api.AccountInput{Name: "admin"})},
+		first: first, reset: "admin", secrets: map[string]string{"admin": by},
+		tried: func(account string) rotate.Rotator {
+			return linux.Rotator{Account: account, HostKey: ssh.FixedHostKey(w.HostKey), Dial: func(ctx context.Context) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "tcp", w.Addr)
+			}}
+		},
 	}
 }
 
@@ -101,7 +106,7 @@ func withProgram(t *testing.T) (config, command, folder string) {
 }
 
 // onSwitch is a system of which a program sets the passwords.
-func onSwitch(t *testing.T, s *server) managed {
+func onSwitch(t *testing.T, s *server, names []string) managed {
 	first := canary("first")
 	config, command, folder := withProgram(t)
 	b, err := os.ReadFile(s.config)
@@ -109,11 +114,16 @@ func onSwitch(t *testing.T, s *server) managed {
 	s.stop()
 	must(t, os.WriteFile(s.config, append(b, config...), 0o600))
 	s.start()
-	must(t, os.WriteFile(filepath.Join(folder, "enable"), []byte(base64.StdEncoding.EncodeToString([]byte(first))), 0o600))
+	known := func(name string) string { return "enable-" + name }
+	for _, name := range names {
+		must(t, os.WriteFile(filepath.Join(folder, known(name)), []byte(base64.StdEncoding.EncodeToString([]byte(first))), 0o600))
+	}
 	return managed{
-		target:  api.TargetInput{Name: "switch01", Kind: "plugin:switch", Address: "192.0.2.7:443", Accounts: []api.AccountInput{{Name: "admin", KnownAs: "enable"}}},
-		account: "admin", first: first,
-		tried: plugin.Rotator{Command: []string{command, folder}, Target: "switch01", Address: "192.0.2.7:443", Account: "enable"},
+		target: api.TargetInput{Name: "switch01", Kind: "plugin:switch", Address: "192.0.2.7:443", Accounts: as(names, known)},
+		first:  first,
+		tried: func(account string) rotate.Rotator {
+			return plugin.Rotator{Command: []string{command, folder}, Target: "switch01", Address: "192.0.2.7:443", Account: known(account)}
+		},
 	}
 }
 
@@ -135,11 +145,12 @@ func (s *server) session(p *person, account, target, command string) (string, er
 // TestManagedKey: a key that somebody has becomes ours. The bastion logs in with it, which
 // changes it after each session, and nobody else ever has one that works.
 func TestManagedKey(t *testing.T) {
-	for name, make := range map[string]func(*testing.T, *server) managed{"by the provisioner": onMachineByKey, "by itself": onMachineByOwnKey} {
+	for name, make := range map[string]system{"by the provisioner": onMachineByKey, "by itself": onMachineByOwnKey} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits more than it works
 			s := install(t, "", "")
-			m := make(t, s)
+			const account = "ops"
+			m := make(t, s, []string{account})
 			ctx, admin := t.Context(), s.people["admin"]
 			alice, bob := s.person("alice", "engineers"), s.person("bob", "approvers")
 			_, err := admin.SetRole(ctx, api.Role{Name: "recoverers", Groups: []string{"recoverers"}, Rules: []api.Rule{{ID: "recover", Actions: []string{"secret.recover"}}}})
@@ -150,22 +161,22 @@ func TestManagedKey(t *testing.T) {
 
 			// A password is none, rules for passwords are none for keys, and what is ours is ours.
 			in := api.ManageInput{Credential: "key", Managed: api.Managed{AfterUse: true, Failures: 10}, Secret: []byte("no key")}
-			refused(t, "what is no key", managing(admin, m, in))
+			refused(t, "what is no key", managing(admin, m.target.Name, account, in))
 			in.Secret, in.Length = []byte(m.first), 40
-			refused(t, "a long key", managing(admin, m, in))
+			refused(t, "a long key", managing(admin, m.target.Name, account, in))
 			in.Length = 0
-			must(t, managing(admin, m, in))
-			refused(t, "a password in the place of the key", managing(admin, m, api.ManageInput{Credential: "password", Secret: []byte(canary("password"))}), "DB-6502")
-			accepted := func(key string) error { return m.tried.Check(ctx, vault.NewSecret([]byte(key))) }
+			must(t, managing(admin, m.target.Name, account, in))
+			refused(t, "a password in the place of the key", managing(admin, m.target.Name, account, api.ManageInput{Credential: "password", Secret: []byte(canary("password"))}), "DB-6502")
+			accepted := func(key string) error { return m.tried(account).Check(ctx, vault.NewSecret([]byte(key))) }
 			eventually(t, 3*time.Minute, "the first key is dead", func() bool { return errors.Is(accepted(m.first), rotate.ErrWrong) })
 
-			_, err = grant(ctx, alice, bob, m.account, m.target.Name, 0)
+			_, err = grant(ctx, alice, bob, account, m.target.Name, 0)
 			must(t, err)
 			// current is the key that is in force, when no change is under way.
 			current := func() (now string) {
 				t.Helper()
 				eventually(t, 3*time.Minute, "one key that is in force", func() bool {
-					list, err := rita.RecoverPasswords(ctx, m.target.Name, m.account, "the test wants to know")
+					list, err := rita.RecoverPasswords(ctx, m.target.Name, account, "the test wants to know")
 					must(t, err)
 					i := slices.IndexFunc(list.Items, func(p api.KnownPassword) bool { return p.State == "current" })
 					now = string(list.Items[i].Secret)
@@ -174,7 +185,7 @@ func TestManagedKey(t *testing.T) {
 				return now
 			}
 			was := current()
-			out, err := s.session(alice, m.account, m.target.Name, "id -un; wc -l <.ssh/authorized_keys")
+			out, err := s.session(alice, account, m.target.Name, "id -un; wc -l <.ssh/authorized_keys")
 			if err != nil || strings.Join(strings.Fields(out), " ") != "ops 1" {
 				t.Fatalf("a session: %q, %v", out, err)
 			}
@@ -182,15 +193,15 @@ func TestManagedKey(t *testing.T) {
 			if now := current(); now == was || !strings.Contains(now, "OPENSSH PRIVATE KEY") {
 				t.Error("no other key is in force")
 			}
-			if out, err := s.session(alice, m.account, m.target.Name, "id -un"); err != nil || out != "ops\n" {
+			if out, err := s.session(alice, account, m.target.Name, "id -un"); err != nil || out != "ops\n" {
 				t.Errorf("the next session: %q, %v", out, err)
 			}
 		})
 	}
 }
 
-func managing(admin *person, m managed, in api.ManageInput) error {
-	_, err := admin.ManageAccount(context.Background(), m.target.Name, m.account, in)
+func managing(admin *person, target, account string, in api.ManageInput) error {
+	_, err := admin.ManageAccount(context.Background(), target, account, in)
 	return err
 }
 
