@@ -178,13 +178,21 @@ func (s *Slack) view(ctx context.Context, id string) (view, error) {
 		return view{}, err
 	}
 	r := &c.Request
-	v := view{Case: c, accounts: map[string]string{}, now: s.c.Now(), url: s.requestURL(r.ID), review: s.c.URL + "/breakglass/" + r.ID}
+	v := view{Case: c, accounts: map[string]string{}, now: s.c.Now(), pages: s.c.URL, url: s.requestURL(r.ID)}
+	if r.StateAt(v.now) == access.Expired {
+		if v.nobody, err = s.c.Broker.Unanswered(ctx, r); err != nil {
+			return v, err
+		}
+	}
 	ids := []string{r.RequesterID}
 	for _, a := range r.Approvals {
 		ids = append(ids, a.UserID)
 	}
 	for _, h := range r.HandOvers {
 		ids = append(ids, h.ToID)
+	}
+	for _, u := range v.nobody.Asked[:min(len(v.nobody.Asked), maxNamed)] {
+		ids = append(ids, u.ID)
 	}
 	links, err := s.c.Broker.LinksTo(ctx, Kind, team, ids)
 	if err != nil {
@@ -197,7 +205,16 @@ func (s *Slack) view(ctx context.Context, id string) (view, error) {
 		return v, err
 	}
 	if r.BreakGlass {
-		if v.onIt, err = s.c.Broker.OnIt(ctx, r.ID); err != nil {
+		glass, err := s.c.Broker.GlassReviewNow(ctx, r.ID)
+		switch {
+		case err == nil:
+			v.glass = &glass
+		case !errors.Is(err, access.ErrNotFound):
+			return v, err
+		}
+	}
+	if c.Grant != nil && !c.Grant.Start.IsZero() {
+		if v.use, err = s.c.Broker.UseOf(ctx, c.Grant.ID); err != nil {
 			return v, err
 		}
 	}

@@ -75,6 +75,8 @@ type Store interface {
 	Posts(ctx context.Context, channel, subject string) ([]access.Post, error)
 	SavePost(ctx context.Context, p access.Post) error
 	RemovePost(ctx context.Context, p access.Post) error
+	// Used reports whether Once has remembered the hash. It writes nothing.
+	Used(ctx context.Context, hash string) (bool, error)
 	// Once reports whether the hash is used for the first time; it is remembered
 	// until then.
 	Once(ctx context.Context, hash string, until time.Time) (bool, error)
