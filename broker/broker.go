@@ -72,6 +72,7 @@ type Config struct {
 	Sessions         SessionLimits
 	Tickets          TicketSystem // that says whether tickets hold; nil: none does
 	Glass            GlassRules
+	Digest           *Daily   // when people are told what the policy approved by itself; nil: never
 	Search           bool     // recordings can be searched: their texts are in the store
 	OnCall           OnCall   // the groups that schedules give; nil: none
 	Programs         []string // names of those that change passwords, of which there are kinds of targets

@@ -17,7 +17,7 @@ func TestRotationCredential(t *testing.T) {
 		Accounts: []access.Account{{Name: "app", Credential: access.CredentialCertificate}, {Name: "web", Credential: access.CredentialCertificate}},
 	})
 	ok(t, err)
-	ok(t, h.ManageAccount(ctx, root, "db07", "app", access.Managed{}, nil))
+	ok(t, h.ManageAccount(ctx, root, "db07", "app", "", access.Managed{}, nil))
 	begin := func() func(what string, given bool) {
 		t.Helper()
 		s, err := h.BeginRotation(ctx, access.RotationID(n.ID, "app"))
@@ -37,7 +37,7 @@ func TestRotationCredential(t *testing.T) {
 	}
 	credential := begin()
 	credential("nothing has changed", true)
-	ok(t, h.ManageAccount(ctx, root, "db07", "web", access.Managed{}, nil))
+	ok(t, h.ManageAccount(ctx, root, "db07", "web", "", access.Managed{}, nil))
 	credential("another account was taken over", true)
 	change := func(what string, change func(*access.Target)) {
 		t.Helper()

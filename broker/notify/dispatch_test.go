@@ -66,7 +66,7 @@ func TestTold(t *testing.T) {
 		h.clock.advance(16 * time.Minute)
 		want := []notify.Kind{
 			notify.Asked, notify.Approved, notify.Asked, notify.Voted, notify.Approved, notify.Asked, notify.Denied, notify.Approved, notify.BreakGlass,
-			notify.Started, notify.Unusual, notify.Unusual, notify.Extended, notify.Revoked, notify.Asked, notify.Cancelled, notify.Asked, notify.Expired,
+			notify.Started, notify.Unusual, notify.Used, notify.Used, notify.Unusual, notify.Used, notify.Extended, notify.Revoked, notify.Asked, notify.Cancelled, notify.Asked, notify.Expired,
 		}
 		until(t, "all is told", func() bool { return len(f.all()) >= len(want) })
 		if got := f.kinds(); !slices.Equal(got, want) {
@@ -91,7 +91,7 @@ func TestTold(t *testing.T) {
 		if n := list[10]; n.Text != "mysqldump --all-databases" || n.Rule != "alert mysqldump" || n.Session == nil {
 			t.Errorf("unusual: %+v", n)
 		}
-		if n := list[17]; n.Actor != "" || n.Case.Request.ID != overdue.Request.ID {
+		if n := list[20]; n.Actor != "" || n.Case.Request.ID != overdue.Request.ID {
 			t.Errorf("expired: %+v", n)
 		}
 		for i, n := range list[1:] {

@@ -16,7 +16,7 @@ import (
 func Kinds() []Kind {
 	return []Kind{
 		Asked, Edited, Questioned, Replied, HandedOver, Voted, Escalated, Approved, Denied, Cancelled, Expired,
-		Started, Extended, Ended, Revoked,
+		Started, Used, Extended, Ended, Revoked, Digest,
 		BreakGlass, ReviewReminder, Reviewed, Unusual, Acknowledged, Expected, CampaignDue, Tampered, PasswordTrouble, AccountFound,
 	}
 }
@@ -30,7 +30,9 @@ var kindsOf = map[string][]Kind{
 	"request.escalate":       {Escalated},
 	"request.cancel":         {Cancelled},
 	"request.expire":         {Expired},
-	"session.open":           {Started},
+	"session.open":           {Started, Used},
+	"session.close":          {Used},
+	broker.DueDigest:         {Digest},
 	"grant.extend":           {Extended},
 	"grant.end":              {Ended},
 	"grant.release":          {Ended},
@@ -75,8 +77,9 @@ func kindOf(e audit.Event, t broker.Told) Kind {
 		}
 	case "session.open":
 		if t.Case == nil || t.Case.Grant == nil || t.Session == nil || !t.Case.Grant.Start.Equal(t.Session.OpenedAt) {
-			return "" // not the first
+			return Used
 		}
+		return Started
 	case "session.detect":
 		if e.Details["level"] == string(access.DetectWarn) {
 			return "" // the user was told
@@ -118,7 +121,7 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 	if e.Actor == access.System().User.ID {
 		n.Actor = ""
 	}
-	n.Number, _ = strconv.Atoi(e.Details["question"] + e.Details["alarm"]) // no event has both
+	n.Number, _ = strconv.Atoi(e.Details["question"] + e.Details["alarm"] + e.Details["total"]) // no event has two of them
 	switch n.Kind {
 	case Questioned, Replied, HandedOver:
 		if n.For, err = d.person(ctx, e.Details["for"]); err != nil {

@@ -37,9 +37,12 @@ const (
 	Expired    Kind = "request.expired"     // nobody decided
 
 	Started  Kind = "grant.started" // first used
+	Used     Kind = "grant.used"    // another session began, or one has ended
 	Extended Kind = "grant.extended"
 	Ended    Kind = "grant.ended" // by time, or given back
 	Revoked  Kind = "grant.revoked"
+
+	Digest Kind = "approvals.digest" // what the policy approved by itself in a day
 
 	BreakGlass     Kind = "breakglass"          // taken without approval
 	ReviewReminder Kind = "breakglass.reminder" // its review is still open
@@ -78,7 +81,7 @@ type Notice struct {
 	// than others.
 	For *access.User
 	// Number is that of the question, or of the session's alarm, that it is about; 0:
-	// of none, or of more than one.
+	// of none, or of more than one. Of a digest it is how many requests it counts.
 	Number int
 	// Deciders may decide on the case now; a notice of what is decided has none.
 	Deciders []access.User
@@ -89,7 +92,7 @@ type Notice struct {
 // crash, so it must not matter how often. A notice that fails while later ones are
 // taken comes after these. It returns when the notice was taken by the other side,
 // or with why it was not: an error that is ErrRefused when it never will be, and
-// perhaps a Later. It must end soon after ctx. What it says is shown to whoever may
+// perhaps a Later. An error that is a Hold is no failure. It must end soon after ctx. What it says is shown to whoever may
 // read how integrations stand, and so must not hold a secret.
 type Channel interface {
 	Name() string // of letters, digits and dashes; the position is kept under it

@@ -207,6 +207,7 @@ func (a *App) openBroker(ctx context.Context) error {
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},
 		Glass:  a.glassRules(),
+		Digest: a.config.digest(),
 		Search: a.config.Recordings.Search, Tickets: tickets, Programs: a.config.programs(), Log: a.log,
 	})
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/recorder/objects"
 	"github.com/drawbolt/drawbolt/vault"
@@ -152,14 +153,16 @@ type Config struct {
 	Notifications struct {
 		Internal []string        `yaml:"internal" doc:"networks inside that channels may call, such as 10.1.2.0/24 or 127.0.0.1/32 (default: none; addresses of private use, loopback and the like are refused)"`
 		Channels []ChannelConfig `yaml:"channels" doc:"over which people are told (default: none)"`
+		Digest   string          `yaml:"digest" doc:"time of the day at which channels are told what the policy approved without asking anybody, such as 17:00 Europe/Berlin (default: never)"`
 		Slack    struct {
-			Mode              string `yaml:"mode" doc:"how Slack reaches this server: socket (over a connection that the server opens) or http (signed requests, for several servers)"`
-			Channel           string `yaml:"channel" doc:"id of the conversation that hears of requests, such as C0123456789"`
-			Alerts            string `yaml:"alerts" doc:"id of the one that hears of break-glass and of what is unusual (default: channel)"`
-			BotTokenFile      string `yaml:"bot_token_file" doc:"file with the Bot User OAuth Token (xoxb-) of the app (default: no Slack)"`
-			AppTokenFile      string `yaml:"app_token_file" doc:"file with the App-Level Token (xapp-), with mode socket"`
-			SigningSecretFile string `yaml:"signing_secret_file" doc:"file with the Signing Secret, with mode http"`
-			APIURL            string `yaml:"api_url" doc:"address of Slack's API, where a proxy stands in front of it (default: https://slack.com/api/)"`
+			Mode              string   `yaml:"mode" doc:"how Slack reaches this server: socket (over a connection that the server opens) or http (signed requests, for several servers)"`
+			Channel           string   `yaml:"channel" doc:"id of the conversation that hears of requests, such as C0123456789"`
+			Alerts            string   `yaml:"alerts" doc:"id of the one that hears of break-glass and of what is unusual (default: channel)"`
+			Quiet             []string `yaml:"quiet" doc:"hours in which only what is urgent is told, and the rest when they are over, such as 22:00-07:00 Europe/Berlin or saturday sunday 00:00-24:00 (default: none)"`
+			BotTokenFile      string   `yaml:"bot_token_file" doc:"file with the Bot User OAuth Token (xoxb-) of the app (default: no Slack)"`
+			AppTokenFile      string   `yaml:"app_token_file" doc:"file with the App-Level Token (xapp-), with mode socket"`
+			SigningSecretFile string   `yaml:"signing_secret_file" doc:"file with the Signing Secret, with mode http"`
+			APIURL            string   `yaml:"api_url" doc:"address of Slack's API, where a proxy stands in front of it (default: https://slack.com/api/)"`
 		} `yaml:"slack"`
 	} `yaml:"notifications"`
 	Log struct {
@@ -524,6 +527,11 @@ func (c *Config) complete() error {
 	}
 	if n := c.BreakGlass.RequireAlarms; n < 0 || n > 16 {
 		bad("breakglass.require_alarms is between 0 and 16, not %d", n)
+	}
+	if s := c.Notifications.Digest; s != "" {
+		if _, err := broker.ParseDaily(s); err != nil {
+			bad("notifications.digest: %v", err)
+		}
 	}
 	for _, problem := range c.slackProblems() {
 		bad("notifications.slack.%s", problem)

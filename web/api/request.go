@@ -238,7 +238,7 @@ type ApproveInput struct {
 	Digest          string `json:"digest"`
 	DurationSeconds int64  `json:"duration_seconds,omitempty"` // 0: as asked for; never longer
 	Comment         string `json:"comment,omitempty"`
-	// Without are rights that are taken away: shell, exec, files, forwards, agent, x11, checkout.
+	// Without are rights that are taken away: shell, exec, files, uploads, forwards, agent, x11, checkout.
 	Without  []string `json:"without,omitempty"`
 	FourEyes bool     `json:"four_eyes,omitempty"` // nothing is to be done while nobody else watches
 }
