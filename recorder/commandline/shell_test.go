@@ -1,6 +1,7 @@
 package commandline
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -97,6 +98,12 @@ func (x *terminal) prompt() {
 		}
 		return still && strings.Contains(rest, "$ ")
 	})
+}
+
+// line waits until the line before the cursor's Enter is this one.
+func (x *terminal) line(want string) {
+	x.t.Helper()
+	x.wait(fmt.Sprintf("the line %q", want), func() bool { return x.reader.Settled() && x.reader.Line() == want })
 }
 
 // keys types. Before each Enter it waits until what was typed is shown.
@@ -306,7 +313,7 @@ func TestWrapped(t *testing.T) {
 		x.sees("9 end", 3)
 		x.prompt()
 		x.typed("\x01\x1b[C\x1b[C\x1b[C\x1b[C -n\x05", false)
-		time.Sleep(200 * time.Millisecond)
+		x.line("echo -n" + strings.TrimPrefix(long, "echo"))
 		x.keys("\r")
 		x.both("echo -n" + strings.TrimPrefix(long, "echo"))
 	})
@@ -348,7 +355,11 @@ func TestInterrupted(t *testing.T) {
 		x.typed("echo never-sent", false)
 		x.sees("-sent", 1)
 		x.typed("\x03", false)
-		time.Sleep(200 * time.Millisecond)
+		x.wait("another prompt", func() bool {
+			text := x.seen.String()
+			last := text[strings.LastIndex(text, "\n")+1:]
+			return strings.Contains(last, "$ ") && !strings.Contains(last, "-sent")
+		})
 		x.keys("echo sent\r")
 		x.both("echo sent")
 		x.never("never-sent")
@@ -371,14 +382,14 @@ func TestPassword(t *testing.T) {
 	x.prompt()
 	x.keys("read -s -p 'Password: ' p\r")
 	x.sees("Password: ", 1)
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(500 * time.Millisecond) // until nothing is echoed, which is not seen
 	x.typed("hunter2 secret\r", false)
 	x.prompt()
 	x.keys("echo after\r")
 	x.both("echo after")
 	x.prompt()
 	x.typed("read -s q; echo\rhunter3 secret\r", false)
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(time.Second)
 	x.typed("\r", false) // bash drops what was typed when it stops to echo
 	x.prompt()
 	x.keys("echo at last\r")
@@ -399,7 +410,7 @@ func TestCooked(t *testing.T) {
 	x.both("echo one")
 	x.prompt()
 	x.typed("rm nothing\x15", false)
-	time.Sleep(100 * time.Millisecond)
+	x.sees("\b \b", 1+len("rm nothing"))
 	x.keys("echo two\r")
 	x.both("echo two")
 }
