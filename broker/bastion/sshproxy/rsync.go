@@ -935,7 +935,8 @@ func (p *rsync) find(e *rsyncwire.Entry) (string, error) {
 	if p.single != "" {
 		return p.single, nil
 	}
-	folder, err := p.folder(path.Dir(e.Name))
+	top, _, _ := strings.Cut(e.Name, "/")
+	folder, err := p.folder(path.Dir(e.Name), top)
 	file := path.Join(folder.path, path.Base(e.Name))
 	if err == nil && p.a.rsync.follows && p.a.where != nil && !folder.missing {
 		at, err := p.resolve(file)
@@ -944,10 +945,19 @@ func (p *rsync) find(e *rsyncwire.Entry) (string, error) {
 	return file, err
 }
 
-// folder returns where a folder of the list is. A link there is followed: what is
-// below it is judged by where it leads. p.paths is held.
-func (p *rsync) folder(name string) (placed, error) {
-	at, ok := p.folders[name]
+// folder returns where a folder of the list is, in which there is something whose
+// name begins with top. A link there is followed: what is below it is judged by
+// where it leads. p.paths is held.
+func (p *rsync) folder(name, top string) (at placed, err error) {
+	base := p.a.rsync.base
+	if p.a.rsync.bases != nil {
+		base = p.a.rsync.bases[top]
+	}
+	key := name
+	if name == "." {
+		key = "./" + base
+	}
+	at, ok := p.folders[key]
 	if ok {
 		return at, nil
 	}
@@ -955,24 +965,24 @@ func (p *rsync) folder(name string) (placed, error) {
 		return at, fmt.Errorf("%w: more than %d folders", rsyncwire.ErrStream, maxFolders)
 	}
 	if name == "." {
-		if err := p.begin(); err != nil {
-			return at, err
+		if base == "" && p.a.direction == access.Download {
+			return at, fmt.Errorf("%w: %q is not what was asked for", rsyncwire.ErrStream, clean(top))
 		}
-		at.path = p.base
+		at.path, err = p.begin(base)
 	} else {
-		parent, err := p.folder(path.Dir(name))
-		if err != nil {
+		var parent placed
+		if parent, err = p.folder(path.Dir(name), top); err != nil {
 			return at, err
 		}
 		at = placed{path.Join(parent.path, path.Base(name)), parent.missing}
 		if !at.missing && p.a.where != nil {
-			if at, err = p.resolve(at.path); err != nil {
-				return at, err
-			}
+			at, err = p.resolve(at.path)
 		}
 	}
-	p.folders[name] = at
-	return at, nil
+	if err == nil {
+		p.folders[key] = at
+	}
+	return at, err
 }
 
 func (p *rsync) resolve(folder string) (placed, error) {
@@ -998,16 +1008,14 @@ func (p *rsync) lost(err error) error {
 	return targetFault(err)
 }
 
-// begin finds the folder in which a list begins that is downloaded.
-func (p *rsync) begin() (err error) {
-	if p.base != "" {
-		return nil
+// begin returns the true path of the folder in which a list begins.
+func (p *rsync) begin(base string) (string, error) {
+	if p.a.direction == access.Upload {
+		return p.base, nil
 	}
-	base := p.a.rsync.base
 	if p.a.where == nil {
-		p.base = absolute("/", base)
-		return nil
+		return absolute("/", base), nil
 	}
-	p.base, err = p.a.where.real(p.a.where.absolute(base))
-	return p.lost(err)
+	found, err := p.a.where.real(p.a.where.absolute(base))
+	return found, p.lost(err)
 }

@@ -160,7 +160,9 @@ func TestRsyncRefused(t *testing.T) {
 		"guess by a checksum":               {23, []string{"-c", there(t, secret), same}, secret + ": the role does not allow to download"},
 		"filters from a file":               {0, []string{"-r", "--filter=: secret", there(t, x.out+"/"), x.local + "/got"}, "may read files of the target"},
 		"backups to where it cannot be":     {0, []string{"-b", same, there(t, x.both+"/big.txt")}, x.both + "/big.txt: the role does not allow to upload to both paths"},
-		"several folders":                   {0, []string{there(t, x.both+"/other"), there(t, x.up+"/precious"), x.local + "/got"}, "a list that begins in several folders of rsync is carried only where"},
+		"several folders":                   {0, []string{"-r", there(t, x.both+"/"), there(t, x.up+"/"), x.local + "/got"}, "a list that begins in several folders of rsync is carried only where"},
+		"several with the same names":       {0, []string{there(t, secret), there(t, x.down+"/secret"), x.local + "/got"}, "in several folders with the same names of rsync is carried only where"},
+		"one of several":                    {23, []string{there(t, secret), there(t, x.both+"/small.txt"), x.local + "/got"}, secret + ": the role does not allow to download"},
 		"what links lead to":                {23, []string{"-rL", there(t, x.down+"/"), x.local + "/got"}, secret + ": the role does not allow to download"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -181,7 +183,7 @@ func TestRsyncRefused(t *testing.T) {
 					t.Error("the rest was not carried")
 				}
 				check(t, os.Remove(filepath.Join(x.both, "fine.txt")))
-			case "download too much":
+			case "download too much", "one of several":
 				if contents(t, filepath.Join(x.local, "got", "small.txt")) != "small" {
 					t.Error("the rest was not carried")
 				}

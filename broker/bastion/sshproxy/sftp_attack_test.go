@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -427,7 +428,10 @@ func TestRsyncCommand(t *testing.T) {
 		"rsync --server -r --append --append --checksum-choice=xxh64,sha1 . /srv": set(func(r *rsyncCommand) {
 			r.append, r.checksum, r.Checksum = true, 8, 20
 		}),
-		"rsync --server --sender -r . /srv/a /srv/b":    set(func(r *rsyncCommand) { r.base = "/srv/" }),
+		"rsync --server --sender -r . /srv/a /srv/b": set(func(r *rsyncCommand) { r.base = "/srv/" }),
+		"rsync --server --sender -r . /srv/a b /srv/c": set(func(r *rsyncCommand) {
+			r.base, r.bases = "/srv/", map[string]string{"a": "/srv/", "b": ".", "c": "/srv/"}
+		}),
 		"rsync --server --sender -r . a":                set(func(r *rsyncCommand) { r.base = "." }),
 		"rsync --server --sender -r . a/..":             set(func(r *rsyncCommand) { r.base = "a/.." }),
 		"rsync --server --sender -rR . /srv/a":          set(func(r *rsyncCommand) { r.Relative, r.base = true, "/" }),
@@ -435,7 +439,7 @@ func TestRsyncCommand(t *testing.T) {
 		"rsync --server --sender -r --new-compress . a": set(func(r *rsyncCommand) { r.deflated, r.base = true, "." }),
 		"rsync --server -r --force . a":                 set(func(r *rsyncCommand) { r.removes = true }),
 	} {
-		if got, ok := parseTransfer(command); !ok || got.rsync != want {
+		if got, ok := parseTransfer(command); !ok || !reflect.DeepEqual(got.rsync, want) {
 			t.Errorf("%q: got %+v, want %+v", command, got.rsync, want)
 		}
 	}
@@ -444,7 +448,7 @@ func TestRsyncCommand(t *testing.T) {
 		"rsync --server --sender -re31.14iLsfxCIvuV . /e":     "rsync --server --sender -re31.14LsfxCI . /e",
 		"rsync --server -r . a":                               "rsync --server -r . a",
 		`rsync --server -re.iv . /a\ b\'c/ä`:                  `rsync --server -re. . /a\ b\'c/ä`,
-		"rsync --server --sender -re.v . /a/b /c/d":           "",
+		"rsync --server --sender -re.v . /a/ /c/":             "",
 	} {
 		if got, ok := parseTransfer(command); !ok || got.command != want {
 			t.Errorf("%q: the target gets %q", command, got.command)
@@ -452,7 +456,7 @@ func TestRsyncCommand(t *testing.T) {
 	}
 	for _, command := range []string{
 
-		"rsync --server -r --compress-choice=zstd . /a", "rsync --server -r --checksum-choice=other . /a", "rsync --server --sender -r . /a/b /c/d", "rsync --server --sender -r . /a/ /b/",
+		"rsync --server -r --compress-choice=zstd . /a", "rsync --server -r --checksum-choice=other . /a", "rsync --server --sender -r . /a/b /c/b", "rsync --server --sender -r . /a/ /b/", "rsync --server --sender -r . /a/b /c/", "rsync --server --sender -rR . ./a/./b /c/d",
 		"rsync --server --sender -rR . /a/../b", "rsync --server --sender -rR . /a/./b/./c", "rsync --server --sender -rR . /a /b/./c",
 	} {
 		if got, ok := parseTransfer(command); !ok || got.rsync.unread == "" {

@@ -36,8 +36,9 @@ type rsyncCommand struct {
 	checksum int  // bytes of the one behind each file
 	// attributes says that those of folders that are there are changed.
 	attributes bool
-	base       string // of a download: the folder in which the list begins
-	unread     string // why the files cannot be looked at one by one; empty: they can
+	base       string            // of a download: the folder in which the list begins
+	bases      map[string]string // the same by the first part of a name; nil: it is base for all
+	unread     string            // why the files cannot be looked at one by one; empty: they can
 }
 
 // parseTransfer recognises the commands with which stock clients of scp, rsync
@@ -344,18 +345,30 @@ func (r *rsyncCommand) digests(choice string) (ok bool) {
 // backupSuffix is rsync's own; another one is not carried.
 const backupSuffix = "~"
 
-// begins notes in which folder the list of a download begins.
+// begins notes in which folder the list of a download begins, or in which of
+// several what begins with a name.
 func (r *rsyncCommand) begins(paths []string) {
-	for i, name := range paths {
-		base := listBase(name, r.Relative)
-		if i > 0 && base != r.base {
-			r.unread = "a list that begins in several folders"
+	bases := map[string]string{}
+	for _, name := range paths {
+		base, top := listBase(name, r.Relative), path.Base(name)
+		if strings.HasSuffix(name, "/") || top == "." || top == ".." {
+			top = "" // of what is in it, any name
+		}
+		if other, ok := bases[top]; ok && other != base {
+			r.unread = "a list that begins in several folders with the same names"
 		}
 		if r.Relative && (slices.Contains(strings.Split(name, "/"), "..") || strings.Count(name, "/./") > 1) {
 			r.unread = "the option -R with such a path"
 		}
-		r.base = base
+		bases[top], r.base = base, base
 	}
+	if !slices.ContainsFunc(paths, func(name string) bool { return listBase(name, r.Relative) != r.base }) {
+		return
+	}
+	if _, any := bases[""]; any || r.Relative {
+		r.unread = "a list that begins in several folders"
+	}
+	r.bases = bases
 }
 
 // listBase is the folder relative to which rsync names what it sends of a path.
