@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,14 +32,15 @@ func (s *Server) onboardAccount(ctx context.Context, by access.Caller, in *struc
 // managePage says of accounts whether they would be taken over, and asks how.
 func (s *Server) managePage(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	q := r.URL.Query()
-	m := ui.Manage{Every: "30d", Credential: "password"}
+	m := ui.Manage{Every: "720h", Credential: "password"}
 	s.manageEach(w, r, by, q["account"], m, broker.Onboarding{}, s.c.Broker.PreviewOnboarding)
 }
 
 // manageForm takes the accounts over, each by itself: one that fails stops none.
 func (s *Server) manageForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	m, o, err := onboardingOf(r.PostForm)
-	if err != nil {
+	err := r.ParseForm()
+	m, o, wrong := onboardingOf(r.PostForm)
+	if err = errors.Join(err, wrong); err != nil {
 		s.fail(w, r, by, err)
 		return
 	}
@@ -54,9 +56,9 @@ func onboardingOf(form url.Values) (m ui.Manage, o broker.Onboarding, err error)
 		o.Owner = &m.Owner
 	}
 	if m.Every != "" {
-		var every time.Duration
-		every, err = access.ParseDuration(m.Every)
-		o.Managed.Every = every
+		if o.Managed.Every, err = time.ParseDuration(m.Every); err != nil {
+			err = access.Invalid("say how old what it logs in with may become: one of the list")
+		}
 	}
 	return m, o, err
 }

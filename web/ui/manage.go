@@ -25,7 +25,7 @@ type choice struct{ Value, Text string }
 
 // everyChoices are how old a password may become.
 func everyChoices() []choice {
-	return []choice{{"", "when it was used or somebody leaves"}, {"1d", "each day"}, {"7d", "each week"}, {"30d", "each 30 days"}, {"90d", "each 90 days"}}
+	return []choice{{"", "when it was used or somebody leaves"}, {"24h", "each day"}, {"168h", "each week"}, {"720h", "each 30 days"}, {"2160h", "each 90 days"}}
 }
 
 // Takes reports whether some of the accounts can be taken over.

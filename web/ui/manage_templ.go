@@ -411,7 +411,7 @@ func manageOne(f api.FoundAccount) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = manageForm(Manage{Items: []Onboarded{{Account: f}}, Every: "30d"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = manageForm(Manage{Items: []Onboarded{{Account: f}}, Every: "720h"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
