@@ -130,6 +130,9 @@ type FoundView struct {
 	Ways []discovery.Way // past the bastion, through this account
 	// MayAdopt says that the caller may say whose it is, and take it over.
 	MayAdopt bool
+	// MayManage says that they may also have its password changed by us, and Managed that
+	// it is already.
+	MayManage, Managed bool
 }
 
 // FindFound returns an account that a scan has found, by its id or as NAME@TARGET.
@@ -152,6 +155,11 @@ func (b *Broker) FindFound(ctx context.Context, by access.Caller, id string) (Fo
 	}
 	_, denied := b.decideNow(ctx, question{action: policy.ActionAccountAdopt, by: by, target: &t})
 	v := FoundView{FoundAccount: f, Is: FindingOf(&f), MayAdopt: denied == nil}
+	_, denied = b.decideNow(ctx, question{action: policy.ActionSecretWrite, by: by, target: &t})
+	v.MayManage = v.MayAdopt && denied == nil
+	if i := accountOf(&t, &f); i >= 0 {
+		v.Managed = t.Accounts[i].Managed != nil
+	}
 	s, err := b.c.Store.TargetScan(ctx, t.ID)
 	if err != nil && !errors.Is(err, access.ErrNotFound) {
 		return v, err

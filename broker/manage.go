@@ -65,7 +65,16 @@ func (b *Broker) OnboardAccount(ctx context.Context, by access.Caller, id string
 		tx.Also(adopted)
 		return managed, nil
 	})
-	return f, err
+	return toldOf(f, err), err
+}
+
+// toldOf is what is told of an account beside why nothing became of it: nothing where that
+// is because the caller may not.
+func toldOf(f access.FoundAccount, err error) access.FoundAccount {
+	if errors.Is(err, access.ErrDenied) || errors.Is(err, access.ErrNotFound) {
+		return access.FoundAccount{}
+	}
+	return f
 }
 
 // PreviewOnboarding says whether OnboardAccount would do it, and otherwise why not. It
@@ -85,7 +94,7 @@ func (b *Broker) PreviewOnboarding(ctx context.Context, by access.Caller, id str
 			if errors.Is(err, access.ErrDenied) && !b.knows(ctx, by, &t) {
 				err = unknownFound(access.ErrNotFound, id)
 			}
-			return f, b.refused(ctx, e, err)
+			return toldOf(f, err), b.refused(ctx, e, err)
 		}
 	}
 	if o.Owner != nil && *o.Owner != "" {

@@ -298,6 +298,8 @@ func (s *Server) routes() []route {
 		{method: get, path: "/reviews/{id}/export", auth: login, page: (*Server).reviewCSV},
 		{method: get, path: "/accounts", auth: login, page: (*Server).accountsPage},
 		{method: get, path: "/accounts.csv", auth: login, page: (*Server).accountsTable},
+		{method: get, path: "/accounts/manage", auth: login, page: (*Server).managePage},
+		{method: post, path: "/accounts/manage", auth: login, page: (*Server).manageForm},
 		{method: get, path: "/accounts/{id}", auth: login, page: (*Server).accountPage},
 		{method: post, path: "/accounts/{id}", auth: login, page: (*Server).adoptAccount},
 		{method: get, path: "/targets/{name}/posture", auth: login, page: (*Server).posturePage},
