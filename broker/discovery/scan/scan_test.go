@@ -44,6 +44,7 @@ type house struct {
 	db      *store.DB
 	machine *servers.Machine
 	scanner *scan.Scanner
+	ahead   time.Duration // of the real clock
 }
 
 func newHouse(t *testing.T) *house {
