@@ -279,7 +279,7 @@ func (b *Broker) knownOf(ctx context.Context, tx *store.Tx, t *access.Target, s 
 	k := discovery.Known{
 		Now: tx.Now(), Production: strings.HasPrefix(t.Labels.Environment, "prod"),
 		Managed: map[string]bool{}, Made: map[string]bool{}, Owners: map[string]discovery.Person{}, Declared: map[string]discovery.Class{},
-		People: map[string]discovery.Person{}, Keys: map[string]discovery.Person{}, OwnKeys: map[string]bool{},
+		People: map[string]discovery.Person{}, Keys: map[string]discovery.Person{},
 	}
 	for _, a := range t.Accounts {
 		k.Managed[a.Name] = a.Made == nil
@@ -303,6 +303,10 @@ func (b *Broker) knownOf(ctx context.Context, tx *store.Tx, t *access.Target, s 
 	}
 	for _, key := range b.Authorities().Users {
 		k.Authorities = append(k.Authorities, ssh.FingerprintSHA256(key))
+	}
+	var err error
+	if k.OwnKeys, err = b.ownKeys(ctx, tx, t); err != nil {
+		return k, err
 	}
 	made, err := tx.LoginsOn(ctx, t.ID)
 	if err != nil {

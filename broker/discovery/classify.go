@@ -98,9 +98,10 @@ type Known struct {
 	People map[string]Person
 	Keys   map[string]Person
 	// Authorities are the fingerprints of the bastion's own, and OwnKeys of keys with
-	// which it logs in itself.
+	// which it logs in itself, by the account to which each leads. One that a person has
+	// registered is that person's.
 	Authorities []string
-	OwnKeys     map[string]bool
+	OwnKeys     map[string][]string
 	// DormantAfter is how long an account is unused when it is called dormant.
 	// Default: 90 days.
 	DormantAfter time.Duration
@@ -128,6 +129,15 @@ func Classify(s *Scan, k Known) (findings []Finding, ways []Way) {
 	return findings, ways
 }
 
+// own reports whether a key leads through the bastion alone: it is the bastion's for that
+// account, or one with which the bastion certifies others.
+func (k *Known) own(account string, key Key) bool {
+	if key.Authority {
+		return slices.Contains(k.Authorities, key.Fingerprint)
+	}
+	return slices.Contains(k.OwnKeys[account], key.Fingerprint)
+}
+
 func (f *Finding) because(format string, args ...any) {
 	f.Reasons = append(f.Reasons, clean(fmt.Sprintf(format, args...)))
 }
@@ -146,7 +156,7 @@ func (f *Finding) class(s *Scan, k *Known) {
 	for _, key := range a.Keys {
 		if p, ok := k.Keys[key.Fingerprint]; ok {
 			holders[p.Name] = p
-		} else if !k.OwnKeys[key.Fingerprint] {
+		} else if !k.own(a.Name, key) {
 			strangers++
 		}
 	}
@@ -343,12 +353,11 @@ func accountWays(s *Scan, k *Known, a *Account) (ways []Way) {
 		return ways
 	}
 	for _, key := range a.Keys {
-		if k.OwnKeys[key.Fingerprint] {
-			continue
-		}
 		whose := "nobody's that is known"
 		if p, ok := k.Keys[key.Fingerprint]; ok {
 			whose = p.Name + "'s"
+		} else if k.own(a.Name, key) {
+			continue
 		}
 		if key.Authority {
 			add("authority", Critical, removeKey(s, a, key), "whomever the authority %s certifies gets in as %s", key.Fingerprint, a.Name)

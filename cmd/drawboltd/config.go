@@ -139,7 +139,7 @@ type Config struct {
 		StopAfter     Days     `yaml:"stop_after" doc:"who has a break-glass case that waits for its review for so long breaks no glass again, such as 7d (default: it is only told)"`
 	} `yaml:"breakglass"`
 	Discovery struct {
-		Daily   bool   `yaml:"daily" doc:"whether each target with a provisioner is scanned once a day, at an hour of its own (default: true)"`
+		Daily   bool   `yaml:"daily" doc:"whether targets are scanned once a day, each at an hour of its own: those with a provisioner, databases and directories (default: true)"`
 		AtOnce  int    `yaml:"at_once" doc:"targets that are scanned at the same time by themselves"`
 		Profile string `yaml:"profile" doc:"folder of files *.json with what settings of targets are held against (default: the profile of the program)"`
 	} `yaml:"discovery"`

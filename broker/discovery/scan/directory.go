@@ -66,6 +66,11 @@ func exploreDirectory(ctx context.Context, d broker.Discovery, password vault.Se
 		groups = []string{"sAMAccountName", "memberOf", "objectSid"}
 		accounts = []string{"objectClass", "sAMAccountName", "cn", "memberOf", "objectSid", "primaryGroupID", "adminCount", "servicePrincipalName", "userAccountControl",
 			"lastLogon", "lastLogonTimestamp", "pwdLastSet", "accountExpires", "msDS-AllowedToDelegateTo"}
+	}
+	if base == "" {
+		return none, errors.New("the directory does not say where it begins")
+	}
+	if active {
 		if slack, err = slackOf(ctx, conn, base); err != nil {
 			return none, err
 		}
