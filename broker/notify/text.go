@@ -30,7 +30,7 @@ const maxQuote = 1000
 // Say puts a notice into words. base is the address of the server's pages, without
 // a slash at its end.
 func Say(n Notice, base string) Message {
-	m := Message{URL: base + "/", Action: "Open drawbolt", Loud: n.Kind == BreakGlass || n.Kind == Unusual || n.Kind == Escalated || n.Kind == Tampered || n.Kind == PasswordTrouble || n.Kind == AccountFound}
+	m := Message{URL: base + "/", Action: "Open drawbolt", Loud: n.Kind == BreakGlass || n.Kind == Unusual || n.Kind == Escalated || n.Kind == Tampered || n.Kind == PasswordTrouble || n.Kind == AccountFound || n.Kind == SignInReset || n.Kind == PasskeyCopied}
 	add := func(list *[]Fact, name, value string) {
 		if value = strings.TrimSpace(audit.Clean(value, maxQuote)); value != "" {
 			*list = append(*list, Fact{name, value})
@@ -97,6 +97,12 @@ func Say(n Notice, base string) Message {
 		_, target, _ := strings.Cut(n.Account, "@")
 		m.URL, m.Action = base+"/targets/"+target, "Look at the target"
 		add(&m.Facts, "Where", n.Account)
+	}
+	if n.Way != "" {
+		m.URL, m.Action = base+"/me/factors", "How you sign in"
+		add(&m.Facts, "When", stamp(n.At))
+		add(&m.Facts, "By", n.Actor)
+		add(&m.Facts, "If it was not you", "have an administrator lock the user at once: drawbolt user lock")
 	}
 	if n.Kind == CampaignDue {
 		m.URL, m.Action = base+"/reviews", "Look at the reviews"
@@ -188,6 +194,15 @@ func title(n Notice, who, what, by string) string {
 		return fmt.Sprintf("%s is on it: what is unusual in the session of %s at %s", by, who, what)
 	case Expected:
 		return fmt.Sprintf("%s expected what was unusual in the session of %s at %s", by, who, what)
+	case SignInChanged, SignInReset, PasskeyCopied:
+		person, way := "somebody", audit.Clean(n.Way, maxQuote)
+		if n.For != nil {
+			person = n.For.Name
+		}
+		if n.Kind == SignInReset {
+			return fmt.Sprintf("How %s signs in was changed by %s: %s", person, by, way)
+		}
+		return fmt.Sprintf("How %s signs in: %s", person, way)
 	case CampaignDue:
 		return "An access review waits for its owner"
 	case Test:
