@@ -495,6 +495,7 @@ func TestSignInTold(t *testing.T) {
 		if err := ids.UsePasskey(ctx, bob, local.PasskeyUse{ID: key.ID, Purpose: local.SignIn, At: time.Now(), Use: mfa.Use{Count: 3}}); !errors.Is(err, access.ErrConflict) {
 			t.Fatalf("the copy was used: %v", err)
 		}
+		ok(t, h.LockUser(ctx, h.as("root"), "bob", true, "so that he does not hear of it"))
 		ok(t, ids.TakeFactor(ctx, h.as("root"), local.Lost{UserID: u.ID, ID: key.ID, Reason: "INC-7 lost", At: time.Now(), NotSince: time.Now().Add(-local.RecoveryRest)}))
 		want := []notify.Kind{notify.SignInChanged, notify.SignInChanged, notify.SignInReset, notify.SignInReset, notify.PasskeyCopied, notify.SignInReset}
 		until(t, "all is told", func() bool { return len(f.all()) >= len(want) })

@@ -167,7 +167,8 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 		}
 	}
 	if n.Way = ways[e.Action]; n.Way != "" {
-		if n.For, err = d.person(ctx, e.Object); err != nil {
+		// Who is locked hears of it, too: else a lock would make it silent.
+		if n.For, err = d.user(ctx, e.Object); err != nil {
 			return nil, err
 		}
 		// Who changes the address first does not keep the person from hearing of it.
@@ -188,9 +189,21 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 
 // person is the user of that id, as they are now; nil: they are gone, or locked.
 func (d *Dispatcher) person(ctx context.Context, id string) (*access.User, error) {
-	u, err := d.c.Store.User(ctx, id)
-	if errors.Is(err, access.ErrNotFound) || err == nil && u.Locked {
+	u, err := d.user(ctx, id)
+	if u != nil && u.Locked {
 		return nil, nil
 	}
-	return &u, err
+	return u, err
+}
+
+// user is person, locked or not.
+func (d *Dispatcher) user(ctx context.Context, id string) (*access.User, error) {
+	u, err := d.c.Store.User(ctx, id)
+	if errors.Is(err, access.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &u, nil
 }
