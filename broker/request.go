@@ -76,6 +76,8 @@ type Case struct {
 	MayDecide bool
 	// NeedsFactor says that the caller might, with a second factor shown just now.
 	NeedsFactor bool
+	// DenyNeedsFactor says that they deny only with one, too.
+	DenyNeedsFactor bool
 	// HandedBy names who has called the caller to decide, with the words of HandedNote;
 	// "": nobody has.
 	HandedBy, HandedNote string

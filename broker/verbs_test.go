@@ -422,8 +422,8 @@ var verbs = []struct {
 		_, err := b.FactorsOf(ctx, by, "alice")
 		return err
 	}, false},
-	{"MayRemoveFactor", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.MayRemoveFactor(ctx, by, "alice")
+	{"MayTakeFactor", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.MayTakeFactor(ctx, by, "alice")
 		return err
 	}, false},
 	{"NeedsFactor", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {

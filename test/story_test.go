@@ -45,7 +45,7 @@ var told = []string{
 	"bootstrap-fails", "break-glass", "breakglass-codes", "breakglass-lock", "burst", "ca-rotate", "checkout", "codes", "cold-recordings", "completion", "deny", "deny-threshold",
 	"discover", "discover-daily", "disk-full", "display", "edit-request", "evidence", "expected", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest", "hand-over",
 	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "manage-bulk", "managed-password", "managed-plugin", "moderate", "multiplex", "narrow",
-	"narrow-rights", "object-store", "one-person-once", "own-request", "pages", "passes-through", "passkey", "player", "policy-ask", "policy-bundle",
+	"narrow-rights", "newer-pages", "object-store", "one-person-once", "own-request", "pages", "passes-through", "passkey", "player", "policy-ask", "policy-bundle",
 	"policy-signed", "proxy", "question", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke",
 	"role-file", "rolled-back", "rsync", "run", "schedule-extend", "seal", "search", "slack", "target-check", "target-via", "ticket", "unknown-key",
 	"verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",

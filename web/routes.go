@@ -226,7 +226,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/users/{name}/keys", auth: login, summary: "Register an SSH key of a person", api: call((*Server).addKey)},
 		{method: remove, path: "/v1/users/{name}/keys/{fingerprint}", auth: login, summary: "Forget an SSH key of a person", api: call((*Server).removeKey)},
 		{method: get, path: "/v1/users/{name}/passkeys", auth: login, summary: "A person's passkeys", api: call((*Server).passkeys)},
-		{method: remove, path: "/v1/users/{name}/passkeys/{id}", auth: login, summary: "Take a lost passkey away from a person", api: call((*Server).removeLostPasskey)},
+		{method: post, path: "/v1/users/{name}/factors/{id}/take", auth: login, summary: "Take a lost second factor away from a person, whose logins end", api: call((*Server).takeFactor)},
 		{method: get, path: "/v1/delegations", auth: login, summary: "Who votes in whose place", api: call((*Server).delegations)},
 		{method: put, path: "/v1/users/{name}/delegation", auth: login, summary: "Hand votes over for a time", api: call((*Server).delegate)},
 		{method: remove, path: "/v1/users/{name}/delegation", auth: login, summary: "Take votes back", api: call((*Server).endDelegation)},

@@ -58,7 +58,12 @@ const (
 	// AccountFound: a scan has found accounts of a target, or rights of theirs, that
 	// should not wait.
 	AccountFound Kind = "account.found"
-	Test         Kind = "notify.test" // an administrator tries a channel
+	// SignInChanged: a person has changed how they sign in; SignInReset: somebody else
+	// has, as an administrator does when a device was lost.
+	SignInChanged Kind = "signin.changed"
+	SignInReset   Kind = "signin.reset"
+	PasskeyCopied Kind = "passkey.copied" // the counter of a passkey went back
+	Test          Kind = "notify.test"    // an administrator tries a channel
 )
 
 // A Notice is one thing that happened, with everything that a message about it
@@ -77,12 +82,14 @@ type Notice struct {
 	Requester *access.User    // of the case; nil when it is about none
 	Target    *access.Target  // of the case or the session; nil when it is about none
 	Session   *access.Session // nil when it is about none
-	// For is whom it is for: who is asked, answered or called by name; nil: nobody more
-	// than others.
+	// For is whom it is for: who is asked, answered or called by name, or who signs in;
+	// nil: nobody more than others.
 	For *access.User
 	// Number is that of the question, or of the session's alarm, that it is about; 0:
 	// of none, or of more than one. Of a digest it is how many requests it counts.
 	Number int
+	// Way is what was done to how For signs in; "": nothing.
+	Way string
 	// Deciders may decide on the case now; a notice of what is decided has none.
 	Deciders []access.User
 }

@@ -32,7 +32,7 @@ func (n *Notice) Urgent() bool {
 
 // loud says of which kinds somebody should hear at once.
 func loud(k Kind) bool {
-	return slices.Contains([]Kind{BreakGlass, Unusual, Escalated, Tampered, PasswordTrouble, AccountFound}, k)
+	return slices.Contains([]Kind{BreakGlass, Unusual, Escalated, Tampered, PasswordTrouble, AccountFound, SignInReset, PasskeyCopied}, k)
 }
 
 // Quiet are hours in which a channel keeps for later what is not urgent. A nil Quiet

@@ -114,6 +114,12 @@ func Say(n Notice, base string) Message {
 	if n.Kind == Digest {
 		m.URL, m.Action = base+"/requests", "Look at the requests"
 	}
+	if n.Way != "" {
+		m.URL, m.Action = base+"/me/factors", "How you sign in"
+		add(&m.Facts, "When", stamp(n.At))
+		add(&m.Facts, "By", n.Actor)
+		add(&m.Facts, "If it was not you", "have an administrator lock the user at once: drawbolt user lock")
+	}
 	if n.Kind == CampaignDue {
 		m.URL, m.Action = base+"/reviews", "Look at the reviews"
 	}
@@ -208,6 +214,15 @@ func title(n Notice, who, what, by string) string {
 		return fmt.Sprintf("%s is on it: what is unusual in the session of %s at %s", by, who, what)
 	case Expected:
 		return fmt.Sprintf("%s expected what was unusual in the session of %s at %s", by, who, what)
+	case SignInChanged, SignInReset, PasskeyCopied:
+		person, way := "somebody", audit.Clean(n.Way, maxQuote)
+		if n.For != nil {
+			person = n.For.Name
+		}
+		if n.Kind == SignInReset {
+			return fmt.Sprintf("How %s signs in was changed by %s: %s", person, by, way)
+		}
+		return fmt.Sprintf("How %s signs in: %s", person, way)
 	case CampaignDue:
 		return "An access review waits for its owner"
 	case Test:

@@ -43,6 +43,9 @@ func (s *Slack) Notify(ctx context.Context, n notify.Notice) error {
 }
 
 func (s *Slack) tell(ctx context.Context, n notify.Notice) error {
+	if n.Way != "" {
+		return s.signIn(ctx, n)
+	}
 	if n.Session != nil && (n.Kind == notify.Unusual || n.Kind == notify.Acknowledged || n.Kind == notify.Expected) {
 		return s.alarm(ctx, n)
 	}
