@@ -52,7 +52,7 @@ type managed struct {
 
 // A system makes a managed with accounts of these names, at which a fifth login that fails
 // locks the account, where there is such a thing.
-type system func(t *testing.T, s *server, accounts []string) managed
+type system func(t testing.TB, s *server, accounts []string) managed
 
 // TestManagedPasswords tells the whole story for each kind of system with the real
 // server: a password is taken over, proved and changed; the old one is dead and the new
@@ -426,7 +426,7 @@ func as(names []string, known func(name string) string) (list []api.AccountInput
 }
 
 // machineWith is a machine that takes passwords. %s is an account in what is done for each.
-func machineWith(t *testing.T, s *server, names []string, each string) managed {
+func machineWith(t testing.TB, s *server, names []string, each string) managed {
 	m := servers.NewMachine(t, "16m", []ssh.PublicKey{s.userAuthority()}, "root@db01")
 	first := canary("first")
 	m.Do(`sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes\nMaxAuthTries 20/' ` + m.Config + ` && pkill -HUP -o sshd`)
@@ -449,18 +449,18 @@ func machineWith(t *testing.T, s *server, names []string, each string) managed {
 	}
 }
 
-func onMachine(t *testing.T, s *server, names []string) managed {
+func onMachine(t testing.TB, s *server, names []string) managed {
 	m := machineWith(t, s, names, "")
 	m.target.Provisioner = "root"
 	return m
 }
 
 // onMachineAlone has accounts that may change their own passwords with sudo.
-func onMachineAlone(t *testing.T, s *server, names []string) managed {
+func onMachineAlone(t testing.TB, s *server, names []string) managed {
 	return machineWith(t, s, names, ` && echo '%s ALL=(root) NOPASSWD: /usr/sbin/chpasswd' >/etc/sudoers.d/%s && chmod 440 /etc/sudoers.d/%s`)
 }
 
-func onPostgres(t *testing.T, _ *server, names []string) managed {
+func onPostgres(t testing.TB, _ *server, names []string) managed {
 	address := servers.Postgres(t)
 	u, err := url.Parse(address)
 	must(t, err)
@@ -492,7 +492,7 @@ func onPostgres(t *testing.T, _ *server, names []string) managed {
 	}
 }
 
-func onMariaDB(t *testing.T, _ *server, names []string) managed {
+func onMariaDB(t testing.TB, _ *server, names []string) managed {
 	m := servers.NewMariaDB(t)
 	first, by := canary("first"), canary("admin")
 	must(t, m.Do("CREATE USER dba@'%' IDENTIFIED BY '"+by+"'; GRANT CREATE USER ON *.* TO dba@'%'; SET GLOBAL max_password_errors = 5"))
@@ -511,7 +511,7 @@ func onMariaDB(t *testing.T, _ *server, names []string) managed {
 	}
 }
 
-func onSlapd(t *testing.T, _ *server, names []string) managed {
+func onSlapd(t testing.TB, _ *server, names []string) managed {
 	first := canary("first")
 	dn := func(name string) string { return "cn=" + name + ",dc=corp,dc=test" }
 	entries := "dn: cn=default,dc=corp,dc=test\nobjectClass: device\nobjectClass: pwdPolicy\ncn: default\npwdAttribute: userPassword\npwdLockout: TRUE\npwdMaxFailure: 5\npwdLockoutDuration: 1800\n"
@@ -532,7 +532,7 @@ func onSlapd(t *testing.T, _ *server, names []string) managed {
 	}
 }
 
-func onSamba(t *testing.T, _ *server, names []string) managed {
+func onSamba(t testing.TB, _ *server, names []string) managed {
 	d := servers.NewSamba(t)
 	dn := func(name string) string { return "CN=" + name + ",CN=Users," + d.Base }
 	by := func(account string) rotate.Rotator {
