@@ -27,7 +27,7 @@ import (
 )
 
 // keyOf makes a key, and its line for authorized_keys.
-func keyOf(t *testing.T) (private, line string) {
+func keyOf(t testing.TB) (private, line string) {
 	t.Helper()
 	secret, err := sshkey.Make()
 	must(t, err)
@@ -37,7 +37,7 @@ func keyOf(t *testing.T) (private, line string) {
 }
 
 // onMachineByKey is a machine at which accounts have a key, which root replaces.
-func onMachineByKey(t *testing.T, s *server, names []string) managed {
+func onMachineByKey(t testing.TB, s *server, names []string) managed {
 	first, line := keyOf(t)
 	m, n := machineWith(t, s, names, ` && install -d -m 700 -o %s /home/%s/.ssh && echo '`+line+`' >/home/%s/.ssh/authorized_keys && chown %s /home/%s/.ssh/authorized_keys`)
 	m.Do(`sed -i 's/^AuthorizedKeysFile .*/AuthorizedKeysFile .ssh\/authorized_keys/' ` + m.Config + ` && pkill -HUP -o sshd`)
@@ -51,14 +51,14 @@ func onMachineByKey(t *testing.T, s *server, names []string) managed {
 }
 
 // onMachineByOwnKey is one at which the accounts replace their keys themselves.
-func onMachineByOwnKey(t *testing.T, s *server, names []string) managed {
+func onMachineByOwnKey(t testing.TB, s *server, names []string) managed {
 	n := onMachineByKey(t, s, names)
 	n.target.Provisioner = ""
 	return n
 }
 
 // onWindows is a model of a machine with Windows, at which an administrator sets passwords.
-func onWindows(t *testing.T, _ *server, names []string) managed {
+func onWindows(t testing.TB, _ *server, names []string) managed {
 	first, by := canary("first"), canary("admin")
 	passwords := map[string]string{"admin": by}
 	for _, name := range names {
@@ -96,7 +96,7 @@ esac
 
 // withProgram is the configuration of a server that has the program by the name switch, and
 // the folder that is the switch.
-func withProgram(t *testing.T) (config, command, folder string) {
+func withProgram(t testing.TB) (config, command, folder string) {
 	t.Helper()
 	dir := t.TempDir()
 	command, folder = filepath.Join(dir, "switch"), filepath.Join(dir, "accounts")
@@ -106,7 +106,7 @@ func withProgram(t *testing.T) (config, command, folder string) {
 }
 
 // onSwitch is a system of which a program sets the passwords.
-func onSwitch(t *testing.T, s *server, names []string) managed {
+func onSwitch(t testing.TB, s *server, names []string) managed {
 	first := canary("first")
 	config, command, folder := withProgram(t)
 	b, err := os.ReadFile(s.config)

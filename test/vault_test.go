@@ -284,6 +284,14 @@ func TestRotateRootBeside(t *testing.T) {
 	must(t, err)
 	beside.Token = l.Token
 
+	state := func() api.Password {
+		list, err := beside.Passwords(ctx, m.target.Name)
+		if err != nil || len(list.Items) != 1 {
+			return api.Password{Problem: fmt.Sprint(list, err)}
+		}
+		return list.Items[0]
+	}
+	eventually(t, time.Minute, "the first change", func() bool { return state().State == "ok" })
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	reads, changes := 0, 0
 	go func() {
@@ -292,7 +300,7 @@ func TestRotateRootBeside(t *testing.T) {
 				select {
 				case <-stop:
 					return nil
-				default:
+				case <-time.After(50 * time.Millisecond):
 				}
 				list, err := beside.RecoverPasswords(ctx, m.target.Name, "app", "the test wants to know")
 				if err != nil {
@@ -302,11 +310,7 @@ func TestRotateRootBeside(t *testing.T) {
 				if len(list.Items) == 0 {
 					return errors.New("nothing is known")
 				}
-				state, err := beside.Passwords(ctx, m.target.Name)
-				if err != nil || len(state.Items) != 1 {
-					return fmt.Errorf("state %+v: %w", state, err)
-				}
-				if state.Items[0].State == "ok" {
+				if p := state(); p.State == "ok" && p.Cause != "demand" {
 					if _, err := beside.RotateAccount(ctx, m.target.Name, "app", "INC-1"); err != nil {
 						return fmt.Errorf("change %d: %w", changes, err)
 					}
@@ -324,15 +328,17 @@ func TestRotateRootBeside(t *testing.T) {
 	}
 	close(stop)
 	must(t, <-ended)
-	eventually(t, 3*time.Minute, "the last change", func() bool {
-		state, err := beside.Passwords(ctx, m.target.Name)
-		return err == nil && len(state.Items) == 1 && state.Items[0].State == "ok"
-	})
+	// A change that was broken off may have to wait for a minute; the right password does not.
+	eventually(t, time.Minute, "it is known which password is in force", func() bool { p := state(); return p.State == "failing" || p.State == "ok" && p.Cause != "demand" })
 	list, err := beside.RecoverPasswords(ctx, m.target.Name, "app", "the test wants to know")
 	must(t, err)
-	must(t, m.tried("app").Check(ctx, vault.NewSecret(list.Items[0].Secret)))
+	for _, p := range list.Items {
+		if p.State == "current" {
+			must(t, m.tried("app").Check(ctx, vault.NewSecret(p.Secret)))
+		}
+	}
 	if reads < 5 || changes == 0 {
-		t.Errorf("%d reads, %d changes: this test shows nothing", reads, changes)
+		t.Errorf("%d reads, %d changes: this test shows nothing; %+v", reads, changes, state())
 	}
 	t.Logf("%d reads and %d changes on the other server meanwhile", reads, changes)
 }
