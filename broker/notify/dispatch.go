@@ -280,7 +280,7 @@ func (w *worker) tell(ctx context.Context, n *Notice) error {
 // side answers, the channel goes on from there, and besides returns what is to be
 // saved with it.
 func (w *worker) besides(ctx context.Context) ([]store.Notice, error) {
-	rest, over := w.events[1:], []store.Notice{}
+	rest, last, over := w.events[1:], w.events[len(w.events)-1].Seq, []store.Notice{}
 	for range lookAhead {
 		for i, e := range rest {
 			n, err := w.d.notice(ctx, w.route, e)
@@ -303,13 +303,11 @@ func (w *worker) besides(ctx context.Context) ([]store.Notice, error) {
 			w.pass()
 			return over, nil
 		}
-		if len(rest) == 0 {
-			return nil, nil
-		}
 		var err error
-		if rest, err = w.read(ctx, rest[len(rest)-1].Seq+1); err != nil {
+		if rest, err = w.read(ctx, last+1); err != nil || len(rest) == 0 {
 			return nil, err
 		}
+		last = rest[len(rest)-1].Seq
 	}
 	return nil, nil
 }

@@ -35,7 +35,7 @@ func (q queryer) SourcesOf(ctx context.Context, userID string, t time.Time) ([]s
 // GrantUse returns what sessions have made of a grant.
 func (q queryer) GrantUse(ctx context.Context, grantID string) (u access.GrantUse, err error) {
 	var known int64
-	err = q.row(ctx, `SELECT COUNT(*), COUNT(CASE WHEN s.state <> 'closed' THEN 1 END), COALESCE(MIN(CASE WHEN s.state = 'open' THEN s.id END), ''),
+	err = q.row(ctx, `SELECT COUNT(*), COUNT(CASE WHEN s.state <> 'closed' THEN 1 END), COALESCE(MIN(CASE WHEN s.state <> 'closed' THEN s.id END), ''),
 		COUNT(CASE WHEN t.whole AND t.commands >= 0 THEN 1 END), COALESCE(SUM(t.commands), 0)
 		FROM sessions s LEFT JOIN text_sessions t ON t.session_id = s.id WHERE s.grant_id = ?`, grantID).Scan(&u.Sessions, &u.Running, &u.First, &known, &u.Commands)
 	if err != nil {

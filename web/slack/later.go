@@ -32,7 +32,7 @@ const (
 	// So long after the end of a grant its card waits for what its sessions ran, which
 	// is counted when their recordings are indexed, and looks so often.
 	countFor   = 5 * time.Minute
-	countEvery = 20 * time.Second
+	countEvery = 10 * time.Second
 )
 
 // settles reports whether the cards of a request are not drawn now, though its
