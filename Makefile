@@ -39,7 +39,7 @@ RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false
 
 unit: ## every package's tests with the race detector
 	$(GO) test $(RACE) -timeout 40m $$($(GO) list ./... | grep -v '/test$$')
-	[ "$$($(GO) env CGO_ENABLED)" = 0 ] || { $(GO) vet -tags pkcs11 ./vault/keeper ./cmd/drawboltd && $(GO) test -tags pkcs11 -run PKCS11 ./vault/keeper; }
+	[ "$$($(GO) env CGO_ENABLED)" = 0 ] || { $(GO) vet -tags pkcs11 ./vault/keeper ./cmd/drawboltd ./test && $(GO) test -tags pkcs11 -run PKCS11 ./vault/keeper ./test; }
 
 gates: ## limits on what a session costs; without the race detector
 	$(GO) test -count=1 -run Gates ./test/bench

@@ -258,6 +258,11 @@ func (b *Broker) circle(ctx context.Context, lines string) (circle, error) {
 }
 
 func (b *Broker) askedAmong(ctx context.Context, known people, r *access.Request) (voting, []askedPerson, error) {
+	return b.askedAt(ctx, known, r, b.now())
+}
+
+// askedAt is askedAmong for the step of the request that was open at t.
+func (b *Broker) askedAt(ctx context.Context, known people, r *access.Request, t time.Time) (voting, []askedPerson, error) {
 	var voters []access.User
 	for _, v := range slices.Concat(r.Approvals, r.Objections) {
 		for _, id := range []string{v.UserID, v.StandsFor} {
@@ -272,7 +277,7 @@ func (b *Broker) askedAmong(ctx context.Context, known people, r *access.Request
 		}
 	}
 	votes := b.votingOf(r, voters)
-	stage := votes.stage(b.now())
+	stage := votes.stage(t)
 	if stage == nil {
 		return votes, nil, nil
 	}

@@ -83,7 +83,7 @@ func (b *Broker) openGlassReview(ctx context.Context, tx *store.Tx, by access.Ca
 		detail(&alarm, "reviews_open", fmt.Sprint(open))
 	}
 	tx.Also(alarm)
-	return tx.AddGlassReview(ctx, access.NewGlassReview(r, barred, tx.Now()))
+	return tx.AddGlassReview(ctx, access.NewGlassReview(r, barred, by.MFAAt, tx.Now()))
 }
 
 // raise tells the operators' log of what is an alarm, on every server and

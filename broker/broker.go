@@ -72,8 +72,10 @@ type Config struct {
 	Sessions         SessionLimits
 	Tickets          TicketSystem // that says whether tickets hold; nil: none does
 	Glass            GlassRules
-	Search           bool   // recordings can be searched: their texts are in the store
-	OnCall           OnCall // the groups that schedules give; nil: none
+	Digest           *Daily   // when people are told what the policy approved by itself; nil: never
+	Search           bool     // recordings can be searched: their texts are in the store
+	OnCall           OnCall   // the groups that schedules give; nil: none
+	Programs         []string // names of those that change passwords, of which there are kinds of targets
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()

@@ -149,7 +149,7 @@ func mayShow(g *access.Grant, t *access.Target, rules access.SessionRules, manag
 
 // otherUse is what to type for the use of an account without seeing its secret.
 func otherUse(t *access.Target, g *access.Grant) string {
-	if t.Kind != "" {
+	if !t.SSH() {
 		return "drawbolt status " + g.RequestID
 	}
 	return "ssh " + g.Account + "@" + g.TargetName

@@ -32,7 +32,7 @@ func (h *house) lends(checkout string) {
 // manage has the server change the password of root@db01.
 func (h *house) manage() {
 	h.t.Helper()
-	ok(h.t, h.ManageAccount(h.t.Context(), h.as("root"), "db01", "root", access.Managed{}, nil))
+	ok(h.t, h.ManageAccount(h.t.Context(), h.as("root"), "db01", "root", "", access.Managed{}, nil))
 	h.rotated()
 }
 

@@ -56,9 +56,6 @@ func (b *Broker) BeginDiscovery(ctx context.Context, by access.Caller, target, a
 		if err != nil {
 			return e, err
 		}
-		if t.Locked {
-			return e, lockedTarget(&t)
-		}
 		d, err = b.beginDiscovery(ctx, tx, by, &t, account)
 		e.Account = d.Account
 		return e, err
@@ -66,35 +63,53 @@ func (b *Broker) BeginDiscovery(ctx context.Context, by access.Caller, target, a
 	return d, err
 }
 
-// BeginDue is BeginDiscovery for a scan that DueDiscoveries has named. It is the
-// server's own.
+// BeginDue is BeginDiscovery for a scan that DueDiscoveries has named. What stands in its
+// way is put on record as the failure of that scan, and the next one is a day later. It is
+// the server's own.
 func (b *Broker) BeginDue(ctx context.Context, targetID string) (Discovery, error) {
 	var d Discovery
+	var refused error
 	err := b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
-		e := event(access.System(), "account.discover", targetID)
+		refused = nil
 		t, err := tx.Target(ctx, targetID)
 		if err != nil {
-			return e, err
+			return audit.Event{}, err
 		}
-		e.Target = t.Name
 		d, err = b.beginDiscovery(ctx, tx, access.System(), &t, "")
-		e.Account = d.Account
-		return e, err
+		if tx.Now().Before(d.scan.NextAt) {
+			return audit.Event{}, fmt.Errorf("another server has scanned %s: %w", t.Name, access.ErrConflict)
+		}
+		if _, ok := errors.AsType[*access.Error](err); ok && !errors.Is(err, access.ErrConflict) {
+			refused = err
+			return failScan(ctx, tx, d, err)
+		}
+		if err != nil {
+			return audit.Event{}, err
+		}
+		e := event(access.System(), "account.discover", targetID)
+		e.Target, e.Account = t.Name, d.Account
+		return e, nil
 	})
-	return d, err
+	return d, errors.Join(err, refused)
 }
 
 func (b *Broker) beginDiscovery(ctx context.Context, tx *store.Tx, by access.Caller, t *access.Target, account string) (Discovery, error) {
 	now := tx.Now()
 	d := Discovery{Target: *t, Account: account, Until: now.Add(DiscoveryWithin), by: by}
-	if account == "" && t.Kind != "" {
-		d.Account = resets(t)
+	if account == "" {
+		d.Account = t.ScansAs()
 	}
-	if account == "" && t.Kind == "" {
-		d.Account = t.Provisioner
+	s, err := tx.TargetScan(ctx, t.ID)
+	fresh := errors.Is(err, access.ErrNotFound)
+	if err != nil && !fresh {
+		return d, err
+	}
+	d.scan = s
+	if t.Locked {
+		return d, lockedTarget(t)
 	}
 	if d.Account == "" && t.Kind != "" {
-		return d, &access.Error{Kind: access.ErrInvalid, Code: "DB-6473", Text: t.Name + " has no account that sets the passwords of others, with which it would be scanned", Next: "drawbolt account discover " + t.Name + " --as ACCOUNT"}
+		return d, &access.Error{Kind: access.ErrInvalid, Code: "DB-6473", Text: t.Name + " has no account to be scanned as: none is named for it, and none sets the passwords of others", Next: "drawbolt target set " + t.Name + " --scan-account ACCOUNT"}
 	}
 	if d.Account == "" {
 		return d, &access.Error{Kind: access.ErrInvalid, Code: "DB-6460", Text: t.Name + " has no provisioner, with which it is scanned",
@@ -107,13 +122,7 @@ func (b *Broker) beginDiscovery(ctx context.Context, tx *store.Tx, by access.Cal
 		return d, &access.Error{Kind: access.ErrInvalid, Code: "DB-6461", Text: fmt.Sprintf("%s has no account %s that is always there and lets in certificates", t.Name, strconv.QuoteToASCII(audit.Clean(d.Account, 64))),
 			Next: "drawbolt target show " + t.Name}
 	}
-	var err error
 	if d.Hops, err = hopsOf(ctx, tx.Target, t); err != nil {
-		return d, err
-	}
-	s, err := tx.TargetScan(ctx, t.ID)
-	fresh := errors.Is(err, access.ErrNotFound)
-	if err != nil && !fresh {
 		return d, err
 	}
 	if now.Before(s.Until) {
@@ -159,16 +168,6 @@ func (b *Broker) DiscoveryCredential(ctx context.Context, d Discovery, hop int, 
 		return nil, errors.New("a scan does not log in there")
 	}
 	return b.authority(sshca.User).Sign(ctx, b.serials(d.by, nil), c)
-}
-
-// resets is the account that sets the passwords of others, if there is one.
-func resets(t *access.Target) string {
-	for _, a := range t.Accounts {
-		if a.Managed != nil && a.Managed.Reset != "" {
-			return a.Managed.Reset
-		}
-	}
-	return ""
 }
 
 // DiscoveryLend gives the password with which a database is scanned, for the target as
@@ -249,17 +248,20 @@ func (b *Broker) EndDiscovery(ctx context.Context, d Discovery, s *discovery.Sca
 }
 
 func (b *Broker) discoveryFailed(ctx context.Context, d Discovery, why error) error {
-	return b.change(ctx, func(tx *store.Tx) (audit.Event, error) {
-		e := event(d.by, "account.discovered", d.Target.ID)
-		e.Target, e.Outcome, e.Reason = d.Target.Name, audit.Failed, audit.Clean(why.Error(), audit.MaxReason)
-		s, err := tx.TargetScan(ctx, d.Target.ID)
-		if err != nil || s.Version != d.scan.Version {
-			return e, err
-		}
-		s.Problem, s.Until = audit.Clean(why.Error(), access.MaxComment), time.Time{}
-		again(&s, tx.Now())
-		return e, tx.SaveTargetScan(ctx, &s)
-	})
+	return b.change(ctx, func(tx *store.Tx) (audit.Event, error) { return failScan(ctx, tx, d, why) })
+}
+
+// failScan notes why a scan has failed, unless another one has begun since.
+func failScan(ctx context.Context, tx *store.Tx, d Discovery, why error) (audit.Event, error) {
+	e := event(d.by, "account.discovered", d.Target.ID)
+	e.Target, e.Outcome, e.Reason = d.Target.Name, audit.Failed, audit.Clean(why.Error(), audit.MaxReason)
+	s, err := tx.TargetScan(ctx, d.Target.ID)
+	if err != nil || s.Version != d.scan.Version {
+		return e, err
+	}
+	s.Problem, s.TriedAt, s.Until = audit.Clean(why.Error(), access.MaxComment), tx.Now(), time.Time{}
+	again(&s, tx.Now())
+	return e, tx.SaveTargetScan(ctx, &s)
 }
 
 // scanEvery is how often a target is scanned by itself.
@@ -277,7 +279,7 @@ func (b *Broker) knownOf(ctx context.Context, tx *store.Tx, t *access.Target, s 
 	k := discovery.Known{
 		Now: tx.Now(), Production: strings.HasPrefix(t.Labels.Environment, "prod"),
 		Managed: map[string]bool{}, Made: map[string]bool{}, Owners: map[string]discovery.Person{}, Declared: map[string]discovery.Class{},
-		People: map[string]discovery.Person{}, Keys: map[string]discovery.Person{}, OwnKeys: map[string]bool{},
+		People: map[string]discovery.Person{}, Keys: map[string]discovery.Person{},
 	}
 	for _, a := range t.Accounts {
 		k.Managed[a.Name] = a.Made == nil
@@ -301,6 +303,10 @@ func (b *Broker) knownOf(ctx context.Context, tx *store.Tx, t *access.Target, s 
 	}
 	for _, key := range b.Authorities().Users {
 		k.Authorities = append(k.Authorities, ssh.FingerprintSHA256(key))
+	}
+	var err error
+	if k.OwnKeys, err = b.ownKeys(ctx, tx, t); err != nil {
+		return k, err
 	}
 	made, err := tx.LoginsOn(ctx, t.ID)
 	if err != nil {
@@ -523,7 +529,7 @@ func keepScanFacts(ctx context.Context, tx *store.Tx, t *access.Target, e *audit
 }
 
 // DueDiscoveries returns the ids of targets that are to be scanned now, at most limit,
-// and plans the first scan of those that have a provisioner and no plan: within a day,
+// and plans the first scan of those that can be scanned and have no plan: within a day,
 // at an hour of their own, so that many do not come at once. It is the server's own.
 func (b *Broker) DueDiscoveries(ctx context.Context, limit int) ([]string, error) {
 	fresh, err := b.c.Store.Unplanned(ctx, 100)
@@ -554,6 +560,9 @@ func (b *Broker) planScans(ctx context.Context, ids []string) error {
 			fresh := errors.Is(err, access.ErrNotFound)
 			if err != nil && !fresh {
 				return e, err
+			}
+			if !s.NextAt.IsZero() { // another server has planned it
+				continue
 			}
 			s.TargetID, s.TargetName, s.NextAt = id, t.Name, firstScan(id, tx.Now())
 			if fresh {

@@ -27,7 +27,7 @@ type duty func(ctx context.Context, tx *store.Tx, id string) (e audit.Event, aga
 // function here, and its time by store.Tx.SetDue in each change that makes or moves
 // it.
 func (b *Broker) duties() map[string]duty {
-	return map[string]duty{
+	all := map[string]duty{
 		store.DueExpire:   b.expireRequest,
 		store.DueEscalate: b.escalateRequest,
 		store.DueEnd:      b.endGrant,
@@ -35,6 +35,10 @@ func (b *Broker) duties() map[string]duty {
 		store.DueGlassReview: b.remindGlass,
 		store.DueCampaign:    b.remindCampaign,
 	}
+	if b.c.Digest != nil {
+		all[DueDigest] = b.digest
+	}
+	return all
 }
 
 const (
@@ -50,8 +54,17 @@ func (b *Broker) settleDues(ctx context.Context) {
 	kinds := slices.Sorted(maps.Keys(duties))
 	tick := time.NewTicker(dueEvery)
 	defer tick.Stop()
+	begun := false
 	for away := false; ; {
-		list, err := b.c.Store.Dues(ctx, kinds, dueAtOne)
+		var list []store.Due
+		var err error
+		if !begun {
+			err = b.beginDigests(ctx)
+			begun = err == nil
+		}
+		if begun {
+			list, err = b.c.Store.Dues(ctx, kinds, dueAtOne)
+		}
 		for _, d := range list {
 			if err = b.settle(ctx, d, duties[d.Kind]); err != nil {
 				break

@@ -54,14 +54,19 @@ func (b *Broker) FactorsOf(ctx context.Context, by access.Caller, name string) (
 	return b.factorsOf(ctx, by, name, policy.ActionUserRead, "user.factors")
 }
 
-// MayRemoveFactor returns a user from whom the caller may take away a second factor
+// MayTakeFactor returns a user from whom the caller may take a second factor away
 // that was lost. Nobody's own is lost: those are removed after signing in with one.
-func (b *Broker) MayRemoveFactor(ctx context.Context, by access.Caller, name string) (access.User, error) {
-	u, err := b.factorsOf(ctx, by, name, policy.ActionUserWrite, "user.passkey.remove")
-	if err == nil && u.ID == by.User.ID {
-		return u, b.refused(ctx, event(by, "user.passkey.remove", u.ID), ownRights)
+func (b *Broker) MayTakeFactor(ctx context.Context, by access.Caller, name string) (access.User, error) {
+	u, err := b.factorsOf(ctx, by, name, policy.ActionUserWrite, "user.factor.take")
+	if err == nil && samePerson(u.ID, by.User.ID) {
+		return u, b.refused(ctx, event(by, "user.factor.take", u.ID), ownFactor)
 	}
 	return u, err
+}
+
+var ownFactor = &access.Error{
+	Kind: access.ErrDenied, Code: "DB-6572", Rule: "factor.own", Text: "nobody takes a second factor away from themselves: whoever has lost one asks another administrator",
+	Next: `sign in with another one, and remove it under "How you sign in"`,
 }
 
 func (b *Broker) factorsOf(ctx context.Context, by access.Caller, name string, action policy.Action, what string) (access.User, error) {

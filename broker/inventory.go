@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -131,6 +130,9 @@ type FoundView struct {
 	Ways []discovery.Way // past the bastion, through this account
 	// MayAdopt says that the caller may say whose it is, and take it over.
 	MayAdopt bool
+	// MayManage says that they may also have its password changed by us, and Managed that
+	// it is already.
+	MayManage, Managed bool
 }
 
 // FindFound returns an account that a scan has found, by its id or as NAME@TARGET.
@@ -153,6 +155,11 @@ func (b *Broker) FindFound(ctx context.Context, by access.Caller, id string) (Fo
 	}
 	_, denied := b.decideNow(ctx, question{action: policy.ActionAccountAdopt, by: by, target: &t})
 	v := FoundView{FoundAccount: f, Is: FindingOf(&f), MayAdopt: denied == nil}
+	_, denied = b.decideNow(ctx, question{action: policy.ActionSecretWrite, by: by, target: &t})
+	v.MayManage = v.MayAdopt && denied == nil
+	if i := accountOf(&t, &f); i >= 0 {
+		v.Managed = t.Accounts[i].Managed != nil
+	}
 	s, err := b.c.Store.TargetScan(ctx, t.ID)
 	if err != nil && !errors.Is(err, access.ErrNotFound) {
 		return v, err
@@ -345,8 +352,8 @@ func (b *Broker) manage(ctx context.Context, tx *store.Tx, by access.Caller, id 
 	if e.Rule = d.Rule; err != nil {
 		return f, err
 	}
-	if !f.GoneAt.IsZero() {
-		return f, &access.Error{Kind: access.ErrConflict, Code: "DB-6468", Text: f.Name + "@" + t.Name + " is not there any more", Next: "drawbolt account discover " + t.Name}
+	if err := isThere(&t, &f); err != nil {
+		return f, err
 	}
 	if m.Owner != nil {
 		f.OwnerID, f.OwnerName = owner.ID, owner.Name
@@ -370,20 +377,4 @@ func (b *Broker) manage(ctx context.Context, tx *store.Tx, by access.Caller, id 
 		detail(e, "taken_over", "yes")
 	}
 	return f, tx.SaveFoundAccount(ctx, &f)
-}
-
-// takeOver adds the account to its target.
-func takeOver(ctx context.Context, tx *store.Tx, t *access.Target, f *access.FoundAccount) error {
-	if _, there := t.Account(f.Name); !there {
-		t.Accounts = append(slices.Clone(t.Accounts), access.Account{Name: f.Name, Credential: access.CredentialCertificate})
-		if err := t.Validate(); err != nil {
-			return fmt.Errorf("take over %s: %w", audit.Clean(f.Name, 64), err)
-		}
-		if err := tx.SaveTarget(ctx, t); err != nil {
-			return err
-		}
-	}
-	f.Class = string(discovery.Managed)
-	f.Reasons = []string{"the bastion has taken it over; what else opens it is to be closed"}
-	return nil
 }

@@ -140,16 +140,6 @@ func (b *Broker) LinksTo(ctx context.Context, kind, team string, userIDs []strin
 // whom it concerns.
 func (b *Broker) CaseNow(ctx context.Context, id string) (Case, error) { return b.caseOf(ctx, id) }
 
-// OnIt names who has said first that they look after a break-glass, for such a
-// channel; "": nobody has.
-func (b *Broker) OnIt(ctx context.Context, requestID string) (string, error) {
-	g, err := b.c.Store.GlassReview(ctx, requestID)
-	if errors.Is(err, access.ErrNotFound) {
-		err = nil
-	}
-	return g.AckName, err
-}
-
 // SessionNow returns a session as it is now, with its alarms, for such a channel.
 func (b *Broker) SessionNow(ctx context.Context, id string) (access.Session, error) {
 	return b.c.Store.Session(ctx, id)

@@ -202,7 +202,7 @@ func (b *Broker) lookAt(ctx context.Context, by access.Caller, cases []Case, tar
 	}
 	for i := range cases {
 		c := &cases[i]
-		c.NeedsFactor, c.HandedBy, c.HandedNote = false, "", ""
+		c.NeedsFactor, c.DenyNeedsFactor, c.HandedBy, c.HandedNote = false, false, "", ""
 		c.MayDecide, c.InPlaceOf, c.Waiting, c.Escalates, c.EscalateTo = false, "", nil, time.Time{}, nil
 		if c.Request.StateAt(now) != access.Pending {
 			continue
@@ -234,6 +234,9 @@ func (b *Broker) lookAt(ctx context.Context, by access.Caller, cases []Case, tar
 				q.by.MFAAt = now
 				_, err = b.decideNow(ctx, q)
 				c.NeedsFactor = err == nil
+				q.action, q.by = policy.ActionDeny, by
+				_, err = b.decideNow(ctx, q)
+				c.DenyNeedsFactor = c.NeedsFactor && wantsFactor(err)
 			}
 			if (c.MayDecide || c.NeedsFactor) && seat.ID != by.User.ID {
 				c.InPlaceOf = seat.Name

@@ -69,10 +69,15 @@ type Case struct {
 	// Last is the grant by which the requester last used the account, while the request
 	// is pending and is read by itself; nil: they never did.
 	Last *access.Grant
+	// Asker is what is known of the requester, while the request is pending and is read
+	// by itself; otherwise nil.
+	Asker *Asker
 	// MayDecide says that the caller may approve or deny it now.
 	MayDecide bool
 	// NeedsFactor says that the caller might, with a second factor shown just now.
 	NeedsFactor bool
+	// DenyNeedsFactor says that they deny only with one, too.
+	DenyNeedsFactor bool
 	// HandedBy names who has called the caller to decide, with the words of HandedNote;
 	// "": nobody has.
 	HandedBy, HandedNote string
@@ -426,6 +431,9 @@ func (b *Broker) caseOf(ctx context.Context, id string) (Case, error) {
 		if err == nil {
 			c.Last = &last
 		} else if !errors.Is(err, access.ErrNotFound) {
+			return c, err
+		}
+		if c.Asker, err = b.asker(ctx, &c.Request); err != nil {
 			return c, err
 		}
 	}

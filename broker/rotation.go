@@ -14,79 +14,124 @@ import (
 	"github.com/drawbolt/drawbolt/recorder/audit"
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/rotate"
+	"github.com/drawbolt/drawbolt/vault/rotate/sshkey"
 )
 
-// ManageAccount makes the password of an account ours: it is proved, changed at once,
-// and from then on as it is said. Plain is the password that is in force now; without one
-// it is that which is kept, or, where another account may set it, not needed. Of an
-// account that is managed already it changes how; plain is then one that somebody else
-// has set.
-func (b *Broker) ManageAccount(ctx context.Context, by access.Caller, target, account string, m access.Managed, plain []byte) error {
+// ManageAccount makes the password of an account ours, or its key, as the credential
+// says, "" being what it logs in with, and of one with certificates a password: it is
+// proved, changed at once, and from then on as it is said. Plain is the one that is in
+// force now; without it, it is that which is kept, or, where another account may set it,
+// not needed. Of an account that is managed already it changes how; plain is then one
+// that somebody else has set.
+func (b *Broker) ManageAccount(ctx context.Context, by access.Caller, target, account, credential string, m access.Managed, plain []byte) error {
 	secret := vault.NewSecret(plain)
 	defer secret.Wipe()
 	given := len(plain) > 0
-	if given {
-		if _, err := checkCredential(access.CredentialPassword, secret); err != nil {
-			return err
-		}
-	}
 	e := event(by, "account.manage", target)
 	e.Target, e.Account = audit.Clean(target, audit.MaxName), audit.Clean(account, audit.MaxName)
 	return b.onAccount(ctx, by, policy.ActionSecretWrite, e, func(tx *store.Tx, e *audit.Event, t *access.Target, i int) error {
-		was := t.Accounts[i]
-		a := &t.Accounts[i]
-		a.Credential, a.Managed = access.CredentialPassword, &m
-		if err := t.Validate(); err != nil {
-			return err
-		}
-		if err := rulesOf(*a).Check(); err != nil {
-			return access.Invalid("%v", err)
-		}
-		manageDetails(e, &m, given)
-		row, err := tx.AccountSecret(ctx, t.ID, account)
-		fresh := errors.Is(err, access.ErrNotFound)
-		if err != nil && !fresh {
-			return err
-		}
-		entry, err := b.taken(tx, &row, t, was, *a, secret, given)
-		if err != nil {
-			return err
-		}
-		defer entry.Wipe()
-		if err := tx.SaveTarget(ctx, t); err != nil {
-			return err
-		}
-		sealed, err := rotate.Marshal(entry)
-		if err != nil {
-			return err
-		}
-		defer sealed.Wipe()
-		if err := b.keepSecret(ctx, tx, t, *a, sealed); err != nil {
-			return err
-		}
-		r, err := tx.Rotation(ctx, access.RotationID(t.ID, account))
-		if errors.Is(err, access.ErrNotFound) {
-			r = access.Rotation{TargetID: t.ID, TargetName: t.Name, Account: account, AfterUse: m.AfterUse, Version: 1}
-			r.Due(access.CauseTaken, tx.Now())
-			return tx.AddRotation(ctx, &r)
-		}
-		if err != nil {
-			return err
-		}
-		if r.AfterUse = m.AfterUse; r.Cause == access.CauseSchedule {
-			r.DueAt, r.Cause = time.Time{}, ""
-		}
-		if given {
-			r.Due(access.CauseTaken, tx.Now())
-			r.NextAt = time.Time{}
-		} else if r.DueAt.IsZero() && m.Every > 0 {
-			r.Due(access.CauseSchedule, r.ChangedAt.Add(m.Every))
-		}
-		return tx.SaveRotation(ctx, &r)
+		return b.takeSecret(ctx, tx, e, t, i, credential, m, secret, given)
 	})
 }
 
-// taken is what is known of the password of an account that is ours from now on.
+// takeSecret has an account managed: what is known of its password or key is kept, and it
+// is due to be proved and changed.
+func (b *Broker) takeSecret(ctx context.Context, tx *store.Tx, e *audit.Event, t *access.Target, i int, credential string, m access.Managed, told vault.Secret, given bool) error {
+	account := t.Accounts[i].Name
+	was, err := planSecret(t, i, credential, m, given)
+	if err != nil {
+		return err
+	}
+	a := &t.Accounts[i]
+	if given {
+		if _, err := checkCredential(a.Credential, told); err != nil {
+			return err
+		}
+	}
+	manageDetails(e, *a, given)
+	row, err := tx.AccountSecret(ctx, t.ID, account)
+	fresh := errors.Is(err, access.ErrNotFound)
+	if err != nil && !fresh {
+		return err
+	}
+	entry, err := b.taken(tx, &row, t, was, *a, told, given)
+	if err != nil {
+		return err
+	}
+	defer entry.Wipe()
+	if err := tx.SaveTarget(ctx, t); err != nil {
+		return err
+	}
+	sealed, err := rotate.Marshal(entry)
+	if err != nil {
+		return err
+	}
+	defer sealed.Wipe()
+	if err := b.keepSecret(ctx, tx, t, *a, sealed); err != nil {
+		return err
+	}
+	r, err := tx.Rotation(ctx, access.RotationID(t.ID, account))
+	if errors.Is(err, access.ErrNotFound) {
+		r = access.Rotation{TargetID: t.ID, TargetName: t.Name, Account: account, AfterUse: m.AfterUse, Version: 1}
+		r.Due(access.CauseTaken, tx.Now())
+		return tx.AddRotation(ctx, &r)
+	}
+	if err != nil {
+		return err
+	}
+	if r.AfterUse = m.AfterUse; r.Cause == access.CauseSchedule {
+		r.DueAt, r.Cause = time.Time{}, ""
+	}
+	if given {
+		r.Due(access.CauseTaken, tx.Now())
+		r.NextAt = time.Time{}
+	} else if r.DueAt.IsZero() && m.Every > 0 {
+		r.Due(access.CauseSchedule, r.ChangedAt.Add(m.Every))
+	}
+	return tx.SaveRotation(ctx, &r)
+}
+
+// planSecret has an account managed, in t alone, and returns what it was. It refuses what
+// needs no secret to be refused.
+func planSecret(t *access.Target, i int, credential string, m access.Managed, given bool) (was access.Account, err error) {
+	was = t.Accounts[i]
+	a := &t.Accounts[i]
+	login := a.Name + "@" + t.Name
+	if credential == "" {
+		if credential = access.CredentialPassword; was.Credential == access.CredentialKey {
+			credential = access.CredentialKey
+		}
+	}
+	switch {
+	case credential != access.CredentialPassword && credential != access.CredentialKey:
+		return was, access.Invalid("what is changed by drawbolt is a password or a key, not %s", strconv.QuoteToASCII(audit.Clean(credential, 64)))
+	case was.Managed != nil && credential != was.Credential:
+		return was, &access.Error{Kind: access.ErrConflict, Code: "DB-6502", Text: "the " + was.Credential + " of " + login + " is changed by drawbolt, and no " + credential,
+			Next: "drawbolt account unmanage " + login + " --reason TEXT"}
+	}
+	a.Credential, a.Managed = credential, &m
+	if err := t.Validate(); err != nil {
+		return was, err
+	}
+	if err := rulesOf(*a).Check(); err != nil {
+		return was, access.Invalid("%v", err)
+	}
+	if kept := was.Credential == credential; !given && !kept && m.Reset == "" && t.Provisioner == "" {
+		return was, &access.Error{Kind: access.ErrInvalid, Code: "DB-6407", Text: "the " + credential + " that " + login + " has now must be known, because no other account may set it", Next: tellIt(login, credential)}
+	}
+	return was, nil
+}
+
+// tellIt is what to type to manage an account with the password or key that it has now.
+func tellIt(login, credential string) string {
+	if credential == access.CredentialKey {
+		return "drawbolt account manage " + login + " --key-file FILE"
+	}
+	return "drawbolt account manage " + login + " --password-stdin"
+}
+
+// taken is what is known of the password of an account that is ours from now on, or of its
+// key.
 func (b *Broker) taken(tx *store.Tx, row *store.AccountSecret, t *access.Target, was, a access.Account, told vault.Secret, given bool) (rotate.Entry, error) {
 	switch {
 	case was.Managed != nil:
@@ -97,22 +142,21 @@ func (b *Broker) taken(tx *store.Tx, row *store.AccountSecret, t *access.Target,
 		return entry, err
 	case given:
 		return rotate.NewEntry(vault.NewSecret(told.Expose()), tx.Now()), nil
-	case was.Credential == access.CredentialPassword:
+	case was.Credential == a.Credential:
 		kept, err := b.unsealed(row, t, was)
 		if err != nil {
-			return rotate.Entry{}, &access.Error{Kind: access.ErrUnavailable, Code: "DB-5006", Text: "the password that is kept for " + a.Name + "@" + t.Name + " cannot be opened; give the one that is in force",
-				Next: "drawbolt account manage " + a.Name + "@" + t.Name + " --password-stdin"}
+			return rotate.Entry{}, &access.Error{Kind: access.ErrUnavailable, Code: "DB-5006", Text: "the " + a.Credential + " that is kept for " + a.Name + "@" + t.Name + " cannot be opened; give the one that is in force",
+				Next: tellIt(a.Name+"@"+t.Name, a.Credential)}
 		}
 		return rotate.NewEntry(kept, tx.Now()), nil
-	case a.Managed.Reset == "" && t.Provisioner == "":
-		return rotate.Entry{}, &access.Error{Kind: access.ErrInvalid, Code: "DB-6407", Text: "the password that " + a.Name + "@" + t.Name + " has now must be known, because no other account may set it",
-			Next: "drawbolt account manage " + a.Name + "@" + t.Name + " --password-stdin"}
 	default:
-		return rotate.NewUnknown(rulesOf(a), tx.Now())
+		return rotate.NewUnknown(makerOf(a), tx.Now())
 	}
 }
 
-func manageDetails(e *audit.Event, m *access.Managed, given bool) {
+func manageDetails(e *audit.Event, a access.Account, given bool) {
+	m := a.Managed
+	detail(e, "credential", a.Credential)
 	if m.Every > 0 {
 		detail(e, "every", m.Every.String())
 	}
@@ -121,13 +165,21 @@ func manageDetails(e *audit.Event, m *access.Managed, given bool) {
 	if m.Length > 0 {
 		detail(e, "length", strconv.Itoa(m.Length))
 	}
-	detail(e, "password_given", strconv.FormatBool(given))
+	detail(e, a.Credential+"_given", strconv.FormatBool(given))
 }
 
 // rulesOf are those for the passwords of an account. The name of the account is not in
 // them, which directories refuse.
 func rulesOf(a access.Account) rotate.Rules {
 	return rotate.Rules{Length: a.Managed.Length, Classes: a.Managed.Classes, Never: a.Managed.Never, Not: []string{a.Name}}
+}
+
+// makerOf makes the next password of an account, or its next key.
+func makerOf(a access.Account) func() (vault.Secret, error) {
+	if a.Credential == access.CredentialKey {
+		return sshkey.Make
+	}
+	return rulesOf(a).Make
 }
 
 // onAccount is the way of the verbs that change an account: ask, find it, change, save.
@@ -182,7 +234,7 @@ func (b *Broker) UnmanageAccount(ctx context.Context, by access.Caller, target, 
 		}
 		defer entry.Wipe()
 		if !gone && (entry.Candidate != nil || entry.Current.ProvedAt.IsZero()) {
-			return &access.Error{Kind: access.ErrConflict, Code: "DB-6408", Text: "it is not certain which password of " + account + "@" + t.Name + " is in force, so all of them are kept",
+			return &access.Error{Kind: access.ErrConflict, Code: "DB-6408", Text: "it is not certain which " + was.Credential + " of " + account + "@" + t.Name + " is in force, so all of them are kept",
 				Next: "drawbolt account rotate " + account + "@" + t.Name}
 		}
 		a := &t.Accounts[i]
@@ -298,13 +350,21 @@ func (b *Broker) entry(row *store.AccountSecret, t *access.Target, a access.Acco
 }
 
 func isManaged(t *access.Target, account string) error {
-	return &access.Error{Kind: access.ErrConflict, Code: "DB-6404", Text: "the password of " + account + "@" + t.Name + " is changed by drawbolt, and by nothing else",
+	return &access.Error{Kind: access.ErrConflict, Code: "DB-6404", Text: "the " + secretName(t, account) + " of " + account + "@" + t.Name + " is changed by drawbolt, and by nothing else",
 		Next: "drawbolt account unmanage " + account + "@" + t.Name + " --reason TEXT"}
 }
 
 func notManaged(t *access.Target, account string) error {
-	return &access.Error{Kind: access.ErrConflict, Code: "DB-6409", Text: "the password of " + account + "@" + t.Name + " is not changed by drawbolt",
+	return &access.Error{Kind: access.ErrConflict, Code: "DB-6409", Text: "the " + secretName(t, account) + " of " + account + "@" + t.Name + " is not changed by drawbolt",
 		Next: "drawbolt account manage " + account + "@" + t.Name}
+}
+
+// secretName is what an account has, or may have, that is changed.
+func secretName(t *access.Target, account string) string {
+	if a, _ := t.Account(account); a.Credential == access.CredentialKey {
+		return a.Credential
+	}
+	return access.CredentialPassword
 }
 
 // noneManaged refuses to let go of a target while there are passwords that nobody else
@@ -339,15 +399,19 @@ func keepsManaged(t, was *access.Target) error {
 
 // noSession refuses a session at a target that is no machine with SSH.
 func noSession(t *access.Target, account string) error {
-	if t.Kind == "" {
+	if t.SSH() {
 		return nil
 	}
 	return &access.Error{Kind: access.ErrInvalid, Code: "DB-6403", Text: fmt.Sprintf("%s is a %s, where nobody logs in through drawbolt: check the password of %s out", t.Name, access.KindName(t.Kind), account),
 		Next: "drawbolt checkout " + account + "@" + t.Name}
 }
 
-// notChecked refuses to look for SSH where there is none.
+// notChecked refuses to look for what Unix machines with SSH have, where it is not.
 func notChecked(t *access.Target) error {
+	if t.SSH() {
+		return &access.Error{Kind: access.ErrInvalid, Code: "DB-6503", Text: fmt.Sprintf("%s is a %s, and only Unix machines are set up and checked by drawbolt: the passwords that are managed there are proved each day", t.Name, access.KindName(t.Kind)),
+			Next: "drawbolt account ls " + t.Name}
+	}
 	return &access.Error{Kind: access.ErrInvalid, Code: "DB-6410", Text: fmt.Sprintf("%s is a %s, which has no SSH to be checked: the passwords that are managed there are proved each day", t.Name, access.KindName(t.Kind)),
 		Next: "drawbolt account ls " + t.Name}
 }

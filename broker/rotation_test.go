@@ -28,7 +28,7 @@ func (h *house) managed(target, account string) {
 	} else {
 		ok(h.t, err)
 	}
-	ok(h.t, h.ManageAccount(ctx, by, target, account, access.Managed{Every: 30 * 24 * time.Hour, AfterUse: true}, []byte("the first one")))
+	ok(h.t, h.ManageAccount(ctx, by, target, account, "", access.Managed{Every: 30 * 24 * time.Hour, AfterUse: true}, []byte("the first one")))
 }
 
 func (h *house) rotation(target, account string) access.Rotation {
@@ -292,11 +292,11 @@ func TestManagedIsKept(t *testing.T) {
 		for what, m := range map[string]access.Managed{
 			"by itself": {Reset: "app"}, "by nobody": {Reset: "nobody"}, "by one that is not kept": {Reset: "dba"}, "each minute": {Every: time.Minute}, "too short": {Length: 4},
 		} {
-			if err := h.ManageAccount(ctx, root, "pg01", "app", m, nil); !errors.Is(err, access.ErrInvalid) {
+			if err := h.ManageAccount(ctx, root, "pg01", "app", "", m, nil); !errors.Is(err, access.ErrInvalid) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		want(t, h.ManageAccount(ctx, root, "pg01", "dba", access.Managed{}, nil), access.ErrInvalid) // nobody knows its password
+		want(t, h.ManageAccount(ctx, root, "pg01", "dba", "", access.Managed{}, nil), access.ErrInvalid) // nobody knows its password
 
 		id := h.rotation("pg01", "app").ID
 		_, err = h.BeginRotation(ctx, id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -48,6 +49,9 @@ func (s RotationStep) Wipe() { s.ResetSecret.Wipe() }
 
 // Rules are those for the account's passwords.
 func (s RotationStep) Rules() rotate.Rules { return rulesOf(s.Account) }
+
+// Make makes the next password of the account, or its next key.
+func (s RotationStep) Make() (vault.Secret, error) { return makerOf(s.Account)() }
 
 // DueRotations returns the accounts whose passwords are to be changed or proved now, the
 // most urgent first, at most limit. It is the server's own.
@@ -196,7 +200,7 @@ func (b *Broker) RotationCredential(ctx context.Context, s RotationStep, hop int
 	if err != nil {
 		return nil, err
 	}
-	if is.Version != at.Version || r.Node != b.c.Node || !r.Until.Equal(s.Until) || !now.Before(s.Until) {
+	if !sameWay(&is, &at) || r.Node != b.c.Node || !r.Until.Equal(s.Until) || !now.Before(s.Until) {
 		return nil, lostRotation(&r)
 	}
 	c := sshca.Certificate{
@@ -208,10 +212,19 @@ func (b *Broker) RotationCredential(ctx context.Context, s RotationStep, hop int
 		c.Principal, c.PermitPortForwarding = at.HopAccount, true
 	case hop != len(s.Hops) || s.Reset == nil || s.Reset.Credential != access.CredentialCertificate:
 		return nil, errors.New("no certificate is for this login")
+	case s.Reset.Name != is.Provisioner && !slices.ContainsFunc(is.Accounts, func(a access.Account) bool { return a.Name == s.Reset.Name && a.Credential == s.Reset.Credential }):
+		return nil, lostRotation(&r)
 	default:
 		c.Principal = s.Reset.Name
 	}
 	return b.authority(sshca.User).Sign(ctx, b.serials(access.System(), nil), c)
+}
+
+// sameWay reports whether a target is reached as it was when a step began. Its other
+// accounts may have changed: when many are taken over one after the other, they do.
+func sameWay(is, was *access.Target) bool {
+	return is.Name == was.Name && is.Address == was.Address && slices.Equal(is.HostKeys, was.HostKeys) && slices.Equal(is.Via, was.Via) &&
+		is.HopAccount == was.HopAccount && is.Provisioner == was.Provisioner && is.Locked == was.Locked
 }
 
 func lostRotation(r *access.Rotation) error {

@@ -115,6 +115,9 @@ func (b *Broker) AddTarget(ctx context.Context, by access.Caller, t access.Targe
 	if err := checkTarget(&t); err != nil {
 		return t, err
 	}
+	if err := b.knownProgram(&t); err != nil {
+		return t, err
+	}
 	if err := keepsCredentials(&t, nil); err != nil {
 		return t, err
 	}
@@ -168,6 +171,15 @@ func (b *Broker) SetTarget(ctx context.Context, by access.Caller, t access.Targe
 	return t, err
 }
 
+// knownProgram refuses a kind of a program that the configuration does not name.
+func (b *Broker) knownProgram(t *access.Target) error {
+	name := access.ProgramOf(t.Kind)
+	if name == "" || slices.Contains(b.c.Programs, name) {
+		return nil
+	}
+	return &access.Error{Kind: access.ErrInvalid, Code: "DB-6500", Text: "the configuration of this server names no program " + name + " that changes passwords", Next: "drawboltd config show"}
+}
+
 // keepsCredentials refuses an account that would log in with something else than
 // it did; one that is new, with something else than certificates. Only
 // SetCredential changes that, together with the secret.
@@ -202,6 +214,7 @@ func targetDetails(e *audit.Event, t *access.Target) {
 	wayDetails(e, t)
 	detail(e, "provisioner", t.Provisioner)
 	detail(e, "principals_folder", t.PrincipalsFolder)
+	detail(e, "scan_account", t.ScanAccount)
 	for _, a := range t.Accounts {
 		if a.Made != nil {
 			detail(e, "made_"+a.Name, a.Made.String())
@@ -224,7 +237,7 @@ func checkTarget(t *access.Target) error {
 		return err
 	}
 	for i, k := range t.HostKeys {
-		if t.Kind != "" {
+		if !t.SSH() {
 			cert, err := parseCertificate(k)
 			if err != nil {
 				return access.Invalid("certificate %d of %s: %v", i+1, t.Name, err)

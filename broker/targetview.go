@@ -93,7 +93,7 @@ func (v *viewer) view(ctx context.Context, t access.Target) TargetView {
 	}
 	if !out.Admin {
 		out.Target.Address, out.Target.HostKeys, out.Target.Via, out.Target.HopAccount = "", nil, nil, ""
-		out.Target.Provisioner, out.Target.PrincipalsFolder, out.Target.Facts = "", "", nil
+		out.Target.Provisioner, out.Target.PrincipalsFolder, out.Target.ScanAccount, out.Target.Facts = "", "", "", nil
 	}
 	return out
 }

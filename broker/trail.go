@@ -16,9 +16,12 @@ import (
 )
 
 // Bounds on one look into the audit log by what no index is for: it is read in
-// pieces, the newest first, until enough was found or so much was looked through.
+// pieces, the newest first, until enough was found, or so much was looked through, or
+// it has taken so long: then the answer says from where on to look further. One piece
+// is always looked through.
 const (
 	trailPieces = 20
+	trailWithin = 100 * time.Millisecond
 	trailMost   = 200 // events of one answer
 )
 
@@ -77,7 +80,7 @@ func (b *Broker) Trail(ctx context.Context, by access.Caller, f TrailFilter) (Tr
 		return Trail{}, err
 	}
 	hashes := remembered(b.c.Store.Hashes(ctx))
-	out := Trail{}
+	out, begin := Trail{}, b.now()
 	for piece := 1; high > low; piece++ {
 		from := low
 		if !f.indexed() {
@@ -114,7 +117,7 @@ func (b *Broker) Trail(ctx context.Context, by access.Caller, f TrailFilter) (Tr
 			break
 		}
 		high = from
-		if piece == trailPieces && high > low {
+		if high > low && (piece == trailPieces || !f.indexed() && b.now().Sub(begin) > trailWithin) {
 			out.Next = high
 			break
 		}

@@ -120,6 +120,9 @@ func (b *Broker) SetUser(ctx context.Context, by access.Caller, u access.User) (
 			return access.Invalid("the emergency user is no bot")
 		}
 		userDetails(e, &u)
+		if was.Email() != u.Email() {
+			detail(e, "email_was", was.Email())
+		}
 		if err := notBoth(ctx, tx, &u, &was); err != nil {
 			return err
 		}

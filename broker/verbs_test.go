@@ -261,6 +261,14 @@ var verbs = []struct {
 		_, err := b.ManageFound(ctx, by, []string{s.found}, broker.Management{Owner: &owner})
 		return err
 	}, true},
+	{"OnboardAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.OnboardAccount(ctx, by, s.found, broker.Onboarding{})
+		return err
+	}, true},
+	{"PreviewOnboarding", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.PreviewOnboarding(ctx, by, s.found, broker.Onboarding{})
+		return err
+	}, true},
 	{"Windows", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		_, err := b.Windows(ctx, by)
 		return err
@@ -414,8 +422,8 @@ var verbs = []struct {
 		_, err := b.FactorsOf(ctx, by, "alice")
 		return err
 	}, false},
-	{"MayRemoveFactor", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.MayRemoveFactor(ctx, by, "alice")
+	{"MayTakeFactor", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
+		_, err := b.MayTakeFactor(ctx, by, "alice")
 		return err
 	}, false},
 	{"NeedsFactor", "alice", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
@@ -690,7 +698,7 @@ var verbs = []struct {
 		return b.Unlink(ctx, by, "bob", s.linked)
 	}, false},
 	{"ManageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		return b.ManageAccount(ctx, by, "pg01", "app", access.Managed{}, []byte("a new one"))
+		return b.ManageAccount(ctx, by, "pg01", "app", "", access.Managed{}, []byte("a new one"))
 	}, true},
 	{"UnmanageAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
 		return b.UnmanageAccount(ctx, by, "pg01", "app", "INC-1", true)
@@ -780,7 +788,9 @@ var notVerbs = map[string]string{
 	"VoteTakes":           "asks for others, to show them a button; the vote asks again",
 	"Found":               "before there is anybody who could be asked about",
 	"EmergencyUser":       "for whoever holds the vault's root key",
-	"OnIt":                "the server's own, for channels that the configuration names",
+	"GlassReviewNow":      "the server's own, for channels that the configuration names",
+	"Unanswered":          "the server's own, for channels that the configuration names",
+	"UseOf":               "the server's own, for channels that the configuration names",
 	"SessionNow":          "the server's own, for channels that the configuration names",
 	"DetectionAt":         "the server's own, for channels that the configuration names",
 	"BreaksGlass":         "for the operator who makes sealed codes; a hint",

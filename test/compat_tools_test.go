@@ -23,6 +23,7 @@ func toolCells() []*cell {
 		{row: "`scp -O` (the old protocol), a folder", run: oldSCP},
 		{row: "`sftp` in a batch: mkdir, put, rename, ls, get, rm", run: sftpBatch},
 		{row: "rsync, a folder up and down, twice", run: rsync},
+		{row: "rsync with hard links, access control lists, extended attributes and times to the nanosecond (`-aHAX`), twice", run: rsyncAll},
 		{row: "git push and clone", run: git},
 		{row: "ansible: ping, shell, copy, fetch", run: ansible},
 		{row: "Connections as VS Code Remote makes them: a script for `bash -s`, SOCKS and a second channel beside it", run: remoteEditor},

@@ -113,6 +113,14 @@ func install(t testing.TB, database, more string) *server {
 func installIn(t testing.TB, dir, database, more string) *server {
 	t.Helper()
 	s := prepare(t, dir, database, more)
+	s.init()
+	return s
+}
+
+// init sets up what was prepared, starts it and makes the first administrator.
+func (s *server) init() {
+	t := s.t
+	t.Helper()
 	out, err := exec.Command(s.program, "init", "--unattended", "--config", s.config).CombinedOutput()
 	if err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
@@ -135,7 +143,6 @@ func installIn(t testing.TB, dir, database, more string) *server {
 	must(t, admin.Setup(t.Context(), api.SetupInput{Token: s.setup, Password: admin.password}))
 	s.people["admin"] = admin
 	s.logIn(admin)
-	return s
 }
 
 // prepare writes the configuration of a server in dir, on free ports.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ func slackAccount(person string) string { return "U" + strings.ToUpper(person) }
 // slack is the other side of the app in Slack; see storyVerbs.
 func (s *story) slack(ts *testscript.TestScript, args []string) {
 	if len(args) == 0 {
-		ts.Fatalf("slack start|types|press|shows|hears|links")
+		ts.Fatalf("slack start|types|press|chooses|shows|hears|links")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -49,6 +50,17 @@ func (s *story) slack(ts *testscript.TestScript, args []string) {
 			}
 		}
 		ts.Fatalf("nothing has a button %s", args[1])
+	case verb == "chooses" && len(args) == 2:
+		list := append(s.chat.Messages("D"+slackAccount(args[0])), s.chat.Messages(slackRoom)...)
+		for _, m := range slices.Backward(list) {
+			for _, b := range slacktest.Buttons(m) {
+				if strings.HasPrefix(b.Option, args[1]+" ") {
+					deliver(s.chat.Press(slackAccount(args[0]), b))
+					return
+				}
+			}
+		}
+		ts.Fatalf("no menu offers %s", args[1])
 	case verb == "shows" && len(args) == 1:
 		s.saw(ctx, ts, "", args[0])
 	case verb == "hears" && len(args) == 2:
@@ -59,7 +71,7 @@ func (s *story) slack(ts *testscript.TestScript, args []string) {
 		code, _, _ = strings.Cut(code, `"`)
 		ts.Setenv(args[1], code)
 	default:
-		ts.Fatalf("slack start|types|press|shows|hears|links")
+		ts.Fatalf("slack start|types|press|chooses|shows|hears|links")
 	}
 	if problems := s.chat.Problems(); len(problems) > 0 {
 		ts.Fatalf("Slack would have refused: %q", problems)

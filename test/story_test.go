@@ -43,11 +43,11 @@ import (
 var told = []string{
 	"access-review", "account-key", "acknowledge", "agent", "approve-cli", "approve-steps", "approve-web", "ask", "attribute", "audit-tampered", "away", "bootstrap",
 	"bootstrap-fails", "break-glass", "breakglass-codes", "breakglass-lock", "burst", "ca-rotate", "checkout", "codes", "cold-recordings", "completion", "deny", "deny-threshold",
-	"discover", "disk-full", "display", "edit-request", "evidence", "expected", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest", "hand-over",
-	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "managed-password", "moderate", "multiplex", "narrow",
-	"narrow-rights", "object-store", "one-person-once", "own-request", "pages", "passes-through", "passkey", "player", "policy-ask", "policy-bundle",
+	"discover", "discover-daily", "disk-full", "display", "edit-request", "evidence", "expected", "expiry", "extend-inside", "files", "first-day", "forwards", "four-eyes", "freeze", "guest", "hand-over",
+	"heard", "hidden", "host-key", "hostile-input", "import", "key-offered", "limits", "lock", "lost-key", "manage-bulk", "managed-password", "managed-plugin", "moderate", "multiplex", "narrow",
+	"narrow-rights", "newer-pages", "object-store", "one-person-once", "own-request", "pages", "passes-through", "passkey", "player", "policy-ask", "policy-bundle",
 	"policy-signed", "proxy", "question", "recording-damaged", "recording-life", "recording-tampered", "refused-channels", "release", "restart", "revoke",
-	"role-file", "rolled-back", "rsync", "run", "schedule-extend", "seal", "search", "slack", "target-check", "target-via", "ticket", "unknown-key",
+	"role-file", "rolled-back", "rsync", "run", "schedule-extend", "seal", "search", "slack", "slack-cards", "target-check", "target-via", "ticket", "unknown-key",
 	"verify-elsewhere", "video", "views", "watch", "wrong-fingerprint",
 }
 
@@ -268,7 +268,7 @@ func storyVerbs() map[string]command {
 		"bucket": (*story).bucket,
 		// slack start: a Slack at $SLACK, whose tokens are in the files bot and app.
 		// slack types PERSON TEXT: /access TEXT. slack press PERSON ACTION: on the
-		// newest message that has such a button. slack shows TEXT, slack hears PERSON
+		// newest message that has such a button; chooses: such an item of a menu. slack shows TEXT, slack hears PERSON
 		// TEXT: waits until the channel shows it, or until somebody was told it, which
 		// is then on stdout. slack links PERSON VAR: types /access link; VAR is the code.
 		"slack": (*story).slack,

@@ -8,6 +8,7 @@ import (
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/discovery"
+	"github.com/drawbolt/drawbolt/policy"
 	"github.com/drawbolt/drawbolt/web/api"
 	"github.com/drawbolt/drawbolt/web/ui"
 )
@@ -43,6 +44,8 @@ func (s *Server) accountsPage(w http.ResponseWriter, r *http.Request, by access.
 		}
 	}
 	v := ui.Accounts{Classes: each(discovery.Classes(), func(c discovery.Class) string { return string(c) }), Class: f.Class, Risk: q.Get("risk"), Target: f.Target, Name: f.Name, Owner: f.Owner, Items: each(list, apiFound), CSV: "/accounts.csv?" + asked.Encode()}
+	may, err := s.c.Broker.May(r.Context(), by, policy.ActionAccountAdopt, policy.ActionSecretWrite)
+	v.MayManage = err == nil && may[policy.ActionAccountAdopt] && may[policy.ActionSecretWrite]
 	if next != "" {
 		asked.Set("after", next)
 		v.Next = "/accounts?" + asked.Encode()
@@ -83,7 +86,7 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, by access.C
 	}
 	p := s.page(by, v.Name+" on "+v.TargetName, "/accounts")
 	status := s.with(&p, r, wrong)
-	s.show(w, r, status, ui.AccountPage(p, apiFoundView(v), v.MayAdopt))
+	s.show(w, r, status, ui.AccountPage(p, apiFoundView(v), ui.AccountRights{Adopt: v.MayAdopt, Manage: v.MayManage, Managed: v.Managed}))
 }
 
 func (s *Server) adoptAccount(w http.ResponseWriter, r *http.Request, by access.Caller) {

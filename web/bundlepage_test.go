@@ -6,8 +6,11 @@ import (
 	"mime/multipart"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 
 	"github.com/drawbolt/drawbolt/policy"
 	bundles "github.com/drawbolt/drawbolt/policy/pack"
@@ -90,5 +93,30 @@ func TestBundlePage(t *testing.T) {
 	}
 	if after := callJSON[api.PolicyView](h, "root", "GET", "/v1/policy", nil, 200); after.Digest != before.Digest {
 		t.Error("a bundle that was sent to be looked at decides")
+	}
+}
+
+// TestBundleInBrowser sends a bundle on a phone, and looks at what came of it.
+func TestBundleInBrowser(t *testing.T) {
+	h := newHouse(t)
+	srv := h.serve()
+	file := filepath.Join(t.TempDir(), "policy.tar.gz")
+	if err := os.WriteFile(file, changedBundle(t, "reasons.rego", "# one line more"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx := browser(t, "dark", true)
+	h.become(ctx, srv.URL, "root")
+	visit(t, ctx, srv.URL+"/policies")
+	do(t, ctx, chromedp.Click(css(`#bundle summary`)), chromedp.WaitVisible(css(`#bundle-file`)),
+		chromedp.SetUploadFiles(css(`#bundle-file`), []string{file}),
+		chromedp.Click(css(`#bundle button`)), chromedp.WaitVisible(css(`#bundle-title`)))
+	picture(t, ctx, "bundle-phone-dark")
+	const answer = `document.querySelector("[aria-labelledby=bundle-title]")`
+	accessibleIn(t, ctx, "the answer", answer)
+	do(t, ctx, chromedp.Click(css(`[id="change-reasons.rego"] summary`)), chromedp.WaitVisible(css(`[id="change-reasons.rego"] ins`)))
+	picture(t, ctx, "bundle-phone-dark-open")
+	accessibleIn(t, ctx, "the answer with a change", answer)
+	if w := width(t, ctx); w > 360 {
+		t.Errorf("the page is %v wide", w)
 	}
 }

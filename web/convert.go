@@ -114,7 +114,7 @@ func apiTarget(t access.Target) api.Target {
 		Accounts: each(t.Accounts, func(a access.Account) api.Account {
 			return api.Account{Name: a.Name, Credential: a.Credential, Made: (*api.AccountTemplate)(a.Made), KnownAs: a.KnownAs, Managed: apiManaged(a.Managed)}
 		}),
-		Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, Facts: apiFacts(t.Facts),
+		Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, ScanAccount: t.ScanAccount, Facts: apiFacts(t.Facts),
 		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Locked: t.Locked, LockReason: t.LockReason, CreatedAt: when(t.CreatedAt), Version: t.Version,
 	}
 }
@@ -133,7 +133,7 @@ func apiFacts(facts map[string]access.Fact) map[string]api.Fact {
 func accessTarget(in api.TargetInput) access.Target {
 	return access.Target{
 		Name: in.Name, Kind: in.Kind, Address: in.Address, Labels: access.Labels(in.Labels), Applications: in.Applications, HostKeys: in.HostKeys,
-		Via: in.Via, HopAccount: in.HopAccount, Provisioner: in.Provisioner, PrincipalsFolder: in.PrincipalsFolder,
+		Via: in.Via, HopAccount: in.HopAccount, Provisioner: in.Provisioner, PrincipalsFolder: in.PrincipalsFolder, ScanAccount: in.ScanAccount,
 		Accounts: each(in.Accounts, func(a api.AccountInput) access.Account {
 			if a.Credential == "" {
 				a.Credential = access.CredentialCertificate

@@ -173,9 +173,14 @@ func (s *Server) showPerson(w http.ResponseWriter, r *http.Request, by access.Ca
 		s.fail(w, r, by, err)
 		return
 	}
+	passkeys, err := s.passkeysOf(ctx, x.User.ID)
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
 	v := ui.Person{
 		User: apiUser(x.User), Roles: each(x.Roles, func(h broker.HeldRole) ui.HeldRole { return ui.HeldRole(h) }),
-		Password: factors.Password, TOTP: factors.TOTP, Passkeys: factors.Passkeys, MayWrite: x.MayWrite, MayLock: x.MayLock,
+		Password: factors.Password, TOTP: factors.TOTP, Passkeys: passkeys.Items, MayWrite: x.MayWrite, MayTake: x.MayWrite && x.User.ID != by.User.ID, MayLock: x.MayLock,
 		Typed: ui.Typed{Display: x.User.Display, Groups: strings.Join(x.User.Groups, " ")},
 	}
 	if typed != nil {
@@ -193,6 +198,9 @@ func (s *Server) personForm(w http.ResponseWriter, r *http.Request, by access.Ca
 	typed := ui.Typed{Display: r.PostFormValue("display"), Groups: r.PostFormValue("groups"), Reason: r.PostFormValue("reason")}
 	var err error
 	switch r.PostFormValue("action") {
+	case "take":
+		typed.Reason, typed.TakeReason = "", typed.Reason
+		err = s.takeFactorOf(ctx, by, name, r.PostFormValue("id"), typed.TakeReason)
 	case "set":
 		var u access.User
 		if u, err = b.FindUser(ctx, by, name); err != nil {

@@ -375,12 +375,14 @@ func (s *Server) requestForm(w http.ResponseWriter, r *http.Request, by access.C
 			err = access.Invalid("choose for how long")
 			break
 		}
-		voter, proved := s.proveVote(r, by, digest)
-		if err = proved; err != nil {
+		if by, err = s.proveVote(r, by, digest); err != nil {
 			break
 		}
-		_, err = b.Approve(ctx, voter, id, digest, broker.Answer{Duration: duration(secondsGiven), Narrowing: narrowing(r), Comment: note})
+		_, err = b.Approve(ctx, by, id, digest, broker.Answer{Duration: duration(secondsGiven), Narrowing: narrowing(r), Comment: note})
 	case "deny":
+		if by, err = s.proveVote(r, by, digest); err != nil {
+			break
+		}
 		_, err = b.Deny(ctx, by, id, digest, note)
 	case "ask":
 		_, err = b.Ask(ctx, by, id, note)

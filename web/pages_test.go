@@ -126,7 +126,7 @@ func TestEveryPage(t *testing.T) {
 		{"session", "carol", "/sessions/" + is["session"]}, {"session-alarms", "carol", "/sessions/" + is["live"]}, {"request-asked", "alice", "/r/" + is["waiting"]}, {"sessions", "carol", "/sessions"},
 		{"away", "bob", "/away"}, {"request-edit", "alice", "/r/" + is["waiting"]}, {"audit", "carol", "/audit"}, {"audit-narrowed", "carol", "/audit?action=request.*&who=alice"}, {"audit-none", "carol", "/audit?target=nowhere&since=2020-01-01T00:00"},
 		{"people", "root", "/people"}, {"people-group", "root", "/people?group=engineers"}, {"groups", "root", "/groups"}, {"person", "root", "/people/alice"}, {"person-locked", "root", "/people/eve"},
-		{"accounts", "root", "/accounts"}, {"accounts-none", "root", "/accounts?class=orphaned"}, {"account", "root", "/accounts/" + is["found"]}, {"posture", "root", "/targets/web-01/posture"},
+		{"accounts", "root", "/accounts"}, {"accounts-none", "root", "/accounts?class=orphaned"}, {"account", "root", "/accounts/" + is["found"]}, {"account-manage", "root", "/accounts/manage?account=" + is["found"]}, {"posture", "root", "/targets/web-01/posture"},
 		{"policies", "root", "/policies"}, {"settings", "root", "/settings"}, {"problem", "alice", "/people"},
 	} {
 		t.Run(p.name, func(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"github.com/drawbolt/drawbolt/broker/identity/local"
 	"github.com/drawbolt/drawbolt/broker/identity/mfa"
 	"github.com/drawbolt/drawbolt/web/api"
-	"github.com/drawbolt/drawbolt/web/ui"
 )
 
 func apiPasskey(k local.Passkey) api.Passkey {
@@ -32,17 +31,6 @@ func (s *Server) passkeys(ctx context.Context, by access.Caller, in *ByName) (ap
 		return api.List[api.Passkey]{}, err
 	}
 	return s.passkeysOf(ctx, u.ID)
-}
-
-func (s *Server) removeLostPasskey(ctx context.Context, by access.Caller, in *struct {
-	ByName
-	ID string `path:"id" maxLength:"32"`
-}) (api.Empty, error) {
-	u, err := s.c.Broker.MayRemoveFactor(ctx, by, in.Name)
-	if err != nil {
-		return api.Empty{}, err
-	}
-	return api.Empty{}, s.c.Local.RemoveLostPasskey(ctx, by, u.ID, in.ID)
 }
 
 // withFactors says of people what second factors they have.
@@ -116,56 +104,4 @@ func (s *Server) hasPasskey(ctx context.Context, by access.Caller) (bool, error)
 	}
 	list, err := s.c.Local.Passkeys(ctx, by.User.ID)
 	return len(list) > 0, err
-}
-
-func (s *Server) factorsPage(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	s.showFactors(w, r, by, nil)
-}
-
-func (s *Server) showFactors(w http.ResponseWriter, r *http.Request, by access.Caller, wrong error) {
-	list, err := s.passkeysOf(r.Context(), by.User.ID)
-	if err != nil {
-		s.fail(w, r, by, err)
-		return
-	}
-	factors, err := s.c.Local.Factors(r.Context(), by.User.ID)
-	if err != nil {
-		s.fail(w, r, by, err)
-		return
-	}
-	p := s.page(by, "How you sign in", "/me/factors")
-	f := ui.Factors{Passkeys: list.Items, TOTP: factors.TOTP, Possible: s.c.Local.HasPasskeys(), Name: r.PostFormValue("name")}
-	s.show(w, r, s.with(&p, r, wrong), ui.FactorsPage(p, f))
-}
-
-func (s *Server) factorsForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	var err error
-	switch r.PostFormValue("action") {
-	case "add":
-		var k local.Passkey
-		if k, err = s.c.Local.AddPasskey(r.Context(), by, r.PostFormValue("name"), []byte(r.PostFormValue("passkey"))); err == nil {
-			err = s.c.Logins.StepUp(r.Context(), by, k.AddedAt) // it has just verified its person
-		}
-	case "remove":
-		err = s.removePasskey(r.Context(), by, r.PostFormValue("id"))
-	default:
-		err = access.Invalid("the form does not say what to do")
-	}
-	if err != nil {
-		s.showFactors(w, r, by, err)
-		return
-	}
-	http.Redirect(w, r, "/me/factors", http.StatusSeeOther)
-}
-
-func (s *Server) removePasskey(ctx context.Context, by access.Caller, id string) error {
-	needed, err := s.c.Broker.NeedsFactor(ctx, by)
-	if err != nil {
-		return err
-	}
-	at, err := s.c.Logins.SignedInAt(ctx, by)
-	if err != nil {
-		return err
-	}
-	return s.c.Local.RemovePasskey(ctx, by, at, id, needed)
 }

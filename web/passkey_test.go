@@ -75,7 +75,7 @@ func (h *house) events(action string) (list []audit.Event) {
 	h.t.Helper()
 	for _, e := range callJSON[api.List[api.Event]](h, "carol", "GET", "/v1/audit/events?limit=200&newest=true", nil, 200).Items {
 		if e.Action == action {
-			list = append(list, audit.Event{Object: e.Object, Details: e.Details, Outcome: audit.Outcome(e.Outcome)})
+			list = append(list, audit.Event{Actor: e.Actor, Object: e.Object, Reason: e.Reason, Details: e.Details, Outcome: audit.Outcome(e.Outcome)})
 		}
 	}
 	return list
@@ -134,7 +134,7 @@ func TestPasskeyInBrowser(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := h.ask("INC-1234 replication lag on the primary, need to look at the replication slots")
-			do(t, ctx, chromedp.Navigate(gateway+"/r/"+r.ID), chromedp.WaitVisible(css(`button[data-passkey=vote]`)))
+			do(t, ctx, chromedp.Navigate(gateway+"/r/"+r.ID), chromedp.WaitVisible(css(`button[value=approve][data-passkey=vote]`)))
 			picture(t, ctx, scheme+"-passkey-5-request")
 			accessible(t, ctx, "a vote by passkey")
 			if bottom := get(t, ctx, chromedp.Evaluate[float64](`document.querySelector("button[value=approve]").getBoundingClientRect().bottom`)); bottom > 640 {
@@ -143,7 +143,7 @@ func TestPasskeyInBrowser(t *testing.T) {
 			if size := get(t, ctx, chromedp.Evaluate[float64](`performance.getEntries().reduce((n, e) => n + (e.encodedBodySize || 0), 0)`)); size > 30_000 {
 				t.Errorf("the page and its files have %v bytes", size)
 			}
-			do(t, ctx, chromedp.Click(css(`button[data-passkey=vote]`)), chromedp.WaitNotPresent(css(`button[value=approve]`)), chromedp.WaitVisible(css(`#request ol`)))
+			do(t, ctx, chromedp.Click(css(`button[value=approve][data-passkey=vote]`)), chromedp.WaitNotPresent(css(`button[value=approve]`)), chromedp.WaitVisible(css(`#request ol`)))
 			if got := callJSON[api.Request](h, "alice", "GET", "/v1/requests/"+r.ID, nil, 200); got.State != api.Approved || got.DecidedBy != "bob" {
 				t.Fatalf("the request is %s", got.State)
 			}
@@ -154,7 +154,15 @@ func TestPasskeyInBrowser(t *testing.T) {
 			}
 			// It was a factor for that vote only.
 			next := must(h.broker.Request(t.Context(), h.by("alice"), broker.Ask{Target: "db02", Account: "root", Reason: "INC-2 another one"}))
-			do(t, ctx, chromedp.Navigate(gateway+"/r/"+next.Request.ID), chromedp.WaitVisible(css(`button[data-passkey=vote]`)))
+			do(t, ctx, chromedp.Navigate(gateway+"/r/"+next.Request.ID), chromedp.WaitVisible(css(`button[value=deny][data-passkey=vote]`)))
+			// By a passkey it is denied, too.
+			do(t, ctx, chromedp.SendKeys(css(`#decide input[name=note]`), "use the replica"), chromedp.Click(css(`button[value=deny][data-passkey=vote]`)),
+				chromedp.WaitNotPresent(css(`button[value=deny]`)), chromedp.WaitVisible(css(`#request ol`)))
+			if got := callJSON[api.Request](h, "alice", "GET", "/v1/requests/"+next.Request.ID, nil, 200); got.State != api.Denied || got.DecidedBy != "bob" || got.Note != "use the replica" {
+				t.Fatalf("the request is %s", got.State)
+			}
+			next = must(h.broker.Request(t.Context(), h.by("alice"), broker.Ask{Target: "db02", Account: "root", Reason: "INC-3 a third one"}))
+			do(t, ctx, chromedp.Navigate(gateway+"/r/"+next.Request.ID), chromedp.WaitVisible(css(`button[value=approve][data-passkey=vote]`)))
 
 			// Somebody has a copy, and has signed with it more often than the phone has.
 			kept := must(h.local.Passkeys(t.Context(), h.people["bob"].ID))
@@ -163,7 +171,7 @@ func TestPasskeyInBrowser(t *testing.T) {
 			if err := h.db.Identities().UsePasskey(t.Context(), h.by("bob"), copied); err != nil {
 				t.Fatal(err)
 			}
-			do(t, ctx, chromedp.Click(css(`button[data-passkey=vote]`)), chromedp.WaitVisible(css(`[role=alert].alert`)))
+			do(t, ctx, chromedp.Click(css(`button[value=approve][data-passkey=vote]`)), chromedp.WaitVisible(css(`[role=alert].alert`)))
 			picture(t, ctx, scheme+"-passkey-6-copied")
 			accessible(t, ctx, "a copy")
 			if shown := get(t, ctx, chromedp.Text(css(`[role=alert].alert`))); !strings.Contains(shown, "somebody may have a copy") || !strings.Contains(shown, "DB-6305") {
@@ -316,9 +324,6 @@ func TestPasskeyDoors(t *testing.T) {
 	}
 	id := list.Items[0].ID
 	callJSON[api.Problem](h, "alice", "GET", "/v1/users/bob/passkeys", nil, 403)
-	callJSON[api.Problem](h, "alice", "DELETE", "/v1/users/bob/passkeys/"+id, nil, 403)
-	callJSON[api.Problem](h, "bob", "DELETE", "/v1/users/bob/passkeys/"+id, nil, 403)
-	callJSON[api.Problem](h, "root", "DELETE", "/v1/users/dave/passkeys/"+id, nil, 404)
 	// A token adds none, however fresh it is: what gave it out may be an old browser.
 	callJSON[api.Problem](h, "dave", "POST", "/v1/me/passkeys/prompt", api.PasskeyAsk{For: api.PasskeyAdd}, 403)
 	callJSON[api.Problem](h, "dave", "POST", "/v1/me/passkeys/prompt", api.PasskeyAsk{For: api.PasskeyVote}, 422)
@@ -330,7 +335,8 @@ func TestPasskeyDoors(t *testing.T) {
 	if body := text(h.form(cookie, "/me/factors", url.Values{"action": {"remove"}, "id": {id}})); !strings.Contains(body, "DB-6301") || !strings.Contains(body, "/login?next=") {
 		t.Errorf("removed in an old login: %s", alertOf(body))
 	}
-	callJSON[api.Empty](h, "root", "DELETE", "/v1/users/bob/passkeys/"+id, nil, 200)
+	h.oldPassword("bob")
+	callJSON[api.Empty](h, "root", "POST", "/v1/users/bob/factors/"+id+"/take", api.Reason{Reason: "INC-7 lost"}, 200)
 	if resp := signIn(url.Values{"user": {""}, "password": {""}}); resp.StatusCode != 401 || !strings.Contains(text(resp), "DB-6303") {
 		t.Errorf("by a passkey that was removed: %d", resp.StatusCode)
 	}

@@ -58,12 +58,19 @@ func press(t *testing.T, ctx context.Context, keys ...string) {
 // accessible fails for what axe finds of WCAG 2.2 A and AA.
 func accessible(t *testing.T, ctx context.Context, where string) {
 	t.Helper()
+	accessibleIn(t, ctx, where, "document")
+}
+
+// accessibleIn is accessible for a part of a page, by an expression: a page with
+// thousands of lines takes minutes as a whole.
+func accessibleIn(t *testing.T, ctx context.Context, where, part string) {
+	t.Helper()
 	source, err := os.ReadFile("testdata/axe/axe.min.js")
 	if err != nil {
 		t.Fatal(err)
 	}
 	do(t, ctx, chromedp.Evaluate[chromedp.Void](string(source)))
-	for _, finding := range eval[[]string](t, ctx, `axe.run(document, {runOnly: {type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}})
+	for _, finding := range eval[[]string](t, ctx, `axe.run(`+part+`, {runOnly: {type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}})
 		.then(r => r.violations.flatMap(v => v.nodes.map(n => v.id + " " + n.target.join(" ") + ": " + n.failureSummary)))`) {
 		t.Errorf("%s: %s", where, finding)
 	}

@@ -25,7 +25,7 @@ func (s *Server) viewCase(c broker.Case) api.Request {
 		}),
 		Questions: each(r.Questions, apiQuestion), HandOvers: each(r.HandOvers, apiHandOver), HandedBy: c.HandedBy, HandedNote: c.HandedNote,
 		InPlaceOf: c.InPlaceOf, EscalatesAt: when(c.Escalates), EscalateTo: c.EscalateTo, Session: api.SessionRules(r.Rules),
-		Waiting: each(c.Waiting, same), MayDecide: c.MayDecide, NeedsFactor: c.NeedsFactor, Digest: r.Digest(), Version: c.Version(),
+		Waiting: each(c.Waiting, same), MayDecide: c.MayDecide, NeedsFactor: c.NeedsFactor, DenyNeedsFactor: c.DenyNeedsFactor, Digest: r.Digest(), Version: c.Version(),
 		Policy: api.Policy{
 			Rule: r.Policy.Rule, Text: r.Policy.Text, Decision: r.Policy.Decision, InputHash: r.Policy.InputHash, Digest: r.Policy.Digest,
 		},

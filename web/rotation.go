@@ -24,16 +24,19 @@ func apiManaged(m *access.Managed) *api.Managed {
 	}
 }
 
+func managedOf(m api.Managed) access.Managed {
+	return access.Managed{
+		Every: time.Duration(m.EverySeconds) * time.Second, AfterUse: m.AfterUse, Length: m.Length, Classes: m.Classes, Never: m.Never, Reset: m.Reset,
+		Failures: m.Failures, Window: time.Duration(m.WindowSeconds) * time.Second,
+	}
+}
+
 func (s *Server) manageAccount(ctx context.Context, by access.Caller, in *struct {
 	OnAccount
 	Body api.ManageInput
 }) (api.Password, error) {
 	defer clear(in.Body.Secret)
-	m := in.Body.Managed
-	err := s.c.Broker.ManageAccount(ctx, by, in.Name, in.Account, access.Managed{
-		Every: time.Duration(m.EverySeconds) * time.Second, AfterUse: m.AfterUse, Length: m.Length, Classes: m.Classes, Never: m.Never, Reset: m.Reset,
-		Failures: m.Failures, Window: time.Duration(m.WindowSeconds) * time.Second,
-	}, in.Body.Secret)
+	err := s.c.Broker.ManageAccount(ctx, by, in.Name, in.Account, in.Body.Credential, managedOf(in.Body.Managed), in.Body.Secret)
 	return api.Password{Account: in.Account, State: "due"}, err
 }
 

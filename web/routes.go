@@ -123,6 +123,7 @@ func (s *Server) routes() []route {
 		{method: get, path: "/v1/inventory", auth: login, summary: "Accounts that scans have found, the gravest first", api: call((*Server).inventory)},
 		{method: get, path: "/v1/inventory/{id}", auth: login, summary: "One of them, by its id or as NAME@TARGET", api: call((*Server).findFound)},
 		{method: post, path: "/v1/inventory/adopt", auth: login, summary: "Give accounts an owner, say what they are, take them over", api: call((*Server).manageFound)},
+		{method: post, path: "/v1/inventory/{id}/manage", auth: login, summary: "Take one over, and have its password or key changed by drawbolt", api: call((*Server).onboardAccount)},
 		{method: post, path: "/v1/targets/{name}/bootstrap", auth: login, summary: "Make the script that enrols a target", api: call((*Server).bootstrapTarget)},
 
 		// Requests and their grants.
@@ -225,7 +226,7 @@ func (s *Server) routes() []route {
 		{method: post, path: "/v1/users/{name}/keys", auth: login, summary: "Register an SSH key of a person", api: call((*Server).addKey)},
 		{method: remove, path: "/v1/users/{name}/keys/{fingerprint}", auth: login, summary: "Forget an SSH key of a person", api: call((*Server).removeKey)},
 		{method: get, path: "/v1/users/{name}/passkeys", auth: login, summary: "A person's passkeys", api: call((*Server).passkeys)},
-		{method: remove, path: "/v1/users/{name}/passkeys/{id}", auth: login, summary: "Take a lost passkey away from a person", api: call((*Server).removeLostPasskey)},
+		{method: post, path: "/v1/users/{name}/factors/{id}/take", auth: login, summary: "Take a lost second factor away from a person, whose logins end", api: call((*Server).takeFactor)},
 		{method: get, path: "/v1/delegations", auth: login, summary: "Who votes in whose place", api: call((*Server).delegations)},
 		{method: put, path: "/v1/users/{name}/delegation", auth: login, summary: "Hand votes over for a time", api: call((*Server).delegate)},
 		{method: remove, path: "/v1/users/{name}/delegation", auth: login, summary: "Take votes back", api: call((*Server).endDelegation)},
@@ -297,6 +298,8 @@ func (s *Server) routes() []route {
 		{method: get, path: "/reviews/{id}/export", auth: login, page: (*Server).reviewCSV},
 		{method: get, path: "/accounts", auth: login, page: (*Server).accountsPage},
 		{method: get, path: "/accounts.csv", auth: login, page: (*Server).accountsTable},
+		{method: get, path: "/accounts/manage", auth: login, page: (*Server).managePage},
+		{method: post, path: "/accounts/manage", auth: login, page: (*Server).manageForm},
 		{method: get, path: "/accounts/{id}", auth: login, page: (*Server).accountPage},
 		{method: post, path: "/accounts/{id}", auth: login, page: (*Server).adoptAccount},
 		{method: get, path: "/targets/{name}/posture", auth: login, page: (*Server).posturePage},

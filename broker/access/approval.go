@@ -114,7 +114,7 @@ type Narrowing struct {
 
 // Rights are what a [Narrowing] can take away.
 func Rights() []string {
-	return []string{"shell", "exec", "files", "forwards", "agent", "x11", "checkout"}
+	return []string{"shell", "exec", "files", "uploads", "forwards", "agent", "x11", "checkout"}
 }
 
 // IsZero reports whether nothing is taken away.
@@ -149,6 +149,20 @@ func (n Narrowing) tidy() (Narrowing, error) {
 	return n, nil
 }
 
+// ReadOnly is the narrowing that leaves nothing but fetching files. Of a shell, or of
+// a command, no rule says that it only reads, and so they go.
+func ReadOnly() Narrowing {
+	return Narrowing{Without: slices.DeleteFunc(Rights(), func(right string) bool { return right == "files" })}
+}
+
+// MayBeReadOnly reports whether [ReadOnly] would leave something of what the request
+// may have now, and take something away.
+func (r *Request) MayBeReadOnly() bool {
+	rules := r.Permitted()
+	left := rules.After(ReadOnly())
+	return !left.empty() && (len(left.Files) < len(rules.Files) || rules.Shell || rules.Exec || len(rules.Forwards) > 0 || rules.Checkout != "")
+}
+
 // After returns what is left of the rules after the narrowing.
 func (r SessionRules) After(n Narrowing) SessionRules {
 	for _, right := range n.Without {
@@ -159,6 +173,11 @@ func (r SessionRules) After(n Narrowing) SessionRules {
 			r.Exec, r.Commands = false, nil
 		case "files":
 			r.Files = nil
+		case "uploads":
+			r.Files = slices.DeleteFunc(slices.Clone(r.Files), func(s string) bool {
+				rule, err := ParseFileRule(s)
+				return err != nil || rule.Direction != Download
+			})
 		case "forwards":
 			r.Forwards = nil
 		case "agent":
@@ -328,6 +347,20 @@ func (r *Request) Missing(people []User) int {
 		}
 	}
 	return lacking(r.Needs, ballots)
+}
+
+// EscalatedAt is when those of Escalated began to be asked; zero: there are none.
+func (s *Stage) EscalatedAt() time.Time {
+	var last time.Duration
+	for _, n := range s.Needs {
+		if n.EscalateAfter <= s.at.Sub(s.Since) {
+			last = max(last, n.EscalateAfter)
+		}
+	}
+	if last == 0 {
+		return time.Time{}
+	}
+	return s.Since.Add(last)
 }
 
 // Escalation returns the next moment after t at which more groups will be asked,

@@ -2,6 +2,7 @@ package access
 
 import (
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -70,4 +71,42 @@ type TargetScan struct {
 	Drift      []string // of the settings, against the scan before
 	Incomplete []string
 	Version    int64
+}
+
+// ScannedKinds are the kinds of targets, besides machines with SSH, that are scanned.
+func ScannedKinds() []string {
+	return []string{KindPostgres, KindMySQL, KindLDAP, KindActiveDirectory}
+}
+
+// ScansAs is the account as which the target is scanned by itself: the one that is named
+// for it, the provisioner, or the one that sets the passwords of others. Empty: none can.
+func (t *Target) ScansAs() string {
+	switch {
+	case t.ScanAccount != "":
+		return t.ScanAccount
+	case t.Kind == "":
+		return t.Provisioner
+	}
+	for _, a := range t.Accounts {
+		if a.Managed != nil && a.Managed.Reset != "" {
+			return a.Managed.Reset
+		}
+	}
+	return ""
+}
+
+// validateScan checks that a scan can log in with what is named for it.
+func (t *Target) validateScan() error {
+	if t.ScanAccount == "" {
+		return nil
+	}
+	a, ok := t.Account(t.ScanAccount)
+	switch {
+	case !ok:
+		return &Error{Kind: ErrInvalid, Code: "DB-6520", Text: t.Name + " has no account " + strconv.QuoteToASCII(clip(t.ScanAccount)) + " to be scanned as", Next: "drawbolt target set " + t.Name + " --scan-account ACCOUNT"}
+	case t.Kind == "" && (a.Made != nil || a.Lent()), t.Kind != "" && a.Credential != CredentialPassword:
+		return &Error{Kind: ErrInvalid, Code: "DB-6521", Text: a.Name + "@" + t.Name + " does not log in for scans: a machine is scanned with a certificate, in an account that is always there, and other systems with a password that is kept",
+			Next: "drawbolt account set " + a.Name + "@" + t.Name}
+	}
+	return nil
 }

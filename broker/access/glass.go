@@ -23,6 +23,7 @@ type GlassReview struct {
 	UserID    string   // who took it
 	Barred    []string // ids of others who may not close it: those whose sealed codes opened the login
 	OpenedAt  time.Time
+	FactorAt  time.Time // when who took it had last shown a second factor; zero: not in that login
 
 	AckID   string // of the first who said "I am on it"; "": nobody
 	AckName string
@@ -37,9 +38,17 @@ type GlassReview struct {
 }
 
 // NewGlassReview opens the review of a request that was just admitted.
-func NewGlassReview(r *Request, barred []string, t time.Time) *GlassReview {
-	return &GlassReview{RequestID: r.ID, UserID: r.RequesterID, Barred: barred, OpenedAt: t, Version: 1}
+// factorAt is when the taker had last shown a second factor.
+func NewGlassReview(r *Request, barred []string, factorAt, t time.Time) *GlassReview {
+	return &GlassReview{RequestID: r.ID, UserID: r.RequesterID, Barred: barred, OpenedAt: t, FactorAt: factorAt, Version: 1}
 }
+
+// glassDue is how long after its opening a review should be closed: what people are
+// told, after which they are reminded each day.
+const glassDue = 24 * time.Hour
+
+// Due is when the review should be closed at the latest.
+func (g *GlassReview) Due() time.Time { return g.OpenedAt.Add(glassDue) }
 
 // Open reports whether nobody has closed the review.
 func (g *GlassReview) Open() bool { return g.ClosedAt.IsZero() }

@@ -210,3 +210,10 @@ func (g *Grant) Extend(d, longest time.Duration, t time.Time) error {
 	}
 	return nil
 }
+
+// A GrantUse is what sessions have made of a grant.
+type GrantUse struct {
+	Sessions, Running int64
+	First             string // id of a session that runs; "": none does
+	Commands          int64  // that were run in all of them; -1: not known, or not yet
+}

@@ -20,15 +20,15 @@ type Labels struct {
 type Target struct {
 	ID           string
 	Name         string
-	Kind         string // "": a machine with SSH; otherwise one of Kinds, whose accounts are no logins there
+	Kind         string // "": a Unix machine with SSH; otherwise one of Kinds, or that of a program
 	Address      string // host:port
 	Labels       Labels
 	Applications []string
 	Accounts     []Account
 	// HostKeys are the pinned keys, in authorized_keys form without comment. A
 	// target that shows another key, or no host certificate of our own host CA
-	// when there is none pinned, is refused before any secret is used. Of other kinds
-	// than "" they are the certificates, in base64 of DER, of which one has to have signed
+	// when there is none pinned, is refused before any secret is used. Of targets without
+	// SSH they are the certificates, in base64 of DER, of which one has to have signed
 	// that of the target's TLS; none: those that this server's system trusts.
 	HostKeys []string
 	// Via names the targets through which this one is reached, in order: the
@@ -49,6 +49,9 @@ type Target struct {
 	// account, each in a file of its name (AuthorizedPrincipalsFile FOLDER/%u);
 	// empty when it finds them otherwise.
 	PrincipalsFolder string
+	// ScanAccount is the account as which the target is scanned, one of Accounts; empty:
+	// the provisioner, or the account that sets the passwords of others.
+	ScanAccount string
 	// Facts are what was found out about the machine, by name: "patched", ...
 	// They are recorded by themselves, and not with the target.
 	Facts map[string]Fact
@@ -94,7 +97,7 @@ type Account struct {
 	// KnownAs is what the account is called in its system, where that is not Name: the
 	// DN of its entry in a directory, user@host of MySQL, a role of PostgreSQL.
 	KnownAs string `json:",omitempty"`
-	// Managed says how the password is changed that is ours; nil: it is not.
+	// Managed says how the password or key is changed that is ours; nil: it is not.
 	Managed *Managed `json:",omitempty"`
 }
 
@@ -185,6 +188,9 @@ func (t *Target) Validate() error {
 		return err
 	}
 	if err := t.validateProvisioning(); err != nil {
+		return err
+	}
+	if err := t.validateScan(); err != nil {
 		return err
 	}
 	return CheckText("the lock reason", t.LockReason, MaxComment)

@@ -111,6 +111,18 @@ func AuthorizeMove(rules access.SessionRules, from, to string, folder bool) erro
 	return nil
 }
 
+// AuthorizeMovesBelow is AuthorizeMove for whatever is below a folder, to another
+// name there.
+func AuthorizeMovesBelow(rules access.SessionRules, folder string) error {
+	if err := AuthorizeBelow(rules, access.Upload, folder); err != nil {
+		return err
+	}
+	if AuthorizeBelow(rules, access.Download, folder) != nil && downloadsBelow(rules, folder) {
+		return refuseFile("it would come to where the role allows to download it")
+	}
+	return nil
+}
+
 // downloadsBelow reports whether a rule may match something below a folder.
 func downloadsBelow(rules access.SessionRules, folder string) bool {
 	folder = strings.TrimSuffix(folder, "/") + "/"

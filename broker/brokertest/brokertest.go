@@ -35,7 +35,7 @@ func Config(t testing.TB, node, url string) broker.Config {
 	ok(t, vault.Init(t.Context(), vc))
 	v, err := vault.Open(t.Context(), vc)
 	ok(t, err)
-	c := broker.Config{Vault: v, Node: node, CheckpointEvery: time.Hour, Log: slog.New(slog.DiscardHandler), Policy: Policy(t, rego.Bundle)}
+	c := broker.Config{Vault: v, Node: node, Programs: []string{"switch"}, CheckpointEvery: time.Hour, Log: slog.New(slog.DiscardHandler), Policy: Policy(t, rego.Bundle)}
 	for kind, to := range map[sshca.Kind]**sshca.Authority{sshca.User: &c.UserCA, sshca.Host: &c.HostCA, sshca.Identity: &c.IdentityCA} {
 		*to, err = sshca.Create(t.Context(), v, kind)
 		ok(t, err)

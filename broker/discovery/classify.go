@@ -98,9 +98,10 @@ type Known struct {
 	People map[string]Person
 	Keys   map[string]Person
 	// Authorities are the fingerprints of the bastion's own, and OwnKeys of keys with
-	// which it logs in itself.
+	// which it logs in itself, by the account to which each leads. One that a person has
+	// registered is that person's.
 	Authorities []string
-	OwnKeys     map[string]bool
+	OwnKeys     map[string][]string
 	// DormantAfter is how long an account is unused when it is called dormant.
 	// Default: 90 days.
 	DormantAfter time.Duration
@@ -128,6 +129,15 @@ func Classify(s *Scan, k Known) (findings []Finding, ways []Way) {
 	return findings, ways
 }
 
+// own reports whether a key leads through the bastion alone: it is the bastion's for that
+// account, or one with which the bastion certifies others.
+func (k *Known) own(account string, key Key) bool {
+	if key.Authority {
+		return slices.Contains(k.Authorities, key.Fingerprint)
+	}
+	return slices.Contains(k.OwnKeys[account], key.Fingerprint)
+}
+
 func (f *Finding) because(format string, args ...any) {
 	f.Reasons = append(f.Reasons, clean(fmt.Sprintf(format, args...)))
 }
@@ -146,7 +156,7 @@ func (f *Finding) class(s *Scan, k *Known) {
 	for _, key := range a.Keys {
 		if p, ok := k.Keys[key.Fingerprint]; ok {
 			holders[p.Name] = p
-		} else if !k.OwnKeys[key.Fingerprint] {
+		} else if !k.own(a.Name, key) {
 			strangers++
 		}
 	}
@@ -163,6 +173,7 @@ func (f *Finding) class(s *Scan, k *Known) {
 		}
 	}
 	unused := k.Now.Sub(a.LastLogin)
+	days := func(d time.Duration) int { return int(d.Hours() / 24) }
 	declared := k.Declared[a.Name]
 	word := strings.ToLower(a.Name)
 	emergency := slices.ContainsFunc(emergencyNames, func(n string) bool { return strings.Contains(word, n) })
@@ -185,12 +196,16 @@ func (f *Finding) class(s *Scan, k *Known) {
 	case gone.Left:
 		f.Class = Orphaned
 		f.because("a key of %s opens it, who is locked, or has left", gone.Name)
-	case a.Opens() && s.LastLogins && !a.LastLogin.IsZero() && unused > k.DormantAfter:
+	case a.Opens() && s.LastLogins && !a.LastLogin.IsZero() && unused-s.LoginSlack > k.DormantAfter:
 		f.Class = Dormant
-		f.because("nobody has logged in with it for %d days", int(unused.Hours()/24))
+		if s.LoginSlack > 0 { // the system notes logins late
+			f.because("nobody has logged in with it for %d to %d days", days(unused-s.LoginSlack), days(unused))
+		} else {
+			f.because("nobody has logged in with it for %d days", days(unused))
+		}
 	case a.Opens() && s.LastLogins && a.LastLogin.IsZero() && a.Service == "" && declared == "" && !a.Changed.IsZero() && k.Now.Sub(a.Changed) > k.DormantAfter:
 		f.Class = Dormant
-		f.because("nobody has ever logged in with it, and its password is %d days old", int(k.Now.Sub(a.Changed).Hours()/24))
+		f.because("nobody has ever logged in with it, and its password is %d days old", days(k.Now.Sub(a.Changed)))
 	case declared == Shared || declared == Service:
 		f.Class = declared
 		f.because("somebody said that it is %s", map[Class]string{Shared: "shared", Service: "a service's"}[declared])
@@ -211,6 +226,10 @@ func (f *Finding) class(s *Scan, k *Known) {
 		f.because("it has no owner")
 	}
 }
+
+// oldPassword is from when on it is said how old a password is, with which more can be
+// done than usual.
+const oldPassword = 365 * 24 * time.Hour
 
 // weigh says how grave it is.
 func (f *Finding) weigh(k *Known, past []Way) {
@@ -243,6 +262,19 @@ func (f *Finding) weigh(k *Known, past []Way) {
 	if f.NeverExpires && opens && f.Password == PasswordSet {
 		f.because("its password never expires")
 		worse(Medium)
+	}
+	if age := k.Now.Sub(f.Changed); opens && f.Password == PasswordSet && !f.Changed.IsZero() && age > oldPassword && (len(f.Rights) > 0 || len(f.Weak) > 0) {
+		f.because("its password is %d days old", int(age.Hours()/24))
+		worse(Medium)
+	}
+	if opens && f.Class != Managed {
+		for _, text := range f.Weak {
+			f.because("%s", text)
+			worse(Medium)
+			if len(f.Rights) > 0 {
+				worse(High)
+			}
+		}
 	}
 	for _, w := range past {
 		worse(w.Risk)
@@ -321,12 +353,11 @@ func accountWays(s *Scan, k *Known, a *Account) (ways []Way) {
 		return ways
 	}
 	for _, key := range a.Keys {
-		if k.OwnKeys[key.Fingerprint] {
-			continue
-		}
 		whose := "nobody's that is known"
 		if p, ok := k.Keys[key.Fingerprint]; ok {
 			whose = p.Name + "'s"
+		} else if k.own(a.Name, key) {
+			continue
 		}
 		if key.Authority {
 			add("authority", Critical, removeKey(s, a, key), "whomever the authority %s certifies gets in as %s", key.Fingerprint, a.Name)
@@ -386,8 +417,19 @@ func closing(kind string, a *Account) string {
 		user, host, _ := cutLast(a.Name, "@")
 		return "ALTER USER " + sqlText(user) + "@" + sqlText(host) + " ACCOUNT LOCK;"
 	default:
-		return "ldapmodify # and delete " + quoted(a.Comment) + " from the members of " + quoted(first(append(a.Groups, "")...))
+		return "ldapmodify # and " + inDirectory(a)
 	}
+}
+
+func inDirectory(a *Account) string {
+	source := a.Rights[0].Source
+	if group, ok := strings.CutPrefix(source, "group "); ok {
+		return "delete " + quoted(a.Comment) + " from the members of " + quoted(group)
+	}
+	if strings.HasPrefix(source, "its primary group") {
+		return "give " + quoted(a.Comment) + " another primaryGroupID than that of " + quoted(a.Groups[0])
+	}
+	return "change " + strings.Replace(source, "the directory", "adminCount", 1) + " of " + quoted(a.Comment) + ": it " + a.Rights[0].Text
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
@@ -461,6 +503,7 @@ func differs(was, is *Finding) string {
 	note("class", string(was.Class), string(is.Class))
 	note("risk", was.Risk.String(), is.Risk.String())
 	note("password", was.Password, is.Password)
+	note("weakness", strings.Join(was.Weak, ", "), strings.Join(is.Weak, ", "))
 	note("owner", was.Owner, is.Owner)
 	if was.Disabled != is.Disabled {
 		note("state", onOff(was.Disabled), onOff(is.Disabled))

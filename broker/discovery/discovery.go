@@ -52,6 +52,8 @@ type Scan struct {
 	Setuid      []string // programs that run as root or others
 	// LastLogins says whether last logins are known: without them nothing is dormant.
 	LastLogins bool
+	// LoginSlack is by how much a last login may be older than the real one.
+	LoginSlack time.Duration
 	// Incomplete names the parts that are cut off or could not be read.
 	Incomplete []string
 }
@@ -73,6 +75,7 @@ type Account struct {
 	Rights       []Right  `json:",omitempty"` // beyond those of a plain user
 	Keys         []Key    `json:",omitempty"` // that let somebody in
 	Service      string   `json:",omitempty"` // why it is a service's, where the system says so
+	Weak         []string `json:",omitempty"` // what makes its password easy to find out
 }
 
 // States of a password.

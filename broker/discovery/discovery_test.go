@@ -40,7 +40,7 @@ func days(n int) string { return fmt.Sprint(now.AddDate(0, 0, -n).Unix()) }
 
 // planted is a machine with an account of every class, and with furniture.
 func planted(t testing.TB) (Scan, Known) {
-	own, _ := keyOf("own")
+	own, ownKey := keyOf("own")
 	alice, aliceKey := keyOf("alice")
 	gone, goneKey := keyOf("gone")
 	bob, bobKey := keyOf("bob")
@@ -69,7 +69,7 @@ func planted(t testing.TB) (Scan, Known) {
 		Now: now, Managed: map[string]bool{"deploy": true},
 		People:  map[string]Person{"alice": {Name: "alice"}, "gone": {Name: "gone", Left: true}, "bob": {Name: "bob"}},
 		Keys:    map[string]Person{aliceKey: {Name: "alice"}, goneKey: {Name: "gone", Left: true}, bobKey: {Name: "bob"}},
-		OwnKeys: map[string]bool{func() string { _, f := keyOf("own"); return f }(): true},
+		OwnKeys: map[string][]string{"deploy": {ownKey}},
 	}
 }
 

@@ -52,6 +52,7 @@ const (
 	Sent   Outcome = "sent"
 	Failed Outcome = "failed"
 	Aside  Outcome = "aside" // will not be tried again
+	Held   Outcome = "held"  // will be told later, as the channel wants it
 )
 
 // A Dispatcher follows the audit log for each channel and hands it its notices.
@@ -250,6 +251,9 @@ func (w *worker) tell(ctx context.Context, n *Notice) error {
 	case err == nil:
 		w.pass()
 		return w.save(ctx)
+	case isHold(err):
+		w.pass()
+		return w.save(ctx, held(aside, err))
 	case errors.Is(err, ErrRefused), w.now().Sub(n.At) > w.d.c.Patience:
 		w.d.c.Log.WarnContext(ctx, "a notice is set aside", "channel", w.state.Name, "kind", n.Kind, "position", n.Position, "error", err)
 		w.d.c.Observe(w.state.Name, n.Kind, Aside)
@@ -275,8 +279,8 @@ func (w *worker) tell(ctx context.Context, n *Notice) error {
 // besides tries the notice after the one at which the channel stands. If the other
 // side answers, the channel goes on from there, and besides returns what is to be
 // saved with it.
-func (w *worker) besides(ctx context.Context) (over []store.Notice, err error) {
-	rest := w.events[1:]
+func (w *worker) besides(ctx context.Context) ([]store.Notice, error) {
+	rest, last, over := w.events[1:], w.events[len(w.events)-1].Seq, []store.Notice{}
 	for range lookAhead {
 		for i, e := range rest {
 			n, err := w.d.notice(ctx, w.route, e)
@@ -286,22 +290,24 @@ func (w *worker) besides(ctx context.Context) (over []store.Notice, err error) {
 			if n == nil {
 				continue
 			}
-			over = []store.Notice{}
-			if err := w.deliver(ctx, n); errors.Is(err, ErrRefused) {
+			switch err := w.deliver(ctx, n); {
+			case isHold(err): // that says nothing of the other side
+				over = append(over, held(store.Notice{Channel: w.state.Name, Position: n.Position, Action: e.Action}, err))
+				continue
+			case errors.Is(err, ErrRefused):
 				over = append(over, store.Notice{Channel: w.state.Name, Position: n.Position, Action: e.Action, State: store.NoticeAside, Tries: 1, Since: n.At, Error: said(err)})
-			} else if err != nil || ctx.Err() != nil {
+			case err != nil || ctx.Err() != nil:
 				return nil, nil
 			}
 			w.events = rest[i:]
 			w.pass()
 			return over, nil
 		}
-		if len(rest) == 0 {
-			return nil, nil
-		}
-		if rest, err = w.read(ctx, rest[len(rest)-1].Seq+1); err != nil {
+		var err error
+		if rest, err = w.read(ctx, last+1); err != nil || len(rest) == 0 {
 			return nil, err
 		}
+		last = rest[len(rest)-1].Seq
 	}
 	return nil, nil
 }
@@ -336,6 +342,9 @@ func (w *worker) tryLate(ctx context.Context) (worked bool, err error) {
 	if ctx.Err() != nil {
 		return false, nil
 	}
+	if isHold(err) {
+		return true, w.save(ctx, held(late, err))
+	}
 	late.Tries++
 	late.Error, late.Next = said(err), w.now().Add(w.after(err, late.Tries))
 	switch {
@@ -364,12 +373,27 @@ func (w *worker) deliver(ctx context.Context, n *Notice) (err error) {
 	case err == nil:
 		w.state.SuccessAt = w.now()
 		w.d.c.Observe(w.state.Name, n.Kind, Sent)
+	case isHold(err):
+		w.d.c.Observe(w.state.Name, n.Kind, Held)
 	case ctx.Err() == nil:
 		w.state.Error, w.state.ErrorAt = said(err), w.now()
 		w.d.c.Observe(w.state.Name, n.Kind, Failed)
 		w.d.c.Log.WarnContext(ctx, "a notice was not taken", "channel", w.state.Name, "kind", n.Kind, "position", n.Position, "error", err)
 	}
 	return err
+}
+
+func isHold(err error) bool {
+	_, is := errors.AsType[*Hold](err)
+	return is
+}
+
+// held is the notice as it is kept until the channel wants it: as one that has not
+// failed yet.
+func held(n store.Notice, err error) store.Notice {
+	h, _ := errors.AsType[*Hold](err)
+	n.State, n.Tries, n.Since, n.Next, n.Error = store.NoticeLate, 0, h.Until, h.Until, said(err)
+	return n
 }
 
 // guarded keeps a mistake in one channel from the others.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/identity/local"
+	"github.com/drawbolt/drawbolt/broker/identity/mfa"
 	"github.com/drawbolt/drawbolt/broker/notify"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
@@ -66,7 +68,7 @@ func TestTold(t *testing.T) {
 		h.clock.advance(16 * time.Minute)
 		want := []notify.Kind{
 			notify.Asked, notify.Approved, notify.Asked, notify.Voted, notify.Approved, notify.Asked, notify.Denied, notify.Approved, notify.BreakGlass,
-			notify.Started, notify.Unusual, notify.Unusual, notify.Extended, notify.Revoked, notify.Asked, notify.Cancelled, notify.Asked, notify.Expired,
+			notify.Started, notify.Unusual, notify.Used, notify.Used, notify.Unusual, notify.Used, notify.Extended, notify.Revoked, notify.Asked, notify.Cancelled, notify.Asked, notify.Expired,
 		}
 		until(t, "all is told", func() bool { return len(f.all()) >= len(want) })
 		if got := f.kinds(); !slices.Equal(got, want) {
@@ -91,7 +93,7 @@ func TestTold(t *testing.T) {
 		if n := list[10]; n.Text != "mysqldump --all-databases" || n.Rule != "alert mysqldump" || n.Session == nil {
 			t.Errorf("unusual: %+v", n)
 		}
-		if n := list[17]; n.Actor != "" || n.Case.Request.ID != overdue.Request.ID {
+		if n := list[20]; n.Actor != "" || n.Case.Request.ID != overdue.Request.ID {
 			t.Errorf("expired: %+v", n)
 		}
 		for i, n := range list[1:] {
@@ -461,4 +463,48 @@ func TestTest(t *testing.T) {
 	if len(other.all()) != 0 {
 		t.Errorf("the other one was told %+v", other.all())
 	}
+}
+
+// What is done to how somebody signs in is told to them: what they did themselves, what
+// somebody else did, and that somebody may have a copy of their passkey. Who changes
+// their address first does not keep it from them.
+func TestSignInTold(t *testing.T) {
+	onEach(t, func(t *testing.T, h *house) {
+		ctx, ids := t.Context(), h.db.Identities()
+		f := &fake{name: "all"}
+		h.dispatch([]notify.Route{route(f)})
+		bob := h.as("bob")
+		bob.User.Attributes = map[string]string{"email": "bob@example.com"}
+		u, err := h.SetUser(ctx, h.as("root"), bob.User)
+		ok(t, err)
+		key := local.Passkey{ID: access.NewID(local.PasskeyPrefix), UserID: u.ID, Name: "phone", AddedAt: time.Now()}
+		key.Credential, key.Key, key.Count = []byte("credential"), []byte("key"), 7
+		ok(t, ids.AddPasskey(ctx, bob, key, 9))
+		ok(t, ids.SetPassword(ctx, bob, u.ID, "hash", time.Now().Add(-72*time.Hour)))
+		u.Attributes = map[string]string{"email": "thief@example.net"}
+		_, err = h.SetUser(ctx, h.as("root"), u)
+		ok(t, err)
+		ok(t, ids.CreateSetup(ctx, h.as("root"), local.Setup{Hash: []byte("link"), UserID: u.ID, ExpiresAt: time.Now().Add(time.Hour)}, time.Time{}))
+		if err := ids.UsePasskey(ctx, bob, local.PasskeyUse{ID: key.ID, Purpose: local.SignIn, At: time.Now(), Use: mfa.Use{Count: 3}}); !errors.Is(err, access.ErrConflict) {
+			t.Fatalf("the copy was used: %v", err)
+		}
+		ok(t, h.LockUser(ctx, h.as("root"), "bob", true, "so that he does not hear of it"))
+		ok(t, ids.TakeFactor(ctx, h.as("root"), local.Lost{UserID: u.ID, ID: key.ID, Reason: "INC-7 lost", At: time.Now(), NotSince: time.Now().Add(-local.RecoveryRest)}))
+		want := []notify.Kind{notify.SignInChanged, notify.SignInChanged, notify.SignInReset, notify.SignInReset, notify.PasskeyCopied, notify.SignInReset}
+		until(t, "all is told", func() bool { return len(f.all()) >= len(want) })
+		if got := f.kinds(); !slices.Equal(got, want) {
+			t.Errorf("told %q\nwant %q", got, want)
+		}
+		for i, n := range f.all() {
+			if n.For == nil || n.For.ID != u.ID || n.Way == "" {
+				t.Errorf("notice %d: %+v", i, n)
+			}
+		}
+		if n := f.all()[2]; n.Actor != "root" || n.For.Email() != "bob@example.com" {
+			t.Errorf("the change of the address is told to %q", n.For.Email())
+		}
+		if n := f.all()[5]; n.Actor != "root" || n.Text != "INC-7 lost" || n.Way != "a passkey was taken away (phone)" {
+			t.Errorf("taken away: %+v", n)
+		}
+	})
 }

@@ -139,7 +139,7 @@ func (h *house) furnish() {
 			{ID: "fire", Actions: []string{"break_glass"}, Targets: anywhere, Accounts: []string{"root"}, MaxDuration: 30 * time.Minute, Session: shell},
 		}},
 		{Name: "approvers", Groups: []string{"approvers"}, Version: 1, Rules: []access.Rule{{ID: "vote", Actions: []string{"approve", "deny", "revoke"}}}},
-		{Name: "admins", Groups: []string{"admins"}, Version: 1, Rules: []access.Rule{{ID: "all", Actions: []string{"integration.read", "integration.write", "user.write", "role.write"}}}},
+		{Name: "admins", Groups: []string{"admins"}, Version: 1, Rules: []access.Rule{{ID: "all", Actions: []string{"integration.read", "integration.write", "user.write", "role.write", "lock.write"}}}},
 	}
 	people := []access.User{
 		{Name: "alice", Display: "Alice Kim", Groups: []string{"engineers"}}, {Name: "bob", Groups: []string{"approvers"}}, {Name: "dave", Groups: []string{"approvers", "engineers"}},

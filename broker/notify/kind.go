@@ -16,8 +16,9 @@ import (
 func Kinds() []Kind {
 	return []Kind{
 		Asked, Edited, Questioned, Replied, HandedOver, Voted, Escalated, Approved, Denied, Cancelled, Expired,
-		Started, Extended, Ended, Revoked,
+		Started, Used, Extended, Ended, Revoked, Digest,
 		BreakGlass, ReviewReminder, Reviewed, Unusual, Acknowledged, Expected, CampaignDue, Tampered, PasswordTrouble, AccountFound,
+		SignInChanged, SignInReset, PasskeyCopied,
 	}
 }
 
@@ -30,7 +31,9 @@ var kindsOf = map[string][]Kind{
 	"request.escalate":       {Escalated},
 	"request.cancel":         {Cancelled},
 	"request.expire":         {Expired},
-	"session.open":           {Started},
+	"session.open":           {Started, Used},
+	"session.close":          {Used},
+	broker.DueDigest:         {Digest},
 	"grant.extend":           {Extended},
 	"grant.end":              {Ended},
 	"grant.release":          {Ended},
@@ -52,10 +55,38 @@ var kindsOf = map[string][]Kind{
 	"breakglass.acknowledge": {Acknowledged},
 	"session.acknowledge":    {Acknowledged},
 	"session.expected":       {Expected},
+	"user.password":          {SignInChanged, SignInReset},
+	"user.totp":              {SignInChanged, SignInReset},
+	"user.totp.remove":       {SignInChanged, SignInReset},
+	"user.passkey.add":       {SignInChanged, SignInReset},
+	"user.passkey.remove":    {SignInChanged, SignInReset},
+	"user.key.add":           {SignInChanged, SignInReset},
+	"user.setup":             {SignInChanged, SignInReset},
+	"user.set":               {SignInReset},
+	"user.passkey.copied":    {PasskeyCopied},
 }
 
 // still is the detail of a vote after which more are needed.
 const still = "still"
+
+// emailWas is the detail of a change of a user that says what their address was.
+const emailWas = "email_was"
+
+// firstLink is the detail of a link for somebody who has no password yet.
+const firstLink = "first"
+
+// ways is what an event does to how somebody signs in.
+var ways = map[string]string{
+	"user.password":       "a password was chosen",
+	"user.totp":           "an authenticator was added",
+	"user.totp.remove":    "the authenticator was taken away",
+	"user.passkey.add":    "a passkey was added",
+	"user.passkey.remove": "a passkey was taken away",
+	"user.key.add":        "an SSH key was added",
+	"user.setup":          "a link to choose a password was made",
+	"user.set":            "the address that gets mail was changed",
+	"user.passkey.copied": "a passkey was used that somebody has copied, and is blocked",
+}
 
 // kindOf says what an event is told as; "": nobody hears of it.
 func kindOf(e audit.Event, t broker.Told) Kind {
@@ -73,10 +104,23 @@ func kindOf(e audit.Event, t broker.Told) Kind {
 		if e.Details[still] != "" {
 			return Voted
 		}
+	case "user.password", "user.totp", "user.totp.remove", "user.passkey.add", "user.passkey.remove", "user.key.add":
+		if e.Actor == e.Object {
+			return SignInChanged
+		}
+	case "user.setup":
+		if e.Details[firstLink] != "" {
+			return SignInChanged
+		}
+	case "user.set":
+		if e.Details[emailWas] == "" {
+			return ""
+		}
 	case "session.open":
 		if t.Case == nil || t.Case.Grant == nil || t.Session == nil || !t.Case.Grant.Start.Equal(t.Session.OpenedAt) {
-			return "" // not the first
+			return Used
 		}
+		return Started
 	case "session.detect":
 		if e.Details["level"] == string(access.DetectWarn) {
 			return "" // the user was told
@@ -118,11 +162,26 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 	if e.Actor == access.System().User.ID {
 		n.Actor = ""
 	}
-	n.Number, _ = strconv.Atoi(e.Details["question"] + e.Details["alarm"]) // no event has both
+	n.Number, _ = strconv.Atoi(e.Details["question"] + e.Details["alarm"] + e.Details["total"]) // no event has two of them
 	switch n.Kind {
 	case Questioned, Replied, HandedOver:
 		if n.For, err = d.person(ctx, e.Details["for"]); err != nil {
 			return nil, err
+		}
+	}
+	if n.Way = ways[e.Action]; n.Way != "" {
+		// Who is locked hears of it, too: else a lock would make it silent.
+		if n.For, err = d.user(ctx, e.Object); err != nil {
+			return nil, err
+		}
+		// Who changes the address first does not keep the person from hearing of it.
+		if was := e.Details[emailWas]; was != "" && n.For != nil {
+			before := *n.For
+			before.Attributes = map[string]string{access.AttributeEmail: was}
+			n.For = &before
+		}
+		if e.Details["passkey"] != "" && e.Details["name"] != "" {
+			n.Way += " (" + e.Details["name"] + ")"
 		}
 	}
 	if n.Kind == Unusual {
@@ -133,9 +192,21 @@ func (d *Dispatcher) notice(ctx context.Context, r *Route, e audit.Event) (*Noti
 
 // person is the user of that id, as they are now; nil: they are gone, or locked.
 func (d *Dispatcher) person(ctx context.Context, id string) (*access.User, error) {
-	u, err := d.c.Store.User(ctx, id)
-	if errors.Is(err, access.ErrNotFound) || err == nil && u.Locked {
+	u, err := d.user(ctx, id)
+	if u != nil && u.Locked {
 		return nil, nil
 	}
-	return &u, err
+	return u, err
+}
+
+// user is person, locked or not.
+func (d *Dispatcher) user(ctx context.Context, id string) (*access.User, error) {
+	u, err := d.c.Store.User(ctx, id)
+	if errors.Is(err, access.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &u, nil
 }

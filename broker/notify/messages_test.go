@@ -87,7 +87,13 @@ func samples() map[string]notify.Notice {
 	onGlass.Actor, onGlass.Text = "carol", ""
 	onAlarm.Kind, onAlarm.Actor, onAlarm.Text, onAlarm.Rule, onAlarm.Number = notify.Acknowledged, "carol", "", "", 1
 	expected.Kind, expected.Actor, expected.Text, expected.Rule, expected.Number = notify.Expected, "carol", "the backup of CHG-7", "", 1
+	reset := notify.Notice{Kind: notify.SignInReset, At: at, Actor: "root", Text: "INC-7 phone stolen " + evil, For: &bob, Way: "a passkey was taken away (" + evil + ")"}
+	changed, copied := reset, reset
+	changed.Kind, changed.Actor, changed.Text, changed.Way = notify.SignInChanged, "bob", "", "an authenticator was added"
+	copied.Kind, copied.Actor, copied.Text = notify.PasskeyCopied, "bob", "the counter went back from 7 to 3: somebody may have a copy of this passkey"
+	copied.Way = "a passkey was used that somebody has copied, and is blocked"
 	all := map[string]notify.Notice{
+		"way reset": reset, "way changed": changed, "way copied": copied,
 		"questioned": question, "answered": answer, "handed over": handed, "on it, glass": onGlass, "on it, unusual": onAlarm, "expected": expected,
 		"asked": asked, "hostile": hostile, "denied": no, "approved": yes, "escalated": overdue,
 		"breakglass": of(notify.BreakGlass, glass), "reviewed": reviewed, "unusual": unusual,

@@ -37,9 +37,12 @@ const (
 	Expired    Kind = "request.expired"     // nobody decided
 
 	Started  Kind = "grant.started" // first used
+	Used     Kind = "grant.used"    // another session began, or one has ended
 	Extended Kind = "grant.extended"
 	Ended    Kind = "grant.ended" // by time, or given back
 	Revoked  Kind = "grant.revoked"
+
+	Digest Kind = "approvals.digest" // what the policy approved by itself in a day
 
 	BreakGlass     Kind = "breakglass"          // taken without approval
 	ReviewReminder Kind = "breakglass.reminder" // its review is still open
@@ -55,7 +58,12 @@ const (
 	// AccountFound: a scan has found accounts of a target, or rights of theirs, that
 	// should not wait.
 	AccountFound Kind = "account.found"
-	Test         Kind = "notify.test" // an administrator tries a channel
+	// SignInChanged: a person has changed how they sign in; SignInReset: somebody else
+	// has, as an administrator does when a device was lost.
+	SignInChanged Kind = "signin.changed"
+	SignInReset   Kind = "signin.reset"
+	PasskeyCopied Kind = "passkey.copied" // the counter of a passkey went back
+	Test          Kind = "notify.test"    // an administrator tries a channel
 )
 
 // A Notice is one thing that happened, with everything that a message about it
@@ -74,12 +82,14 @@ type Notice struct {
 	Requester *access.User    // of the case; nil when it is about none
 	Target    *access.Target  // of the case or the session; nil when it is about none
 	Session   *access.Session // nil when it is about none
-	// For is whom it is for: who is asked, answered or called by name; nil: nobody more
-	// than others.
+	// For is whom it is for: who is asked, answered or called by name, or who signs in;
+	// nil: nobody more than others.
 	For *access.User
 	// Number is that of the question, or of the session's alarm, that it is about; 0:
-	// of none, or of more than one.
+	// of none, or of more than one. Of a digest it is how many requests it counts.
 	Number int
+	// Way is what was done to how For signs in; "": nothing.
+	Way string
 	// Deciders may decide on the case now; a notice of what is decided has none.
 	Deciders []access.User
 }
@@ -89,7 +99,7 @@ type Notice struct {
 // crash, so it must not matter how often. A notice that fails while later ones are
 // taken comes after these. It returns when the notice was taken by the other side,
 // or with why it was not: an error that is ErrRefused when it never will be, and
-// perhaps a Later. It must end soon after ctx. What it says is shown to whoever may
+// perhaps a Later. An error that is a Hold is no failure. It must end soon after ctx. What it says is shown to whoever may
 // read how integrations stand, and so must not hold a secret.
 type Channel interface {
 	Name() string // of letters, digits and dashes; the position is kept under it

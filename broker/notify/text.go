@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ const maxQuote = 1000
 // Say puts a notice into words. base is the address of the server's pages, without
 // a slash at its end.
 func Say(n Notice, base string) Message {
-	m := Message{URL: base + "/", Action: "Open drawbolt", Loud: n.Kind == BreakGlass || n.Kind == Unusual || n.Kind == Escalated || n.Kind == Tampered || n.Kind == PasswordTrouble || n.Kind == AccountFound}
+	m := Message{URL: base + "/", Action: "Open drawbolt", Loud: loud(n.Kind)}
 	add := func(list *[]Fact, name, value string) {
 		if value = strings.TrimSpace(audit.Clean(value, maxQuote)); value != "" {
 			*list = append(*list, Fact{name, value})
@@ -79,7 +80,19 @@ func Say(n Notice, base string) Message {
 			}
 			add(&m.Facts, "Needs", strings.Join(needs, " and "))
 			add(&m.Facts, "Decide by", stamp(r.ExpiresAt))
-			add(&m.Facts, "Asked from", r.Source)
+			from := r.Source
+			if a := n.Case.Asker; a != nil {
+				if a.NewNetwork {
+					from += " (new for " + r.RequesterName + ")"
+				}
+				if a.Schedules {
+					add(&m.Facts, "On call", cmp.Or(strings.Join(a.OnCall, ", "), "no"))
+				}
+			}
+			add(&m.Facts, "Asked from", from)
+			if r.State != access.Pending { // it was held, or failed, for some time
+				add(&m.Facts, "Meanwhile", string(r.State))
+			}
 		}
 		add(&m.Quotes, "Reason", r.Reason)
 		add(&m.Facts, "Request", r.ID)
@@ -98,11 +111,20 @@ func Say(n Notice, base string) Message {
 		m.URL, m.Action = base+"/targets/"+target, "Look at the target"
 		add(&m.Facts, "Where", n.Account)
 	}
+	if n.Kind == Digest {
+		m.URL, m.Action = base+"/requests", "Look at the requests"
+	}
+	if n.Way != "" {
+		m.URL, m.Action = base+"/me/factors", "How you sign in"
+		add(&m.Facts, "When", stamp(n.At))
+		add(&m.Facts, "By", n.Actor)
+		add(&m.Facts, "If it was not you", "have an administrator lock the user at once: drawbolt user lock")
+	}
 	if n.Kind == CampaignDue {
 		m.URL, m.Action = base+"/reviews", "Look at the reviews"
 	}
 	switch n.Kind {
-	case Asked, Edited, Cancelled, Expired, Ended, BreakGlass, Started, Test: // the reason was of the request, or is in the title
+	case Asked, Edited, Cancelled, Expired, Ended, BreakGlass, Started, Used, Test: // the reason was of the request, or is in the title
 	case Unusual:
 		add(&m.Quotes, "Command", n.Text)
 		add(&m.Quotes, "Looked for", n.Rule)
@@ -158,6 +180,10 @@ func title(n Notice, who, what, by string) string {
 		return fmt.Sprintf("Nobody decided in time: %s for %s", what, who)
 	case Started:
 		return fmt.Sprintf("%s uses %s", who, what)
+	case Used:
+		return fmt.Sprintf("The sessions of %s at %s are others now", who, what)
+	case Digest:
+		return fmt.Sprintf("The policy approved %d by itself", n.Number)
 	case Extended:
 		return fmt.Sprintf("%s of %s lasts longer", what, who)
 	case Ended:
@@ -188,6 +214,15 @@ func title(n Notice, who, what, by string) string {
 		return fmt.Sprintf("%s is on it: what is unusual in the session of %s at %s", by, who, what)
 	case Expected:
 		return fmt.Sprintf("%s expected what was unusual in the session of %s at %s", by, who, what)
+	case SignInChanged, SignInReset, PasskeyCopied:
+		person, way := "somebody", audit.Clean(n.Way, maxQuote)
+		if n.For != nil {
+			person = n.For.Name
+		}
+		if n.Kind == SignInReset {
+			return fmt.Sprintf("How %s signs in was changed by %s: %s", person, by, way)
+		}
+		return fmt.Sprintf("How %s signs in: %s", person, way)
 	case CampaignDue:
 		return "An access review waits for its owner"
 	case Test:

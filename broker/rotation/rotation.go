@@ -204,7 +204,7 @@ func (w *Worker) do(ctx context.Context, s broker.RotationStep) (report rotate.R
 		return report, err
 	}
 	c := rotate.Config{
-		Book: s.Book, Rotator: rotator, Rules: s.Rules(), Owner: s.Node, Now: w.cfg.Now,
+		Book: s.Book, Rotator: rotator, Rules: s.Rules(), Make: s.Make, Owner: s.Node, Now: w.cfg.Now,
 		Failures: s.Account.Managed.Failures, Window: s.Account.Managed.Window,
 	}
 	if s.Reset != nil {

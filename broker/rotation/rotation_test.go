@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -74,10 +76,10 @@ func (a account) leave() {
 }
 
 // furnish makes managed accounts, all of which are due, on targets that have so many each.
-func furnish(t testing.TB, b *broker.Broker, db *store.DB, s *systems, targets, each int) {
+func furnish(t testing.TB, b *broker.Broker, db *store.DB, s *systems, targets, each int) (by access.Caller) {
 	t.Helper()
 	ctx := t.Context()
-	by := access.Caller{User: access.User{ID: access.NewID(access.UserPrefix), Name: "root", Groups: []string{"admins"}, CreatedAt: time.Now(), Version: 1}}
+	by = access.Caller{User: access.User{ID: access.NewID(access.UserPrefix), Name: "root", Groups: []string{"admins"}, CreatedAt: time.Now(), Version: 1}}
 	ok(t, db.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		r := access.Role{Name: "admins", Groups: []string{"admins"}, Version: 1, Rules: []access.Rule{{ID: "all", Actions: []string{"target.read", "target.write", "secret.read", "secret.write", "secret.rotate"}}}}
 		return audit.Event{Actor: "system", Action: "test"}, errors.Join(tx.AddUser(ctx, &by.User), tx.AddRole(ctx, &r))
@@ -93,9 +95,10 @@ func furnish(t testing.TB, b *broker.Broker, db *store.DB, s *systems, targets, 
 		for j := range each {
 			account := fmt.Sprintf("app%d", j)
 			s.passwords[account+"@"+name] = "first"
-			ok(t, b.ManageAccount(ctx, by, name, account, access.Managed{Every: time.Hour}, []byte("first")))
+			ok(t, b.ManageAccount(ctx, by, name, account, "", access.Managed{Every: time.Hour}, []byte("first")))
 		}
 	}
+	return by
 }
 
 // TestManyDue: many accounts that are due at once are changed with bounded memory and a
@@ -206,14 +209,47 @@ func BenchmarkManyDue(b *testing.B) {
 			ok(b, err)
 			const each = 10
 			targets := *dueAtOnce / each
-			furnish(b, k, c.Store, s, targets, each)
+			by := furnish(b, k, c.Store, s, targets, each)
 			b.ResetTimer()
 			for b.Loop() {
-				changeAll(b, k, c.Store, s, targets*each)
+				asked, memory := meanwhile(b, k, by, func() { changeAll(b, k, c.Store, s, targets*each) })
+				b.ReportMetric(float64(asked[len(asked)/2].Microseconds()), "us-p50")
+				b.ReportMetric(float64(asked[len(asked)*99/100].Microseconds()), "us-p99")
+				b.ReportMetric(float64(memory>>20), "MiB")
 			}
 			b.ReportMetric(float64(targets*each)/b.Elapsed().Minutes(), "rotations/min")
 		})
 	}
+}
+
+// meanwhile asks the broker for the passwords of a target while something is done, ten times
+// a second, and returns how long each answer took, the shortest first, and the most memory
+// that the program had in use.
+func meanwhile(b *testing.B, k *broker.Broker, by access.Caller, do func()) (took []time.Duration, memory uint64) {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			began := time.Now()
+			if _, err := k.Passwords(b.Context(), by, "pg0001"); err != nil {
+				b.Error(err)
+			}
+			took = append(took, time.Since(began))
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			memory = max(memory, m.HeapInuse+m.StackInuse)
+			select {
+			case <-stop:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	do()
+	close(stop)
+	<-ended
+	slices.Sort(took)
+	return took, memory
 }
 
 func ok(t testing.TB, err error) {

@@ -19,7 +19,11 @@ import (
 	"github.com/drawbolt/drawbolt/vault/rotate/ldap"
 	"github.com/drawbolt/drawbolt/vault/rotate/linux"
 	"github.com/drawbolt/drawbolt/vault/rotate/mysql"
+	"github.com/drawbolt/drawbolt/vault/rotate/overssh"
+	"github.com/drawbolt/drawbolt/vault/rotate/plugin"
 	"github.com/drawbolt/drawbolt/vault/rotate/postgres"
+	"github.com/drawbolt/drawbolt/vault/rotate/sshkey"
+	"github.com/drawbolt/drawbolt/vault/rotate/windows"
 )
 
 // Machines is the way to machines with SSH, through those that stand before them.
@@ -33,36 +37,82 @@ type Machines interface {
 	HostKey(s broker.RotationStep) (ssh.HostKeyCallback, []string)
 }
 
-// Linux is the System of machines with SSH.
+// Linux is the System of Unix machines with SSH, whose accounts have a password or a key.
 func Linux(m Machines) System {
 	return func(s broker.RotationStep) (rotate.Rotator, error) {
-		r := machine{m, s, linux.Rotator{Account: knownAs(s.Account), Dial: func(ctx context.Context) (net.Conn, error) { return m.Dial(ctx, s) }}}
-		r.HostKey, r.Algorithms = m.HostKey(s)
-		return r, nil
+		way := machine{m, s}
+		hostKey, algorithms := m.HostKey(s)
+		if s.Account.Credential == access.CredentialKey {
+			return overSSH{way, func(run overssh.Runner) rotate.Rotator {
+				return sshkey.Rotator{Account: s.Account.Name, Run: run, Dial: way.dial, HostKey: hostKey, Algorithms: algorithms}
+			}}, nil
+		}
+		return overSSH{way, func(run overssh.Runner) rotate.Rotator {
+			return linux.Rotator{Account: s.Account.Name, Run: run, Dial: way.dial, HostKey: hostKey, Algorithms: algorithms}
+		}}, nil
 	}
 }
 
-// A machine sets the password in the account that may, or in the account itself.
+// Windows is the System of machines with OpenSSH for Windows.
+func Windows(m Machines) System {
+	return func(s broker.RotationStep) (rotate.Rotator, error) {
+		way := machine{m, s}
+		hostKey, algorithms := m.HostKey(s)
+		return overSSH{way, func(run overssh.Runner) rotate.Rotator {
+			return windows.Rotator{Account: s.Account.Name, Run: run, Dial: way.dial, HostKey: hostKey, Algorithms: algorithms}
+		}}, nil
+	}
+}
+
+// A machine is the way to the machine of a step.
 type machine struct {
 	way  Machines
 	step broker.RotationStep
-	linux.Rotator
 }
 
-// Set implements rotate.Rotator.
-func (m machine) Set(ctx context.Context, current, password vault.Secret) error {
+func (m machine) dial(ctx context.Context) (net.Conn, error) { return m.way.Dial(ctx, m.step) }
+
+// runner runs commands as the account that sets the password or key, or as the account
+// itself, with what it has now.
+func (m machine) runner(current vault.Secret) overssh.Runner {
 	as, with := m.step.Account, broker.Loan{Secret: current}
 	if m.step.Reset != nil {
 		as, with.Secret = *m.step.Reset, m.step.ResetSecret
 	}
-	m.Run = func(ctx context.Context, command string, input []byte) ([]byte, error) {
+	return func(ctx context.Context, command string, input []byte) ([]byte, error) {
 		output, began, err := m.way.SetPassword(ctx, m.step, as, with, command, input)
 		if err != nil && !began {
 			err = errors.Join(rotate.ErrUnreachable, err)
 		}
 		return output, err
 	}
-	return m.Rotator.Set(ctx, current, password)
+}
+
+// overSSH sets what an account of a machine logs in with by commands that are run there.
+type overSSH struct {
+	machine
+	with func(overssh.Runner) rotate.Rotator
+}
+
+// Set implements rotate.Rotator.
+func (o overSSH) Set(ctx context.Context, current, secret vault.Secret) error {
+	return o.with(o.runner(current)).Set(ctx, current, secret)
+}
+
+// Check implements rotate.Rotator.
+func (o overSSH) Check(ctx context.Context, secret vault.Secret) error {
+	return o.with(nil).Check(ctx, secret)
+}
+
+// Program is the System of a kind whose passwords a program of the operator's changes: by
+// its absolute path, with its first arguments.
+func Program(command []string) System {
+	return func(s broker.RotationStep) (rotate.Rotator, error) {
+		if err := plugin.CheckProgram(command[0]); err != nil {
+			return nil, err
+		}
+		return plugin.Rotator{Command: command, Target: s.Target.Name, Address: s.Target.Address, Account: knownAs(s.Account)}, nil
+	}
 }
 
 // Postgres is the System of PostgreSQL.

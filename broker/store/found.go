@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/drawbolt/drawbolt/broker/access"
@@ -118,15 +119,26 @@ func (q queryer) TargetScans(ctx context.Context, after string, limit int) ([]ac
 // DueScans returns the ids of targets whose scan is due at t and that no server is at,
 // those that have waited longest first.
 func (q queryer) DueScans(ctx context.Context, t time.Time, limit int) ([]string, error) {
+	scanned, args := scannable()
 	return q.ids(ctx, `SELECT s.target_id FROM target_scans s JOIN targets t ON t.id = s.target_id
-		WHERE s.next_at <> 0 AND s.next_at <= ? AND s.until_at <= ? AND t.provisioner <> '' ORDER BY s.next_at LIMIT ?`, toMicros(t), toMicros(t), page(limit))
+		WHERE s.next_at <> 0 AND s.next_at <= ? AND s.until_at <= ? AND `+scanned+` ORDER BY s.next_at LIMIT ?`, append(append([]any{toMicros(t), toMicros(t)}, args...), page(limit))...)
 }
 
 // Unplanned returns the ids of targets that can be scanned and for which no scan is
 // planned.
 func (q queryer) Unplanned(ctx context.Context, limit int) ([]string, error) {
+	scanned, args := scannable()
 	return q.ids(ctx, `SELECT t.id FROM targets t LEFT JOIN target_scans s ON s.target_id = t.id
-		WHERE t.provisioner <> '' AND (s.target_id IS NULL OR s.next_at = 0) ORDER BY t.id LIMIT ?`, page(limit))
+		WHERE `+scanned+` AND (s.target_id IS NULL OR s.next_at = 0) ORDER BY t.id LIMIT ?`, append(args, page(limit))...)
+}
+
+// scannable is a condition on targets t: machines as which somebody scans, and systems of
+// a kind that is scanned. Of these one without an account for it is told so each day.
+func scannable() (condition string, args []any) {
+	for _, kind := range access.ScannedKinds() {
+		args = append(args, kind)
+	}
+	return "(t.provisioner <> '' OR t.scan_account <> '' OR t.kind IN (?" + strings.Repeat(", ?", len(args)-1) + "))", args
 }
 
 func (q queryer) ids(ctx context.Context, query string, args ...any) (ids []string, err error) {

@@ -9,7 +9,7 @@ import (
 
 var glassReviews = newTable("glass_reviews", "request_id", func(g *access.GlassReview) []column {
 	return []column{
-		{"request_id", &g.RequestID}, {"user_id", &g.UserID}, {"barred", encoded{&g.Barred}}, {"opened_at", micros{&g.OpenedAt}},
+		{"request_id", &g.RequestID}, {"user_id", &g.UserID}, {"barred", encoded{&g.Barred}}, {"opened_at", micros{&g.OpenedAt}}, {"factor_at", micros{&g.FactorAt}},
 		{"ack_id", &g.AckID}, {"ack_name", &g.AckName}, {"ack_at", micros{&g.AckAt}},
 		{"closed_at", micros{&g.ClosedAt}}, {"closed_by", &g.ClosedBy}, {"closed_name", &g.ClosedName},
 		{"finding", text[access.Finding]{&g.Finding}}, {"text", &g.Text}, {"version", &g.Version},

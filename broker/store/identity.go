@@ -33,7 +33,7 @@ var devices = newTable("devices", "code", func(d *identity.Device) []column {
 var credentials = newTable("credentials", "user_id", func(c *local.Credential) []column {
 	return []column{
 		{"user_id", &c.UserID}, {"hash", &c.Hash}, {"changed_at", micros{&c.ChangedAt}}, {"totp", blob{&c.TOTP}},
-		{"totp_step", &c.TOTPStep}, {"pending_totp", blob{&c.PendingTOTP}},
+		{"totp_step", &c.TOTPStep}, {"pending_totp", blob{&c.PendingTOTP}}, {"taken_at", micros{&c.TakenAt}},
 	}
 })
 
@@ -379,19 +379,6 @@ func (i Identities) ConfirmTOTP(ctx context.Context, by access.Caller, userID st
 	})
 }
 
-// RemoveTOTP implements local.Store.
-func (i Identities) RemoveTOTP(ctx context.Context, by access.Caller, userID string) error {
-	return i.change(ctx, func(tx *Tx) (audit.Event, error) {
-		none := []byte{}
-		n, err := tx.exec(ctx, "UPDATE credentials SET totp = ?, totp_step = 0, pending_totp = ? WHERE user_id = ? AND (totp <> ? OR pending_totp <> ?)",
-			none, none, userID, none, none)
-		if err == nil && n == 0 {
-			return audit.Event{}, errUnchanged
-		}
-		return eventBy(by, "user.totp.remove", userID), err
-	})
-}
-
 // UseTOTPStep implements local.Store.
 func (i Identities) UseTOTPStep(ctx context.Context, userID string, sealed []byte, step int64) error {
 	if len(sealed) == 0 {
@@ -403,11 +390,22 @@ func (i Identities) UseTOTPStep(ctx context.Context, userID string, sealed []byt
 }
 
 // CreateSetup implements local.Store.
-func (i Identities) CreateSetup(ctx context.Context, by access.Caller, s local.Setup) error {
+func (i Identities) CreateSetup(ctx context.Context, by access.Caller, s local.Setup, notSince time.Time) error {
 	return i.change(ctx, func(tx *Tx) (audit.Event, error) {
 		e := eventBy(by, "user.setup", s.UserID)
 		if _, err := users.one(ctx, tx.queryer, "WHERE id = ?"+tx.lock(), s.UserID); err != nil {
 			return e, err
+		}
+		c, err := credentials.one(ctx, tx.queryer, "WHERE user_id = ?", s.UserID)
+		if err != nil && !errors.Is(err, access.ErrNotFound) {
+			return e, err
+		}
+		if c.Hash == "" {
+			e.Details = map[string]string{"first": "yes"}
+		}
+		if c.TakenAt.After(notSince) {
+			e.Reason = "a second factor was taken away lately"
+			return e, access.ErrConflict
 		}
 		if _, err := tx.exec(ctx, "DELETE FROM setups WHERE user_id = ?", s.UserID); err != nil {
 			return e, err

@@ -128,6 +128,14 @@ func (db *DB) RemovePost(ctx context.Context, p access.Post) error {
 	})
 }
 
+// Used reports whether Once has remembered the hash.
+func (db *DB) Used(ctx context.Context, hash string) (used bool, err error) {
+	if err := db.row(ctx, "SELECT EXISTS (SELECT 1 FROM used_once WHERE hash = ?)", hash).Scan(&used); err != nil {
+		return false, db.failed("read used_once", err)
+	}
+	return used, nil
+}
+
 // Once reports whether hash is used for the first time. It is remembered until
 // then, on all servers and over a restart.
 func (db *DB) Once(ctx context.Context, hash string, until time.Time) (bool, error) {

@@ -32,7 +32,7 @@ var targets = newTable("targets", "id", func(t *access.Target) []column {
 		{"labels", encoded{&t.Labels}}, {"applications", encoded{&t.Applications}},
 		{"accounts", encoded{&t.Accounts}}, {"host_keys", encoded{&t.HostKeys}},
 		{"via", encoded{&t.Via}}, {"hop_account", &t.HopAccount},
-		{"provisioner", &t.Provisioner}, {"principals_folder", &t.PrincipalsFolder},
+		{"provisioner", &t.Provisioner}, {"principals_folder", &t.PrincipalsFolder}, {"scan_account", &t.ScanAccount},
 		{"facts", encoded{&t.Facts}},
 		{"locked", &t.Locked}, {"lock_reason", &t.LockReason},
 		{"created_at", micros{&t.CreatedAt}}, {"version", &t.Version},

@@ -98,34 +98,6 @@ func (i Identities) AddPasskey(ctx context.Context, by access.Caller, p local.Pa
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// RemovePasskey implements local.Store.
-func (i Identities) RemovePasskey(ctx context.Context, by access.Caller, userID, id string, last bool) error {
-	return i.change(ctx, func(tx *Tx) (audit.Event, error) {
-		e := eventBy(by, "user.passkey.remove", userID)
-		if _, err := users.one(ctx, tx.queryer, "WHERE id = ?"+tx.lock(), userID); err != nil {
-			return e, err
-		}
-		p, err := passkeys.one(ctx, tx.queryer, "WHERE id = ? AND user_id = ?", id, userID)
-		if err != nil {
-			return e, err
-		}
-		e.Details = map[string]string{"passkey": p.ID, "name": audit.Clean(p.Name, audit.MaxDetailValue)}
-		if !last {
-			var others, totp int
-			err := tx.row(ctx, `SELECT (SELECT count(*) FROM passkeys WHERE user_id = ? AND id <> ? AND blocked_at = 0),
-				(SELECT count(*) FROM credentials WHERE user_id = ? AND totp <> ?)`, userID, id, userID, []byte{}).Scan(&others, &totp)
-			if err != nil {
-				return e, tx.failed("count second factors", err)
-			}
-			if others+totp == 0 {
-				e.Reason = "the last second factor"
-				return e, access.ErrConflict
-			}
-		}
-		return e, tx.remove(ctx, "DELETE FROM passkeys WHERE id = ?", id)
-	})
-}
-
 // UsePasskey implements local.Store.
 func (i Identities) UsePasskey(ctx context.Context, by access.Caller, u local.PasskeyUse) error {
 	copied := false

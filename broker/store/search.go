@@ -147,6 +147,7 @@ type textSession struct {
 	made         bool
 	first        int64 // id of its first text
 	texts, files int64
+	commands     int64
 }
 
 // addTextSession makes the row of a session, in a slot that is free.
@@ -169,7 +170,7 @@ func (tx *Tx) addTextSession(ctx context.Context, s *textSession) error {
 			return tx.failed("read text_sessions", err)
 		}
 	}
-	_, err = tx.exec(ctx, "INSERT INTO text_sessions (first_id, session_id, scope_id, texts, files, whole) VALUES (?, ?, ?, 0, 0, ?)", s.first, s.id, scope.ID, false)
+	_, err = tx.exec(ctx, "INSERT INTO text_sessions (first_id, session_id, scope_id, texts, files, commands, whole) VALUES (?, ?, ?, 0, 0, 0, ?)", s.first, s.id, scope.ID, false)
 	if isDuplicate(err) {
 		return errStale // somebody took the slot, or does the same session
 	}
@@ -203,12 +204,16 @@ func (tx *Tx) addTexts(ctx context.Context, s *textSession, batch []view.Text, w
 	rows := make([][3]any, len(batch))
 	for i, t := range batch {
 		rows[i] = [3]any{t.At.Microseconds(), t.In, t.Text}
-		if s.texts++; t.In == view.File {
+		s.texts++
+		switch t.In {
+		case view.File:
 			s.files++
+		case view.Command:
+			s.commands++
 		}
 	}
-	n, err := tx.exec(ctx, "UPDATE text_sessions SET texts = ?, files = ?, whole = ? WHERE first_id = ? AND session_id = ? AND texts = ?",
-		s.texts, s.files, whole, s.first, s.id, had)
+	n, err := tx.exec(ctx, "UPDATE text_sessions SET texts = ?, files = ?, commands = ?, whole = ? WHERE first_id = ? AND session_id = ? AND texts = ?",
+		s.texts, s.files, s.commands, whole, s.first, s.id, had)
 	if err != nil {
 		return err
 	}

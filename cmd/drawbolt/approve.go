@@ -33,11 +33,11 @@ of a batch is in the inbox.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.length, "for", "", "allow only this `duration`")
-	f.StringSliceVar(&o.without, "without", nil, "take these `rights` away: shell, exec, files, forwards, agent, x11, checkout")
+	f.StringSliceVar(&o.without, "without", nil, "take these `rights` away: shell, exec, files, uploads, forwards, agent, x11, checkout")
 	f.BoolVar(&o.fourEyes, "four-eyes", false, "allow it only while somebody else watches")
 	f.StringVar(&o.note, "note", "", "what the requester will read")
 	f.StringVar(&o.digest, "digest", "", "`digest` of the request as you saw it")
-	cmd.RegisterFlagCompletionFunc("without", cobra.FixedCompletions([]string{"shell", "exec", "files", "forwards", "agent", "x11", "checkout"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("without", cobra.FixedCompletions([]string{"shell", "exec", "files", "uploads", "forwards", "agent", "x11", "checkout"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

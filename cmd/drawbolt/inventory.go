@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,9 +162,9 @@ func (c *cli) accountDiscoverCmd() *cobra.Command {
 		Use: "discover TARGET|PATTERN ...", Short: "Find out which accounts targets have, and how these are set up",
 		Long: `Have the server log in at targets and find out which accounts there are, what they
 may do, which ways lead past drawbolt, and how the target is set up. It is done as the
-target's provisioner, or with --as as an account that sees less. Nothing is changed
-there, and no hash of a password leaves the target. Each target with a provisioner is
-also scanned once a day by itself.
+target's scan account, its provisioner, or the account that resets its passwords; or with
+--as as one that sees less. Nothing is changed there, and no hash of a password leaves the
+target. Targets are also scanned once a day by themselves: "drawbolt target posture".
 
 Exit code: 0 when all were scanned, 1 when one was not.`,
 		Example: "  drawbolt account discover db01\n  drawbolt account discover 'web*' --json",
@@ -179,7 +180,7 @@ Exit code: 0 when all were scanned, 1 when one was not.`,
 			return c.discoverAll(cmd.Context(), names, account)
 		},
 	}
-	cmd.Flags().StringVar(&account, "as", "", "`account` to scan as; default the target's provisioner")
+	cmd.Flags().StringVar(&account, "as", "", "`account` to scan as; default the one as which it is scanned daily")
 	return cmd
 }
 
@@ -355,17 +356,8 @@ func (c *cli) accountWaysCmd() *cobra.Command {
 					return err
 				}
 				list = append(list, p)
-			}
-			for after := ""; len(args) == 0; {
-				page, err := cl.Postures(cmd.Context(), after)
-				if err != nil {
-					return err
-				}
-				list = append(list, page.Items...)
-				if page.Next == "" || page.Next == after {
-					break
-				}
-				after = page.Next
+			} else if list, err = c.postures(cmd.Context(), cl); err != nil {
+				return err
 			}
 			if ok, err := c.emit(list); ok {
 				return err
@@ -385,13 +377,40 @@ func (c *cli) accountWaysCmd() *cobra.Command {
 	}
 }
 
+// postures reads how all targets stand.
+func (c *cli) postures(ctx context.Context, cl *api.Client) ([]api.Posture, error) {
+	list := []api.Posture{}
+	for after := ""; ; {
+		page, err := cl.Postures(ctx, after)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, page.Items...)
+		if page.Next == "" || page.Next == after {
+			return list, nil
+		}
+		after = page.Next
+	}
+}
+
 func (c *cli) targetPostureCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "posture TARGET", Short: "How a target is set up, by its last scan, and what mends it", Args: between(1, 1), ValidArgsFunction: c.completeTargets,
+	var failed bool
+	cmd := &cobra.Command{
+		Use: "posture [TARGET]", Short: "How a target is set up, by its last scan, and what mends it", Args: between(0, 1), ValidArgsFunction: c.completeTargets,
+		Long: `Show how a target is set up by its last scan, what mends it, and what leads past
+drawbolt. Without TARGET list how the scans of all targets went, when the next ones are
+due, and why those failed that did.`,
+		Example: "  drawbolt target posture db01\n  drawbolt target posture --failed",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, _, err := c.client(api.Posture{})
 			if err != nil {
 				return err
+			}
+			if len(args) == 0 {
+				return c.listPostures(cmd.Context(), cl, failed)
+			}
+			if failed {
+				return usage("--failed lists targets: leave the name out")
 			}
 			p, err := cl.Posture(cmd.Context(), args[0])
 			if err != nil {
@@ -425,4 +444,32 @@ func (c *cli) targetPostureCmd() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&failed, "failed", false, "list those alone whose last scan failed")
+	return cmd
+}
+
+// listPostures lists how the scans of targets went, and when the next ones are due.
+func (c *cli) listPostures(ctx context.Context, cl *api.Client, failed bool) error {
+	list, err := c.postures(ctx, cl)
+	if err != nil {
+		return err
+	}
+	if failed {
+		list = slices.DeleteFunc(list, func(p api.Posture) bool { return p.Problem == "" })
+	}
+	if ok, err := c.emit(list); ok {
+		return err
+	}
+	at := func(t *time.Time, none string) string {
+		if t == nil {
+			return none
+		}
+		return c.when(*t)
+	}
+	var rows [][]string
+	for _, p := range list {
+		rows = append(rows, []string{p.Target, score(p), at(p.ScannedAt, "never"), at(p.NextAt, "when asked"), first(p.Problem, "-")})
+	}
+	c.table("No such scans. Scan with: drawbolt account discover", []string{"TARGET", "POSTURE", "SCANNED", "NEXT", "PROBLEM"}, rows)
+	return nil
 }

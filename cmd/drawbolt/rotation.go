@@ -25,22 +25,31 @@ func splitAccount(arg string) (account, target string, err error) {
 
 func (c *cli) accountManageCmd() *cobra.Command {
 	var m api.Managed
-	var every, window, wait string
-	var password bool
+	var every, window, wait, keyFile string
+	var password, key bool
+	var together many
 	cmd := &cobra.Command{
-		Use: "manage ACCOUNT@TARGET", Short: "Have the password of an account changed by drawbolt", Args: between(1, 1),
+		Use: "manage [ACCOUNT@TARGET ...]", Short: "Have the passwords of accounts changed by drawbolt, or their keys", Args: between(0, -1),
 		Long: `Have the password of an account changed by drawbolt: at once, and then as the
 flags say. The one that is in force now is read from stdin, or is the one that is
 kept already. Where another account may set it, it need not be known. Each day a
 login proves the password. Of an account that is managed already the flags say
-how from now on.`,
-		Example: "  drawbolt account manage app@pg01 --every 30d --after-use --password-stdin <password.txt\n  drawbolt account manage root@db01 --every 7d",
+how from now on.
+
+With --key or --key-file it is a key that is changed: a new one takes the old one's
+line in the account's ~/.ssh/authorized_keys.
+
+Several accounts are named, or picked out of what scans have found with the flags
+of "account ls" and --label: each is taken over and managed by itself, and one that
+fails stops none of the others. --dry-run says before what would become of each.
+
+Exit code: 0 when all are done, 1 when one failed, 8 when --wait was too short.`,
+		Example: "  drawbolt account manage app@pg01 --every 30d --after-use --password-stdin <password.txt\n  drawbolt account manage root@db01 --every 7d\n  drawbolt account manage deploy@web01 --key-file deploy_ed25519 --every 7d\n  drawbolt account manage --class unmanaged --target 'web*' --label environment=prod --every 30d --dry-run",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, target, err := splitAccount(args[0])
-			if err != nil {
-				return err
-			}
 			in := api.ManageInput{Managed: m}
+			if key {
+				in.Credential = "key"
+			}
 			for _, d := range []struct {
 				text string
 				to   *int64
@@ -54,11 +63,43 @@ how from now on.`,
 				}
 				*d.to = int64(parsed / time.Second)
 			}
-			if password {
+			if together.given(cmd, args) {
+				if password || keyFile != "" {
+					return usage("the password or the key of one account is none of many")
+				}
+				cl, _, err := c.client([]onboarded{})
+				if err != nil {
+					return err
+				}
+				list, err := together.find(cmd.Context(), c, cl, cmd, args)
+				if err != nil {
+					return err
+				}
+				how := api.OnboardInput{Credential: in.Credential, Managed: in.Managed, DryRun: together.dry}
+				if cmd.Flags().Changed("owner-to") {
+					how.Owner = &together.owner
+				}
+				return c.manageMany(cmd.Context(), cl, list, how, wait)
+			}
+			name, target, err := splitAccount(args[0])
+			if err != nil {
+				return err
+			}
+			switch {
+			case password && (key || keyFile != ""):
+				return usage("it is a password or a key that is changed, not both")
+			case password:
+				in.Credential = "password"
 				if in.Secret, err = c.readSecret(); err != nil {
 					return err
 				}
+			case keyFile != "":
+				if in.Secret, err = readFile(keyFile); err != nil {
+					return err
+				}
+				in.Credential = "key"
 			}
+			defer clear(in.Secret)
 			cl, _, err := c.client(api.AccountInput{})
 			if err != nil {
 				return err
@@ -67,11 +108,14 @@ how from now on.`,
 			if err != nil {
 				return err
 			}
-			return c.changed(cmd.Context(), cl, args[0], p, wait, "the password of "+args[0]+" is changed by drawbolt from now on")
+			return c.changed(cmd.Context(), cl, args[0], p, wait, "the "+first(in.Credential, "password")+" of "+args[0]+" is changed by drawbolt from now on")
 		},
 	}
+	together.add(c, cmd)
 	f := cmd.Flags()
 	f.BoolVar(&password, "password-stdin", false, "with the password that is in force on stdin; one newline at its end is cut")
+	f.BoolVar(&key, "key", false, "it is a key that is changed, which another account may set or which is kept already")
+	f.StringVar(&keyFile, "key-file", "", "it is a key that is changed, and the one in force is in `file`: OpenSSH's form, no passphrase")
 	f.StringVar(&every, "every", "", "how `old` it becomes before it is changed: 30d, 12h")
 	f.BoolVar(&m.AfterUse, "after-use", false, "change it after each session, too")
 	f.StringVar(&m.Reset, "reset", "", "`name` of the account of the same target that sets it, whatever is in force")
@@ -127,17 +171,17 @@ func (c *cli) changed(ctx context.Context, cl *api.Client, arg string, p api.Pas
 		case err != nil && ctx.Err() == nil:
 			return err
 		case err == nil && now.State == "failing" && now.NextAt != nil:
-			return &failure{code: exitError, text: "the password of " + arg + " could not be changed: " + now.Problem, next: "drawbolt account show " + arg}
+			return &failure{code: exitError, text: "what " + arg + " logs in with could not be changed: " + now.Problem, next: "drawbolt account show " + arg}
 		case err == nil && now.State != "working" && now.Cause != "demand" && now.Cause != "taken over":
 			if ok, err := c.emit(now); ok {
 				return err
 			}
-			c.done("the password of %s is changed", arg)
+			c.done("what %s logs in with is changed", arg)
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return &failure{code: exitPending, text: "the password of " + arg + " is not changed yet", next: "drawbolt account show " + arg}
+			return &failure{code: exitPending, text: "what " + arg + " logs in with is not changed yet", next: "drawbolt account show " + arg}
 		case <-time.After(askEvery):
 		}
 	}
@@ -153,13 +197,13 @@ func findPassword(ctx context.Context, cl *api.Client, target, account string) (
 			return p, nil
 		}
 	}
-	return api.Password{}, &failure{code: exitNotFound, text: "the password of " + account + "@" + target + " is not changed by drawbolt", next: "drawbolt account manage " + account + "@" + target}
+	return api.Password{}, &failure{code: exitNotFound, text: "what " + account + "@" + target + " logs in with is not changed by drawbolt", next: "drawbolt account manage " + account + "@" + target}
 }
 
 func (c *cli) accountRotateCmd() *cobra.Command {
 	var reason, wait string
 	cmd := &cobra.Command{
-		Use: "rotate ACCOUNT@TARGET --reason TEXT", Short: "Have the password of an account changed now", Args: between(1, 1),
+		Use: "rotate ACCOUNT@TARGET --reason TEXT", Short: "Have the password or key of an account changed now", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, target, err := splitAccount(args[0])
 			if err != nil {
@@ -177,7 +221,7 @@ func (c *cli) accountRotateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.changed(cmd.Context(), cl, args[0], p, wait, "the password of "+args[0]+" is about to be changed")
+			return c.changed(cmd.Context(), cl, args[0], p, wait, "what "+args[0]+" logs in with is about to be changed")
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; it stands in the audit log")
@@ -188,7 +232,7 @@ func (c *cli) accountRotateCmd() *cobra.Command {
 func (c *cli) accountUnmanageCmd() *cobra.Command {
 	var in api.UnmanageInput
 	cmd := &cobra.Command{
-		Use: "unmanage ACCOUNT@TARGET --reason TEXT", Short: "Leave the password of an account to others; it stays kept", Args: between(1, 1),
+		Use: "unmanage ACCOUNT@TARGET --reason TEXT", Short: "Leave the password or key of an account to others; it stays kept", Args: between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, target, err := splitAccount(args[0])
 			if err != nil {
@@ -204,7 +248,7 @@ func (c *cli) accountUnmanageCmd() *cobra.Command {
 			if err := cl.UnmanageAccount(cmd.Context(), target, name, in); err != nil {
 				return err
 			}
-			c.done("the password of %s is not changed by drawbolt any more", args[0])
+			c.done("what %s logs in with is not changed by drawbolt any more", args[0])
 			return nil
 		},
 	}
@@ -216,7 +260,7 @@ func (c *cli) accountUnmanageCmd() *cobra.Command {
 func (c *cli) accountCandidatesCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "candidates ACCOUNT@TARGET --reason TEXT", Short: "Read every password of an account that may be in force, when all else fails", Args: between(1, 1),
+		Use: "candidates ACCOUNT@TARGET --reason TEXT", Short: "Read every password or key of an account that may be in force, when all else fails", Args: between(1, 1),
 		Long: `Read every password of an account that may be in force, the likeliest first. It
 is for the day on which nothing else helps: it stands in the audit log, and the
 password is changed an hour later.`,

@@ -84,7 +84,7 @@ func (c *cli) showTarget(t *api.Target) error {
 	row("labels", labels(t.Labels))
 	row("applications", strings.Join(t.Applications, ", "))
 	for _, k := range t.HostKeys {
-		if t.Kind != "" {
+		if !hasSSH(t.Kind) {
 			row("certificate", certificateText(k))
 			continue
 		}
@@ -94,6 +94,7 @@ func (c *cli) showTarget(t *api.Target) error {
 	row("hop account", t.HopAccount)
 	row("provisioner", t.Provisioner)
 	row("principals", t.PrincipalsFolder)
+	row("scanned as", t.ScanAccount)
 	for _, name := range slices.Sorted(maps.Keys(t.Facts)) {
 		f := t.Facts[name]
 		row("fact", fmt.Sprintf("%s=%s, %s by %s", name, f.Value, c.when(f.At), f.By))
@@ -111,6 +112,9 @@ func (c *cli) showTarget(t *api.Target) error {
 	return nil
 }
 
+// hasSSH reports whether people log in at targets of that kind through the bastion.
+func hasSSH(kind string) bool { return kind == "" || kind == "windows" }
+
 type targetOptions struct {
 	kind         string
 	address      string
@@ -123,6 +127,7 @@ type targetOptions struct {
 	hopAccount   string
 	provisioner  string
 	principals   string
+	scanAccount  string
 }
 
 func (o *targetOptions) flags(cmd *cobra.Command) {
@@ -137,6 +142,7 @@ func (o *targetOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.hopAccount, "hop-account", "", "`name` of the account in which others are reached via it")
 	f.StringVar(&o.provisioner, "provisioner", "", "`name` of the account in which drawbolt makes accounts for grants")
 	f.StringVar(&o.principals, "principals-folder", "", "`folder` where its sshd reads the principals of each account")
+	f.StringVar(&o.scanAccount, "scan-account", "", "`name` of the account as which it is scanned; \"\" for the provisioner, or the one that resets passwords")
 }
 
 // apply changes in where a flag was given.
@@ -162,17 +168,14 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 	if given("principals-folder") {
 		in.PrincipalsFolder = o.principals
 	}
+	if given("scan-account") {
+		in.ScanAccount = o.scanAccount
+	}
 	if given("application") {
 		in.Applications = o.applications
 	}
-	for _, l := range o.labels {
-		name, value, ok := strings.Cut(l, "=")
-		to := map[string]*string{"environment": &in.Labels.Environment, "env": &in.Labels.Environment, "tier": &in.Labels.Tier,
-			"criticality": &in.Labels.Criticality, "owner": &in.Labels.Owner}[name]
-		if !ok || to == nil {
-			return usage("the label %q is not one: environment=, tier=, criticality= or owner=", l)
-		}
-		*to = value
+	if err := setLabels(&in.Labels, o.labels); err != nil {
+		return err
 	}
 	if given("via") {
 		in.Via = o.via
@@ -207,6 +210,19 @@ func (o *targetOptions) apply(cmd *cobra.Command, in *api.TargetInput) error {
 			}
 			in.HostKeys = append(in.HostKeys, key)
 		}
+	}
+	return nil
+}
+
+// setLabels sets labels that are given as name=value.
+func setLabels(to *api.Labels, given []string) error {
+	for _, l := range given {
+		name, value, ok := strings.Cut(l, "=")
+		at := map[string]*string{"environment": &to.Environment, "env": &to.Environment, "tier": &to.Tier, "criticality": &to.Criticality, "owner": &to.Owner}[name]
+		if !ok || at == nil {
+			return usage("the label %q is not one: environment=, tier=, criticality= or owner=", l)
+		}
+		*at = value
 	}
 	return nil
 }
@@ -267,8 +283,8 @@ func (c *cli) targetAddCmd() *cobra.Command {
 		},
 	}
 	o.flags(cmd)
-	cmd.Flags().StringVar(&o.kind, "kind", "", "what it is, if no machine with SSH: `postgres`, mysql, ldap or ad")
-	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"postgres", "mysql", "ldap", "ad"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVar(&o.kind, "kind", "", "what it is, if no Unix machine with SSH: `postgres`, mysql, ldap, ad, windows, or plugin:NAME of a program that the server's configuration names")
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"postgres", "mysql", "ldap", "ad", "windows", "plugin:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -373,7 +389,7 @@ func keyValues(what string, list []string) (map[string]string, error) {
 // inputOf is what an administrator would write to get the target as it is.
 func inputOf(t *api.Target) api.TargetInput {
 	in := api.TargetInput{Name: t.Name, Kind: t.Kind, Address: t.Address, Labels: t.Labels, Applications: t.Applications,
-		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, Version: t.Version}
+		HostKeys: t.HostKeys, Via: t.Via, HopAccount: t.HopAccount, Provisioner: t.Provisioner, PrincipalsFolder: t.PrincipalsFolder, ScanAccount: t.ScanAccount, Version: t.Version}
 	for _, a := range t.Accounts {
 		in.Accounts = append(in.Accounts, api.AccountInput{Name: a.Name, Credential: a.Credential, Made: a.Made, KnownAs: a.KnownAs})
 	}

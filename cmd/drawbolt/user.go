@@ -16,7 +16,7 @@ import (
 
 func (c *cli) userCmd() *cobra.Command {
 	return nounCmd("user", "People", c.userLsCmd(), c.userShowCmd(), c.userAddCmd(), c.userSetCmd(), c.userLinkCmd(),
-		c.lockCmd("user", api.User{}, true, nil, lockUser), c.lockCmd("user", api.User{}, false, nil, lockUser), c.userKeyCmd(), c.userPasskeyCmd())
+		c.lockCmd("user", api.User{}, true, nil, lockUser), c.lockCmd("user", api.User{}, false, nil, lockUser), c.userKeyCmd(), c.userFactorCmd())
 }
 
 func (c *cli) userLsCmd() *cobra.Command {

@@ -207,7 +207,8 @@ func (a *App) openBroker(ctx context.Context) error {
 			PerPerson: a.config.SSH.Sessions.PerPerson, PerTarget: a.config.SSH.Sessions.PerTarget, PerPersonAndTarget: a.config.SSH.Sessions.PerPersonAndTarget,
 		},
 		Glass:  a.glassRules(),
-		Search: a.config.Recordings.Search, Tickets: tickets, Log: a.log,
+		Digest: a.config.digest(),
+		Search: a.config.Recordings.Search, Tickets: tickets, Programs: a.config.programs(), Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -330,13 +331,7 @@ func (a *App) openFronts() error {
 	if err := a.openScanner(); err != nil {
 		return err
 	}
-	if a.rotation, err = rotation.New(rotation.Config{Broker: a.broker, Log: a.log, Systems: map[string]rotation.System{
-		"":                         rotation.Linux(sshproxy.Machines{Broker: a.broker}),
-		access.KindPostgres:        rotation.Postgres,
-		access.KindMySQL:           rotation.MySQL,
-		access.KindLDAP:            rotation.LDAP,
-		access.KindActiveDirectory: rotation.LDAP,
-	}}); err != nil {
+	if err := a.openRotation(); err != nil {
 		return err
 	}
 	if a.bastion, err = bastion.New(bastion.Config{

@@ -20,6 +20,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/recorder/objects"
 	"github.com/drawbolt/drawbolt/vault"
@@ -138,10 +139,13 @@ type Config struct {
 		StopAfter     Days     `yaml:"stop_after" doc:"who has a break-glass case that waits for its review for so long breaks no glass again, such as 7d (default: it is only told)"`
 	} `yaml:"breakglass"`
 	Discovery struct {
-		Daily   bool   `yaml:"daily" doc:"whether each target with a provisioner is scanned once a day, at an hour of its own (default: true)"`
+		Daily   bool   `yaml:"daily" doc:"whether targets are scanned once a day, each at an hour of its own: those with a provisioner, databases and directories (default: true)"`
 		AtOnce  int    `yaml:"at_once" doc:"targets that are scanned at the same time by themselves"`
 		Profile string `yaml:"profile" doc:"folder of files *.json with what settings of targets are held against (default: the profile of the program)"`
 	} `yaml:"discovery"`
+	Rotation struct {
+		Programs []ProgramConfig `yaml:"programs" doc:"that change passwords of systems which no other kind knows; targets of the kind plugin:NAME use them (default: none)"`
+	} `yaml:"rotation"`
 	Audit struct {
 		CheckpointEvery Duration `yaml:"checkpoint_every" doc:"how often the head of the audit log is signed, at most 1m"`
 		CheckpointFile  string   `yaml:"checkpoint_file" doc:"where the newest checkpoint is kept outside the database (default: checkpoint in the data folder)"`
@@ -149,14 +153,16 @@ type Config struct {
 	Notifications struct {
 		Internal []string        `yaml:"internal" doc:"networks inside that channels may call, such as 10.1.2.0/24 or 127.0.0.1/32 (default: none; addresses of private use, loopback and the like are refused)"`
 		Channels []ChannelConfig `yaml:"channels" doc:"over which people are told (default: none)"`
+		Digest   string          `yaml:"digest" doc:"time of the day at which channels are told what the policy approved without asking anybody, such as 17:00 Europe/Berlin (default: never)"`
 		Slack    struct {
-			Mode              string `yaml:"mode" doc:"how Slack reaches this server: socket (over a connection that the server opens) or http (signed requests, for several servers)"`
-			Channel           string `yaml:"channel" doc:"id of the conversation that hears of requests, such as C0123456789"`
-			Alerts            string `yaml:"alerts" doc:"id of the one that hears of break-glass and of what is unusual (default: channel)"`
-			BotTokenFile      string `yaml:"bot_token_file" doc:"file with the Bot User OAuth Token (xoxb-) of the app (default: no Slack)"`
-			AppTokenFile      string `yaml:"app_token_file" doc:"file with the App-Level Token (xapp-), with mode socket"`
-			SigningSecretFile string `yaml:"signing_secret_file" doc:"file with the Signing Secret, with mode http"`
-			APIURL            string `yaml:"api_url" doc:"address of Slack's API, where a proxy stands in front of it (default: https://slack.com/api/)"`
+			Mode              string   `yaml:"mode" doc:"how Slack reaches this server: socket (over a connection that the server opens) or http (signed requests, for several servers)"`
+			Channel           string   `yaml:"channel" doc:"id of the conversation that hears of requests, such as C0123456789"`
+			Alerts            string   `yaml:"alerts" doc:"id of the one that hears of break-glass and of what is unusual (default: channel)"`
+			Quiet             []string `yaml:"quiet" doc:"hours in which only what is urgent is told, and the rest when they are over, such as 22:00-07:00 Europe/Berlin or saturday sunday 00:00-24:00 (default: none)"`
+			BotTokenFile      string   `yaml:"bot_token_file" doc:"file with the Bot User OAuth Token (xoxb-) of the app (default: no Slack)"`
+			AppTokenFile      string   `yaml:"app_token_file" doc:"file with the App-Level Token (xapp-), with mode socket"`
+			SigningSecretFile string   `yaml:"signing_secret_file" doc:"file with the Signing Secret, with mode http"`
+			APIURL            string   `yaml:"api_url" doc:"address of Slack's API, where a proxy stands in front of it (default: https://slack.com/api/)"`
 		} `yaml:"slack"`
 	} `yaml:"notifications"`
 	Log struct {
@@ -492,6 +498,7 @@ func (c *Config) complete() error {
 	} else if t.Kind != "" && (t.URL == "" || t.SecretFile == "") {
 		bad("tickets.kind needs tickets.url and tickets.secret_file")
 	}
+	problems = append(problems, c.programProblems()...)
 	for _, problem := range c.masterProblems() {
 		bad("%s", problem)
 	}
@@ -520,6 +527,11 @@ func (c *Config) complete() error {
 	}
 	if n := c.BreakGlass.RequireAlarms; n < 0 || n > 16 {
 		bad("breakglass.require_alarms is between 0 and 16, not %d", n)
+	}
+	if s := c.Notifications.Digest; s != "" {
+		if _, err := broker.ParseDaily(s); err != nil {
+			bad("notifications.digest: %v", err)
+		}
 	}
 	for _, problem := range c.slackProblems() {
 		bad("notifications.slack.%s", problem)

@@ -111,6 +111,8 @@ func configSchema() map[string]any {
 			leaf["pattern"] = "^[0-9]+d$"
 		case []ChannelConfig:
 			leaf["type"], leaf["items"], leaf["maxItems"] = "array", channelSchema(), maxChannels
+		case []ProgramConfig:
+			leaf["type"], leaf["items"], leaf["maxItems"] = "array", programSchema(), maxPrograms
 		case string:
 			if v != "" {
 				leaf["default"] = v

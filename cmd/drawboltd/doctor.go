@@ -148,7 +148,7 @@ func (a *App) findings(ctx context.Context) []finding {
 		list.ok("database", "answers in %s", time.Since(begin).Round(10*time.Microsecond))
 	}
 	list.ok("vault", "opened, certificate authorities loaded")
-	list = append(list, a.examinePolicy(ctx)...)
+	list = append(append(list, a.examinePolicy(ctx)...), a.examinePrograms(ctx)...)
 	if a.onCall != nil {
 		a.onCall.Refresh(ctx)
 		problems := a.onCall.Problems(time.Now())

@@ -29,6 +29,7 @@ type ChannelConfig struct {
 	Name         string   `yaml:"name" doc:"of the channel: a-z, 0-9, dot, underscore and hyphen; where it stands in the log is kept under it"`
 	Type         string   `yaml:"type" doc:"mail, teams, mattermost, pagerduty or webhook"`
 	Kinds        []string `yaml:"kinds" doc:"what it is told (default: what fits its type; a webhook everything)"`
+	Quiet        []string `yaml:"quiet" doc:"hours in which only what is urgent is told, and the rest when they are over: 22:00-07:00 Europe/Berlin, or saturday sunday 00:00-24:00"`
 	URL          string   `yaml:"url" doc:"where it posts to"`
 	URLFile      string   `yaml:"url_file" doc:"file that holds that, where it is a secret: teams, mattermost"`
 	SecretFile   string   `yaml:"secret_file" doc:"file with the secret to sign with (webhook), or the integration key (pagerduty)"`
@@ -56,6 +57,15 @@ func (c *Config) internal() ([]netip.Prefix, error) {
 	return list, nil
 }
 
+// digest is when people are told what the policy approved by itself; nil: never. The
+// configuration was checked.
+func (c *Config) digest() *broker.Daily {
+	if d, err := broker.ParseDaily(c.Notifications.Digest); err == nil {
+		return &d
+	}
+	return nil
+}
+
 // routes makes the channels of the configuration. It reads their secrets, and calls
 // nobody.
 func (c *Config) routes(out *outbound.Client) (list []notify.Route, err error) {
@@ -81,6 +91,10 @@ func (ch *ChannelConfig) route(out *outbound.Client, base string) (r notify.Rout
 	if err := access.CheckGroupName(ch.Name); err != nil {
 		return r, fmt.Errorf("name: %w", err)
 	}
+	quiet, err := notify.ParseQuiet(ch.Quiet)
+	if err != nil {
+		return r, fmt.Errorf("quiet: %w", err)
+	}
 	address := notify.Address{URL: ch.URL, File: ch.URLFile}
 	r.Type = ch.Type
 	switch ch.Type {
@@ -104,8 +118,12 @@ func (ch *ChannelConfig) route(out *outbound.Client, base string) (r notify.Rout
 	default:
 		err = fmt.Errorf("type is mail, teams, mattermost, pagerduty or webhook, not %.40q", ch.Type)
 	}
-	if err != nil || len(ch.Kinds) == 0 {
+	if err != nil {
 		return r, err
+	}
+	r.Channel = notify.Quietly(r.Channel, quiet, time.Now)
+	if len(ch.Kinds) == 0 {
+		return r, nil
 	}
 	r.Kinds = nil
 	for _, k := range ch.Kinds {
@@ -245,6 +263,9 @@ func (a *App) examineNotices(ctx context.Context) (list []finding) {
 		default:
 			add("ok", fmt.Sprintf("%s has come to event %d", name, status[n].Position), "")
 		}
+	}
+	if a.config.Notifications.Digest != "" && !slices.ContainsFunc(a.routes, func(r notify.Route) bool { return slices.Contains(r.Kinds, notify.Digest) }) {
+		add("warning", "notifications.digest is set, and no channel is told of "+string(notify.Digest), "add it to the kinds of a channel in notifications.channels")
 	}
 	if alarms := len(alarmChannels(a.routes)); alarms < alarmWays {
 		add("warning", fmt.Sprintf("break-glass alarms over %d channels, and should over %d that do not depend on each other", alarms, alarmWays), "name them in notifications.channels")

@@ -36,6 +36,9 @@ func (c *Config) slackProblems() (list []string) {
 	default:
 		list = append(list, fmt.Sprintf("mode is %s or %s, not %q", slack.SocketMode, slack.HTTPMode, s.Mode))
 	}
+	if _, err := notify.ParseQuiet(s.Quiet); err != nil {
+		list = append(list, "quiet: "+err.Error())
+	}
 	if s.APIURL != "" {
 		if err := outbound.CheckURL(s.APIURL); err != nil {
 			list = append(list, "api_url: "+err.Error())
@@ -58,6 +61,9 @@ func (a *App) openSlack() error {
 		URL: a.config.Server.ExternalURL, APIURL: s.APIURL, Log: a.log,
 	}
 	var err error
+	if c.Quiet, err = notify.ParseQuiet(s.Quiet); err != nil {
+		return fmt.Errorf("notifications.slack.quiet: %w", err)
+	}
 	if c.BotToken, err = outbound.ReadSecret(s.BotTokenFile); err != nil {
 		return fmt.Errorf("notifications.slack.bot_token_file: %w", err)
 	}

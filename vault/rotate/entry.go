@@ -71,9 +71,9 @@ func NewEntry(password vault.Secret, at time.Time) Entry {
 }
 
 // NewUnknown is what is known of an account whose password nobody knows: one that is not
-// in force, and not tried.
-func NewUnknown(r Rules, at time.Time) (Entry, error) {
-	password, err := r.make()
+// in force, and not tried. It is made as candidates are.
+func NewUnknown(make func() (vault.Secret, error), at time.Time) (Entry, error) {
+	password, err := make()
 	e := NewEntry(password, at)
 	e.Current.WrongAt = at
 	return e, err

@@ -135,7 +135,7 @@ func New(c Config) (*Account, error) {
 		return nil, fmt.Errorf("rotate: %w", err)
 	}
 	if c.Make == nil {
-		c.Make = c.Rules.make
+		c.Make = c.Rules.Make
 	}
 	if c.Failures == 0 {
 		c.Failures = 2

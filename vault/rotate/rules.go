@@ -58,9 +58,9 @@ func (r Rules) Check() error {
 	return nil
 }
 
-// make makes a password. Each character is drawn from all classes alike; those that
+// Make makes a password. Each character is drawn from all classes alike; those that
 // are short of a class, or have what they must not have, are thrown away.
-func (r Rules) make() (vault.Secret, error) {
+func (r Rules) Make() (vault.Secret, error) {
 	r = r.filled()
 	all := strings.Join(r.Classes, "")
 	for range 10_000 {

@@ -133,6 +133,9 @@ var routes = []struct {
 	{"Adopt", func(ctx context.Context, c *Client) error {
 		return discard(c.Adopt(ctx, AdoptInput{Accounts: []string{"a"}, TakeOver: true}))
 	}, `POST /v1/inventory/adopt {"accounts":["a"],"take_over":true}`},
+	{"OnboardAccount", func(ctx context.Context, c *Client) error {
+		return discard(c.OnboardAccount(ctx, "a@b", OnboardInput{Credential: "key", Managed: Managed{AfterUse: true}, DryRun: true}))
+	}, `POST /v1/inventory/a@b/manage {"credential":"key","managed":{"after_use":true},"dry_run":true}`},
 	{"Posture", func(ctx context.Context, c *Client) error { return discard(c.Posture(ctx, "db01")) }, "GET /v1/targets/db01/posture"},
 	{"Postures", func(ctx context.Context, c *Client) error { return discard(c.Postures(ctx, "db01")) }, "GET /v1/postures?after=db01"},
 	{"CheckTarget", func(ctx context.Context, c *Client) error {
@@ -263,7 +266,7 @@ var routes = []struct {
 	{"RemoveKey", func(ctx context.Context, c *Client) error { return c.RemoveKey(ctx, "bob", "SHA256:x") }, `DELETE /v1/users/bob/keys/SHA256:x`},
 	{"MyPasskeys", func(ctx context.Context, c *Client) error { return discard(c.MyPasskeys(ctx)) }, `GET /v1/me/passkeys`},
 	{"Passkeys", func(ctx context.Context, c *Client) error { return discard(c.Passkeys(ctx, "bob")) }, `GET /v1/users/bob/passkeys`},
-	{"RemovePasskey", func(ctx context.Context, c *Client) error { return c.RemovePasskey(ctx, "bob", "PKY-1") }, `DELETE /v1/users/bob/passkeys/PKY-1`},
+	{"TakeFactor", func(ctx context.Context, c *Client) error { return c.TakeFactor(ctx, "bob", "PKY-1", "phone stolen") }, `POST /v1/users/bob/factors/PKY-1/take {"reason":"phone stolen"}`},
 	{"Groups", func(ctx context.Context, c *Client) error { return discard(c.Groups(ctx)) }, `GET /v1/groups`},
 	{"Roles", func(ctx context.Context, c *Client) error { return discard(c.Roles(ctx)) }, `GET /v1/roles`},
 	{"FindRole", func(ctx context.Context, c *Client) error { return discard(c.FindRole(ctx, "dba")) }, `GET /v1/roles/dba`},

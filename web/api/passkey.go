@@ -51,7 +51,8 @@ func (c *Client) Passkeys(ctx context.Context, user string) (List[Passkey], erro
 	return call[List[Passkey]](ctx, c, http.MethodGet, path("users", user, "passkeys"), nil, nil)
 }
 
-// RemovePasskey takes a passkey that was lost away from a person.
-func (c *Client) RemovePasskey(ctx context.Context, user, id string) error {
-	return c.do(ctx, http.MethodDelete, path("users", user, "passkeys")+"/"+url.PathEscape(id), nil, nil, nil)
+// TakeFactor takes a second factor away that a person has lost: a passkey by its id,
+// or "totp". It ends their logins, and they are told.
+func (c *Client) TakeFactor(ctx context.Context, user, id, reason string) error {
+	return c.do(ctx, http.MethodPost, path("users", user, "factors")+"/"+url.PathEscape(id)+"/take", nil, Reason{reason}, nil)
 }

@@ -78,14 +78,15 @@ type Request struct {
 	Note            string       `json:"note,omitempty"`      // what the decider wrote
 	EditedAt        *time.Time   `json:"edited_at,omitempty"` // votes of before are void
 	Approvals       []Approval   `json:"approvals"`
-	Objections      []Approval   `json:"objections,omitempty"`   // every no so far
-	DenyThreshold   int          `json:"deny_threshold"`         // how many no end it
-	Needed          int          `json:"needed"`                 // how many people must approve, in all
-	Needs           []Need       `json:"needs"`                  // out of which groups
-	LastUse         *LastUse     `json:"last_use,omitempty"`     // while it is pending
-	Waiting         []string     `json:"waiting"`                // names of those who are asked now; "carol (for bob)" votes in his place
-	MayDecide       bool         `json:"may_decide"`             // the caller is one of them
-	NeedsFactor     bool         `json:"needs_factor,omitempty"` // the caller is, with a second factor shown just now
+	Objections      []Approval   `json:"objections,omitempty"`        // every no so far
+	DenyThreshold   int          `json:"deny_threshold"`              // how many no end it
+	Needed          int          `json:"needed"`                      // how many people must approve, in all
+	Needs           []Need       `json:"needs"`                       // out of which groups
+	LastUse         *LastUse     `json:"last_use,omitempty"`          // while it is pending
+	Waiting         []string     `json:"waiting"`                     // names of those who are asked now; "carol (for bob)" votes in his place
+	MayDecide       bool         `json:"may_decide"`                  // the caller is one of them
+	NeedsFactor     bool         `json:"needs_factor,omitempty"`      // the caller is, with a second factor shown just now
+	DenyNeedsFactor bool         `json:"deny_needs_factor,omitempty"` // and denies only with one, too
 	InPlaceOf       string       `json:"in_place_of,omitempty"`
 	Questions       []Question   `json:"questions,omitempty"` // of those who may decide, and the answers
 	HandOvers       []HandOver   `json:"hand_overs,omitempty"`
@@ -238,7 +239,7 @@ type ApproveInput struct {
 	Digest          string `json:"digest"`
 	DurationSeconds int64  `json:"duration_seconds,omitempty"` // 0: as asked for; never longer
 	Comment         string `json:"comment,omitempty"`
-	// Without are rights that are taken away: shell, exec, files, forwards, agent, x11, checkout.
+	// Without are rights that are taken away: shell, exec, files, uploads, forwards, agent, x11, checkout.
 	Without  []string `json:"without,omitempty"`
 	FourEyes bool     `json:"four_eyes,omitempty"` // nothing is to be done while nobody else watches
 }

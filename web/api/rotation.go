@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Managed says how the password of an account is changed by drawbolt.
+// Managed says how the password of an account is changed by drawbolt, or its key.
 type Managed struct {
 	EverySeconds int64 `json:"every_seconds,omitempty"` // how old it becomes; 0: any age
 	AfterUse     bool  `json:"after_use,omitempty"`     // after each session, too
@@ -25,8 +25,11 @@ type Managed struct {
 // ManageInput says how an account is managed from now on.
 type ManageInput struct {
 	Managed
-	// Secret is the password that is in force now; none: the one that is kept. In JSON
-	// it is base64.
+	// Credential is what is changed: "password" or "key", the private half of one in
+	// ~/.ssh/authorized_keys; none: what the account logs in with, else a password.
+	Credential string `json:"credential,omitempty"`
+	// Secret is the one that is in force now; none: the one that is kept. In JSON it is
+	// base64.
 	Secret []byte `json:"secret,omitempty"`
 }
 
@@ -56,7 +59,7 @@ func (c *Client) RotateAccount(ctx context.Context, target, account, reason stri
 	return call[Password](ctx, c, http.MethodPost, accountPath(target, account, "rotate"), nil, Reason{reason})
 }
 
-// A Password says how the password of a managed account stands. It is not in it.
+// A Password says how the password of a managed account stands, or its key. It is not in it.
 type Password struct {
 	Account   string     `json:"account"`
 	State     string     `json:"state"`                // ok, due, working, failing, held

@@ -18,7 +18,7 @@ type Labels struct {
 // TargetInput is a target as an administrator writes it.
 type TargetInput struct {
 	Name         string         `json:"name"`
-	Kind         string         `json:"kind,omitempty"` // "": a machine with SSH; postgres, mysql, ldap, ad
+	Kind         string         `json:"kind,omitempty"` // "": a Unix machine with SSH; postgres, mysql, ldap, ad, windows, plugin:NAME
 	Address      string         `json:"address"`        // host:port
 	Labels       Labels         `json:"labels"`
 	Applications []string       `json:"applications,omitempty"`
@@ -30,6 +30,7 @@ type TargetInput struct {
 	// PrincipalsFolder where the target's sshd reads the principals of each.
 	Provisioner      string `json:"provisioner,omitempty"`
 	PrincipalsFolder string `json:"principals_folder,omitempty"`
+	ScanAccount      string `json:"scan_account,omitempty"` // one of Accounts, as which it is scanned
 	Version          int64  `json:"version,omitempty"` // of the target that is changed
 }
 
@@ -100,6 +101,7 @@ type Target struct {
 	Provisioner  string    `json:"provisioner,omitempty"` // makes accounts for grants
 	// PrincipalsFolder is where its sshd reads the principals of an account.
 	PrincipalsFolder string `json:"principals_folder,omitempty"`
+	ScanAccount      string `json:"scan_account,omitempty"` // as which it is scanned
 	// Facts are what was found out about it; RecordFacts sets them.
 	Facts      map[string]Fact `json:"facts,omitempty"`
 	Locked     bool            `json:"locked"`

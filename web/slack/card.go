@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,10 +45,12 @@ type view struct {
 	environment string            // of the target
 	accounts    map[string]string // user id -> account in Slack, of those who have linked one
 	button      bool              // a vote from Slack would count
-	onIt        string            // who looks after break-glass
+	glass       *access.GlassReview
+	use         access.GrantUse   // of the grant
+	nobody      broker.Unanswered // who was asked, when nobody has decided
 	now         time.Time
+	pages       string // the address of all pages
 	url         string // of the request's page
-	review      string // of the page on which break-glass is reviewed
 }
 
 // who names a user: as Slack does, if they are known there.
@@ -89,7 +92,7 @@ func card(v view) message {
 	case state == access.Cancelled:
 		return over(v, ":leftwards_arrow_with_hook: *Taken back*", "Taken back: ", "", "closed "+clock(r.DecidedAt))
 	case state == access.Expired:
-		return over(v, ":hourglass: *No decision in "+length(r.ExpiresAt.Sub(r.CreatedAt))+"*", "Expired without a decision: ", "", "asked "+wanted(r.Needs), "closed "+clock(r.ExpiresAt))
+		return over(v, ":hourglass: *No decision in "+length(r.ExpiresAt.Sub(r.CreatedAt))+"*", "Expired without a decision: ", "", v.asked(), v.escalated(), "closed "+clock(r.ExpiresAt))
 	case v.Grant == nil:
 		return over(v, ":white_check_mark: *Approved*", "Approved: ", "")
 	case v.Grant.StateAt(v.now) != access.Ended:
@@ -103,16 +106,9 @@ func pending(v view) message {
 	r := &v.Request
 	head := sdk.NewSectionBlock(marked("*"+v.requester()+" asks for "+v.what()+"*"+v.where()+" · *"+length(r.Duration)+"*"), nil, nil)
 	vote := r.ID + " " + r.Digest()
-	var more []*sdk.OptionBlockObject
 	if v.button {
-		if r.Duration > short {
-			more = append(more, sdk.NewOptionBlockObject("short "+vote, label("Approve for "+length(short)), nil))
-		}
-		more = append(more, sdk.NewOptionBlockObject("note "+vote, label("Approve with a note…"), nil))
+		head.Accessory = sdk.NewAccessory(sdk.NewOverflowBlockElement(actionMore, narrower(&v, vote)...))
 	}
-	more = append(more, sdk.NewOptionBlockObject(menuQuestion+" "+r.ID, label("Ask "+r.RequesterName+" a question…"), nil),
-		sdk.NewOptionBlockObject(menuHandOver+" "+r.ID, label("Hand to someone else…"), nil))
-	head.Accessory = sdk.NewAccessory(sdk.NewOverflowBlockElement(actionMore, more...))
 	blocks := append([]sdk.Block{head, quote(r.Reason)}, talk(&v)...)
 	if f := facts(&v); len(f) > 0 {
 		blocks = append(blocks, sdk.NewSectionBlock(nil, f, nil))
@@ -134,6 +130,9 @@ func pending(v view) message {
 	if v.button {
 		buttons = append(buttons, details(v.url))
 	}
+	buttons = append(buttons, sdk.NewOverflowBlockElement(actionTalk, // one menu takes five items
+		sdk.NewOptionBlockObject(menuQuestion+" "+r.ID, label("Ask "+r.RequesterName+" a question…"), nil),
+		sdk.NewOptionBlockObject(menuHandOver+" "+r.ID, label("Hand to someone else…"), nil)))
 	parts := []string{":hourglass_flowing_sand: waiting"}
 	if n := len(r.Approvals); n > 0 {
 		parts = []string{":white_check_mark: " + strings.Join(v.approvers(), ", ") + ", more are needed"}
@@ -150,6 +149,64 @@ func pending(v view) message {
 	return message{v.line("%s asks for %s") + " for " + length(r.Duration) + ": " + escape(cut(r.Reason, maxQuote)), blocks}
 }
 
+// onCall says in which schedules somebody is now.
+func onCall(groups []string) string {
+	if len(groups) == 0 {
+		return "no"
+	}
+	var names []string
+	for _, g := range groups {
+		names = append(names, strings.TrimPrefix(g, access.OnCallPrefix))
+	}
+	return "yes, " + word(strings.Join(names, ", "))
+}
+
+// narrower are the ways to say yes to less than was asked for. What would take
+// nothing away, or leave nothing, is not among them.
+func narrower(v *view, vote string) (list []*sdk.OptionBlockObject) {
+	r := &v.Request
+	add := func(menu, says string) {
+		list = append(list, sdk.NewOptionBlockObject(menu+" "+vote, label(says), nil))
+	}
+	if r.Duration > short {
+		add(menuShort, "Approve for "+length(short))
+	}
+	if r.MayBeReadOnly() {
+		add(menuReadOnly, "Approve fetching files only")
+	}
+	if !r.Permitted().FourEyes {
+		add(menuWatched, "Approve while somebody watches")
+	}
+	add(menuNote, "Approve with a note…")
+	return list
+}
+
+// less says what approvers have taken away; "": nothing.
+func (v *view) less() string {
+	var without []string
+	only, watched := false, false
+	for _, a := range v.Request.Approvals {
+		watched = watched || a.Narrowing.FourEyes
+		if slices.Equal(a.Narrowing.Without, access.ReadOnly().Without) {
+			only = true
+			continue
+		}
+		for _, right := range a.Narrowing.Without {
+			if !slices.Contains(without, right) {
+				without = append(without, right)
+			}
+		}
+	}
+	var parts []string
+	if only {
+		parts = append(parts, "only to fetch files")
+	}
+	if n := (access.Narrowing{Without: without, FourEyes: watched}); !n.IsZero() {
+		parts = append(parts, n.String())
+	}
+	return word(strings.Join(parts, ", "))
+}
+
 // short is the shorter time that the menu of a card offers.
 const short = 30 * time.Minute
 
@@ -163,7 +220,16 @@ func facts(v *view) (list []*sdk.TextBlockObject) {
 	if r.Ticket != "" { // others wrote of it what they liked
 		list = append(list, plain("Ticket\n"+ticket(r)))
 	}
-	add("From", word(r.Source))
+	from := word(r.Source)
+	if a := v.Asker; a != nil {
+		if a.NewNetwork {
+			from += " :warning: new for " + word(r.RequesterName)
+		}
+		if a.Schedules {
+			add("On call", onCall(a.OnCall))
+		}
+	}
+	add("From", from)
 	if v.Last != nil {
 		reason, ended, _ := v.Last.EndAt(v.now)
 		last := at(ended, "{date_short}") + ", " + length(ended.Sub(v.Last.Start))
@@ -223,14 +289,80 @@ func granted(v view) message {
 		plainly = strings.Join(names, ", ")
 	}
 	head := "~" + v.requester() + " asks for " + v.what() + "~" + v.where() + "\n:white_check_mark: *Approved by " + by + "* after " + length(r.DecidedAt.Sub(r.CreatedAt)) + " · " + length(g.Duration)
-	blocks := []sdk.Block{section(head), quote(r.Reason), sdk.NewActionBlock("running", stopping(&v, "Revoke…")...), footer(use(&v), r.ID)}
+	parts := []string{use(&v), v.running()}
+	if less := v.less(); less != "" {
+		head += " · " + less
+	}
+	blocks := []sdk.Block{section(head), quote(r.Reason), sdk.NewActionBlock("running", stopping(&v, "Revoke…")...), footer(append(parts, r.ID)...)}
 	return message{escape("Approved by "+plainly+": ") + v.line("%s, %s") + ", " + length(g.Duration), blocks}
 }
 
 func stopping(v *view, text string) []sdk.BlockElement {
 	stop := button(actionRevoke, v.Request.ID, text, sdk.StyleDanger)
 	stop.AccessibilityLabel = cut("Take the access of "+v.Request.RequesterName+" away; you will be asked for a reason", maxLabel)
-	return []sdk.BlockElement{details(v.url), stop}
+	if v.use.First == "" {
+		return []sdk.BlockElement{details(v.url), stop}
+	}
+	watch := button(actionWatch, "", "Watch live", "")
+	watch.URL = v.pages + "/sessions/" + v.use.First
+	watch.AccessibilityLabel = cut("Watch the session of "+v.Request.RequesterName+" on "+v.Request.TargetName, maxLabel)
+	return []sdk.BlockElement{watch, details(v.url), stop}
+}
+
+// running says how many sessions run under an open grant.
+func (v *view) running() string {
+	switch v.use.Running {
+	case 0:
+		return ""
+	case 1:
+		return "a session runs, and is recorded"
+	default:
+		return "sessions run, and are recorded"
+	}
+}
+
+// made says what sessions have made of a grant that is over.
+func (v *view) made() []string {
+	u := v.use
+	if u.Sessions == 0 {
+		return nil
+	}
+	parts := []string{count(u.Sessions, "session", "sessions")}
+	if u.Commands >= 0 {
+		parts = append(parts, count(u.Commands, "command", "commands"))
+	}
+	return append(parts, "recorded")
+}
+
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
+}
+
+// asked names who could have decided on a request that nobody decided on: those
+// who are known in Slack, and others.
+func (v *view) asked() string {
+	var names []string
+	for _, u := range v.nobody.Asked[:min(len(v.nobody.Asked), maxNamed)] {
+		names = append(names, v.who(u.ID, u.Name))
+	}
+	if more := len(v.nobody.Asked) - maxNamed; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	if len(names) == 0 {
+		return "asked " + wanted(v.Request.Needs)
+	}
+	return "asked " + strings.Join(names, ", ")
+}
+
+func (v *view) escalated() string {
+	u := v.nobody
+	if len(u.Escalated) == 0 {
+		return ""
+	}
+	return ":arrow_up: asked " + word(strings.Join(u.Escalated, ", ")) + " too after " + length(u.At.Sub(v.Request.CreatedAt))
 }
 
 // use says what has become of a grant that is open.
@@ -255,19 +387,31 @@ func ended(v view) message {
 	if !g.Start.IsZero() {
 		used = "used " + length(when.Sub(g.Start)) + " of " + length(g.Duration)
 	}
+	parts := append([]string{used, "ended " + clock(when)}, v.made()...)
+	if v.Request.BreakGlass {
+		parts = append(parts, ":rotating_light: break-glass", v.reviewed())
+	}
+	var m message
 	switch reason {
 	case access.EndRevoked:
-		return over(v, ":no_entry: *Revoked by "+word(g.EndedBy)+"*", "Revoked by "+g.EndedBy+": ", g.EndNote, used, "ended "+clock(when))
+		m = over(v, ":no_entry: *Revoked by "+word(g.EndedBy)+"*", "Revoked by "+g.EndedBy+": ", g.EndNote, parts...)
 	case access.EndReleased:
-		return over(v, ":checkered_flag: *Given back*", "Given back: ", "", used, "ended "+clock(when))
+		m = over(v, ":checkered_flag: *Given back*", "Given back: ", "", parts...)
 	case access.EndSuperseded:
-		return over(v, ":checkered_flag: *Replaced by another grant*", "Replaced: ", "", used, "ended "+clock(when))
+		m = over(v, ":checkered_flag: *Replaced by another grant*", "Replaced: ", "", parts...)
 	default:
 		if g.Start.IsZero() {
-			return over(v, ":checkered_flag: *Lapsed, never used*", "Lapsed: ", "", "ended "+clock(when))
+			m = over(v, ":checkered_flag: *Lapsed, never used*", "Lapsed: ", "", parts[1:]...)
+			break
 		}
-		return over(v, ":checkered_flag: *Ended by time*", "Ended by time: ", "", used, "ended "+clock(when))
+		m = over(v, ":checkered_flag: *Ended by time*", "Ended by time: ", "", parts...)
 	}
+	if glass := v.glass; glass != nil && glass.Open() {
+		review := button(actionReview, "", "Review…", "")
+		review.URL = v.reviewPage()
+		m.Blocks = append(m.Blocks, sdk.NewActionBlock("review", review))
+	}
+	return m
 }
 
 // over is a request about which nothing is left to do.
@@ -280,27 +424,51 @@ func over(v view, head, plainly, note string, parts ...string) message {
 	return message{escape(plainly) + v.line("%s, %s"), append(blocks, footer(parts...))}
 }
 
+// reviewPage is where break-glass is reviewed.
+func (v *view) reviewPage() string { return v.pages + "/breakglass/" + v.Request.ID }
+
 func breakGlass(v view) message {
 	r, g := &v.Request, v.Grant
 	review := button(actionReview, "", "Review…", "")
-	review.URL = v.review
+	review.URL = v.reviewPage()
 	buttons := append(stopping(&v, "Stop now…"), review)
-	parts := []string{use(&v), ":lock: somebody else reviews it afterwards"}
-	if v.onIt == "" {
-		on := button(actionOnIt, r.ID, "I am on it", "")
-		on.AccessibilityLabel = cut("Say that you look after the break-glass of "+r.RequesterName+"; it closes nothing", maxLabel)
-		buttons = append(buttons, on)
-	} else {
-		parts = append(parts, ":eyes: "+word(v.onIt)+" is on it")
+	proved := "*without a second factor*"
+	parts := []string{use(&v), v.running(), v.reviewed()}
+	if glass := v.glass; glass != nil {
+		if !glass.FactorAt.IsZero() {
+			proved = "second factor shown " + length(glass.OpenedAt.Sub(glass.FactorAt)) + " before"
+		}
+		if glass.AckName == "" {
+			on := button(actionOnIt, r.ID, "I am on it", "")
+			on.AccessibilityLabel = cut("Say that you look after the break-glass of "+r.RequesterName+"; it closes nothing", maxLabel)
+			buttons = append(buttons, on)
+		} else {
+			parts = append(parts, ":eyes: "+word(glass.AckName)+" is on it")
+		}
 	}
 	blocks := []sdk.Block{
 		sdk.NewHeaderBlock(sdk.NewTextBlockObject(sdk.PlainTextType, cut("🚨 Break-glass access", maxHeader), true, false)),
-		section("*" + v.requester() + "* took *" + v.what() + "*" + v.where() + " *without approval* at " + at(r.CreatedAt, "{time_secs}") + ", for " + length(g.Duration)),
+		section("*" + v.requester() + "* took *" + v.what() + "*" + v.where() + " *without approval* at " + at(r.CreatedAt, "{time_secs}") + ", for " + length(g.Duration) + ", " + proved),
 		quote(r.Reason),
 		sdk.NewActionBlock("breakglass", buttons...),
 		footer(append(parts, r.ID)...),
 	}
 	return message{v.line("BREAK-GLASS: %s took %s without approval") + ": " + escape(cut(r.Reason, maxQuote)), blocks}
+}
+
+// reviewed says how the review of break-glass stands.
+func (v *view) reviewed() string {
+	glass := v.glass
+	switch {
+	case glass == nil:
+		return ""
+	case !glass.Open():
+		return ":memo: reviewed by " + word(glass.ClosedName) + ": " + strings.ReplaceAll(string(glass.Finding), "_", " ")
+	case v.now.After(glass.Due()):
+		return ":lock: *review overdue* since " + at(glass.Due(), "{date_short} {time}") + ", by somebody else"
+	default:
+		return ":lock: review due " + at(glass.Due(), "{date_short} {time}") + ", by somebody else"
+	}
 }
 
 // answer is what the requester is told, by a message of their own.
@@ -341,7 +509,11 @@ func answer(v view) message {
 		if !v.Grant.Start.IsZero() {
 			begin = use(&v)
 		}
-		return tell(":white_check_mark: "+by+" approved "+name+" for "+length(v.Grant.Duration)+". "+code("ssh "+what)+" – "+begin+".", plainly+" approved "+what, blocks...)
+		howLong := length(v.Grant.Duration)
+		if less := v.less(); less != "" {
+			howLong += ", " + less
+		}
+		return tell(":white_check_mark: "+by+" approved "+name+" for "+howLong+". "+code("ssh "+what)+" – "+begin+".", plainly+" approved "+what, blocks...)
 	}
 }
 

@@ -32,9 +32,15 @@ func TestMessages(t *testing.T) {
 	// of makes a view; each case changes it.
 	of := func(change func(v *view)) view {
 		r := request
-		v := view{Case: broker.Case{Request: r}, environment: "prod", accounts: map[string]string{"USR-alice": "U0ALICE", "USR-bob": "U0BOB"}, button: true, now: asked.Add(time.Minute), url: "https://gw.example.com/r/" + r.ID, review: "https://gw.example.com/breakglass/" + r.ID}
+		v := view{Case: broker.Case{Request: r}, environment: "prod", accounts: map[string]string{"USR-alice": "U0ALICE", "USR-bob": "U0BOB"}, button: true, now: asked.Add(time.Minute), url: "https://gw.example.com/r/" + r.ID, pages: "https://gw.example.com"}
 		change(&v)
 		return v
+	}
+	glass := func(onIt string) *access.GlassReview {
+		return &access.GlassReview{RequestID: request.ID, OpenedAt: asked, FactorAt: asked.Add(-20 * time.Second), AckName: onIt}
+	}
+	rules := func(v *view) {
+		v.Request.Rules = access.SessionRules{Shell: true, Files: []string{"download /var/log/**", "upload /srv/**"}}
 	}
 	approved := func(v *view) {
 		g := grant
@@ -107,12 +113,15 @@ func TestMessages(t *testing.T) {
 		"cancelled": card(of(func(v *view) {
 			v.Request.State, v.Request.DecidedBy, v.Request.DecidedAt = access.Cancelled, "alice", asked.Add(time.Minute)
 		})),
-		"expired":     card(of(func(v *view) { v.now = asked.Add(16 * time.Minute) })),
-		"ended":       card(of(func(v *view) { used(v); v.now = asked.Add(2 * time.Hour) })),
-		"lapsed":      card(of(func(v *view) { approved(v); v.now = asked.Add(5 * time.Hour) })),
-		"given-back":  card(of(over(access.EndReleased, ""))),
-		"revoked":     card(of(over(access.EndRevoked, "Wrong host, INC-1234 is about db07"))),
-		"break-glass": card(of(func(v *view) { used(v); v.Request.BreakGlass, v.Request.Approvals, v.Request.Needs = true, nil, nil })),
+		"expired":    card(of(func(v *view) { v.now = asked.Add(16 * time.Minute) })),
+		"ended":      card(of(func(v *view) { used(v); v.now = asked.Add(2 * time.Hour) })),
+		"lapsed":     card(of(func(v *view) { approved(v); v.now = asked.Add(5 * time.Hour) })),
+		"given-back": card(of(over(access.EndReleased, ""))),
+		"revoked":    card(of(over(access.EndRevoked, "Wrong host, INC-1234 is about db07"))),
+		"break-glass": card(of(func(v *view) {
+			used(v)
+			v.Request.BreakGlass, v.Request.Approvals, v.Request.Needs, v.glass = true, nil, nil, glass("")
+		})),
 
 		"answer-approved": answer(of(approved)),
 		"answer-denied": answer(of(func(v *view) {
@@ -130,7 +139,56 @@ func TestMessages(t *testing.T) {
 		"unusual-one-of-too-many": s.unusual(session(), finding{Detection: broker.Detection{Rule: "alert mysqldump", Command: "<!channel> *x*"}, at: asked}),
 		"break-glass-on-it": card(of(func(v *view) {
 			used(v)
-			v.Request.BreakGlass, v.Request.Approvals, v.Request.Needs, v.onIt = true, nil, nil, "chen"
+			v.Request.BreakGlass, v.Request.Approvals, v.Request.Needs, v.glass = true, nil, nil, glass("chen")
+		})),
+		"request-asker": card(of(func(v *view) {
+			v.Asker = &broker.Asker{Schedules: true, OnCall: []string{"oncall-db", "oncall-web"}, NewNetwork: true}
+		})),
+		"request-asker-hostile": card(of(func(v *view) {
+			v.Asker = &broker.Asker{Schedules: true, OnCall: []string{"oncall-<!channel>*`"}, NewNetwork: true}
+			v.Request.Source, v.Request.RequesterName = "<https://evil.example.com|10.0.0.1>", "<!here>*`"
+		})),
+		"request-not-on-call": card(of(func(v *view) { v.Asker = &broker.Asker{Schedules: true} })),
+		"request-narrower":    card(of(rules)),
+		"approved-narrower": card(of(func(v *view) {
+			rules(v)
+			approved(v)
+			v.Request.Approvals[0].Narrowing = access.ReadOnly()
+			v.Request.Approvals = append(v.Request.Approvals, vote("USR-chen", "chen", ""))
+			v.Request.Approvals[1].Narrowing = access.Narrowing{Without: []string{"agent"}, FourEyes: true}
+		})),
+		"in-use-running": card(of(func(v *view) {
+			used(v)
+			v.use = access.GrantUse{Sessions: 1, Running: 1, First: "SES-0123456789abcdef", Commands: -1}
+		})),
+		"expired-asked": card(of(func(v *view) {
+			v.now = asked.Add(16 * time.Minute)
+			v.nobody = broker.Unanswered{Asked: []access.User{{ID: "USR-bob", Name: "bob"}, {ID: "USR-chen", Name: "chen"}}, Escalated: []string{"leads"}, At: asked.Add(10 * time.Minute)}
+		})),
+		"expired-asked-hostile": card(of(func(v *view) {
+			v.now = asked.Add(16 * time.Minute)
+			for range 200 {
+				v.nobody.Asked = append(v.nobody.Asked, access.User{ID: "USR-x", Name: "<!channel>*` <https://evil.example.com|bob>" + strings.Repeat("x", 200)})
+			}
+			v.nobody.Escalated, v.nobody.At = []string{"<!subteam^S1>"}, asked.Add(10*time.Minute)
+		})),
+		"ended-counted":   card(of(func(v *view) { over(access.EndReleased, "")(v); v.use = access.GrantUse{Sessions: 3, Commands: 44} })),
+		"ended-uncounted": card(of(func(v *view) { over(access.EndReleased, "")(v); v.use = access.GrantUse{Sessions: 1, Commands: -1} })),
+		"break-glass-bare": card(of(func(v *view) {
+			used(v)
+			v.Request.BreakGlass, v.Request.Approvals, v.Request.Needs = true, nil, nil
+			v.glass = glass("")
+			v.glass.FactorAt = time.Time{}
+		})),
+		"break-glass-over": card(of(func(v *view) { over(access.EndReleased, "")(v); v.Request.BreakGlass, v.glass = true, glass("chen") })),
+		"break-glass-overdue": card(of(func(v *view) {
+			over(access.EndReleased, "")(v)
+			v.Request.BreakGlass, v.glass, v.now = true, glass(""), asked.Add(25*time.Hour)
+		})),
+		"break-glass-reviewed": card(of(func(v *view) {
+			over(access.EndReleased, "")(v)
+			v.Request.BreakGlass, v.glass = true, glass("chen")
+			v.glass.ClosedAt, v.glass.ClosedName, v.glass.Finding = asked.Add(time.Hour), "<!here>dave*", access.NotJustified
 		})),
 		"request-questions":    card(of(func(v *view) { questions(v); v.Request.Questions = append(v.Request.Questions, v.Request.Questions...) })),
 		"request-handed":       card(of(func(v *view) { hand(v) })),

@@ -73,7 +73,7 @@ func (s *Slack) openDecision(ctx context.Context, by access.Caller, d deed, acti
 	carry := carried{ID: id, Digest: digest, Room: d.room, Home: d.home}
 	head := section("*" + word(r.RequesterName) + "* · " + code(r.Account) + " on " + code(r.TargetName) + " · " + length(r.Duration))
 	switch action {
-	case "note":
+	case menuNote:
 		return s.openForm(ctx, d, form(formNote, "Approve", "Approve", carry, head, quote(r.Reason), writing("why", "Note", r.RequesterName+" reads this.", "", false)))
 	case actionDeny:
 		return s.openForm(ctx, d, form(formDeny, "Deny", "Deny", carry, head, quote(r.Reason), writing("why", "Why", r.RequesterName+" reads this.", "", false)))

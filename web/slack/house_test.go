@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -95,7 +96,32 @@ func soon(t testing.TB) context.Context {
 
 func newHouse(t testing.TB, mode string) *house {
 	t.Helper()
-	h := &house{t: t, url: "sqlite://" + filepath.Join(t.TempDir(), "db"), clock: &clock{}}
+	return newHouseOn(t, mode, "sqlite://"+filepath.Join(t.TempDir(), "db"))
+}
+
+// onEach runs the test with each database.
+func onEach(t *testing.T, test func(t *testing.T, h *house)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, newHouse(t, slack.SocketMode)) })
+	t.Run("postgres", func(t *testing.T) { test(t, newHouseOn(t, slack.SocketMode, servers.Postgres(t))) })
+}
+
+// shifts are who is on call: groups, by the name of a person.
+type shifts map[string][]string
+
+func (s shifts) Groups(person string, _ time.Time) []string { return s[person] }
+func (s shifts) Changed() <-chan struct{}                   { return nil }
+func (s shifts) People(group string, _ time.Time) (list []string) {
+	for name, groups := range s {
+		if slices.Contains(groups, group) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+func newHouseOn(t testing.TB, mode, url string) *house {
+	t.Helper()
+	h := &house{t: t, url: url, clock: &clock{}}
 	ctx := context.Background()
 	h.db = must(store.Open(ctx, store.Config{URL: h.url, Now: h.clock.now}))
 	t.Cleanup(func() { h.db.Close() })
@@ -109,7 +135,7 @@ func newHouse(t testing.TB, mode string) *house {
 	h.Broker = must(broker.New(ctx, broker.Config{
 		Store: h.db, Policy: must(policy.New(policy.Config{Bundle: rego.Bundle, Timeout: 10 * time.Second})), Node: "gw-1", Now: h.clock.now, Log: quiet(),
 		UserCA: must(sshca.Create(ctx, v, sshca.User)), HostCA: must(sshca.Create(ctx, v, sshca.Host)), IdentityCA: must(sshca.Create(ctx, v, sshca.Identity)),
-		Signer: must(note.NewSigner(secret)), Verifier: must(note.NewVerifier(public)),
+		Signer: must(note.NewSigner(secret)), Verifier: must(note.NewVerifier(public)), OnCall: shifts{"alice": {"oncall-db"}},
 	}))
 	h.furnish()
 	h.fake = must(slacktest.Start(team))
@@ -178,6 +204,8 @@ func (h *house) furnish() {
 			{ID: "root", Actions: []string{"request", "extend"}, Targets: names("db01"), Accounts: []string{"root"}, MaxDuration: 2 * time.Hour, Approvals: needs(1, "approvers"), Session: shell},
 			{ID: "two", Actions: []string{"request"}, Targets: names("db02"), Accounts: []string{"root"}, MaxDuration: 2 * time.Hour, Approvals: needs(2, "approvers"), Session: shell},
 			{ID: "tier0", Actions: []string{"request"}, Targets: names("vault01"), Accounts: []string{"root"}, MaxDuration: time.Hour, Approvals: needs(1, "guards"), Session: shell},
+			{ID: "logs", Actions: []string{"request"}, Targets: names("db01"), Accounts: []string{"logs"}, MaxDuration: time.Hour, Approvals: []access.Need{{Count: 1, Groups: []string{"approvers"}, EscalateAfter: 5 * time.Minute, EscalateTo: []string{"leads"}}},
+				Session: access.SessionRules{Shell: true, Files: []string{"download /var/log/**", "upload /srv/**"}}},
 			{ID: "guest", Actions: []string{"request"}, Targets: names("db01"), Accounts: []string{"guest"}, MaxDuration: time.Hour, Session: shell},
 			{ID: "fire", Actions: []string{"break_glass"}, Targets: names("db01"), Accounts: []string{"root"}, MaxDuration: 30 * time.Minute, Session: shell},
 		}},
@@ -186,7 +214,7 @@ func (h *house) furnish() {
 		{Name: "watchers", Groups: []string{"watchers"}, Rules: []access.Rule{{ID: "hold", Actions: []string{"session.list", "session.moderate"}}}},
 		{Name: "admins", Groups: []string{"admins"}, Rules: []access.Rule{{ID: "all", Actions: []string{"user.read", "user.write", "role.write", "lock.write", "target.write", "system.write"}}}},
 	}
-	accounts := []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}}
+	accounts := []access.Account{{Name: "root", Credential: access.CredentialCertificate}, {Name: "guest", Credential: access.CredentialCertificate}, {Name: "logs", Credential: access.CredentialCertificate}}
 	ok(h.t, h.db.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		for name, groups := range map[string][]string{
 			"alice": {"engineers"}, "bob": {"approvers"}, "dave": {"approvers"}, "erin": {"engineers", "approvers"}, "gina": {"guards"}, "root": {"admins"}, "mallory": nil, "uma": {"approvers"},
@@ -405,4 +433,12 @@ func (h *house) edit(id string, change func(*access.Request)) {
 		change(&r)
 		return audit.Event{Actor: "system", Action: "request.edit", Object: id, Request: id}, tx.SaveRequest(ctx, &r)
 	}))
+}
+
+// addRole is a change that adds a role.
+func addRole(r access.Role) func(tx *store.Tx) (audit.Event, error) {
+	return func(tx *store.Tx) (audit.Event, error) {
+		r.Version = 1
+		return audit.Event{Actor: "system", Action: "role.set", Object: r.Name}, tx.AddRole(context.Background(), &r)
+	}
 }

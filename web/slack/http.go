@@ -48,6 +48,18 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerJSON(w, map[string]string{"challenge": challenge})
 		return
 	}
+	// What is sent again proves nobody: it is not counted as done by whom it names,
+	// who could do nothing any more while others repeat it.
+	hash := hashOf(r.Header, body)
+	used, err := s.c.Store.Used(r.Context(), hash)
+	if err == nil && used {
+		err = errReplay
+	}
+	if err != nil {
+		done()
+		s.unbelieved(w, r, err)
+		return
+	}
 	answer, after, err := s.take(r.Context(), in)
 	if err != nil {
 		done()
@@ -55,7 +67,7 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Not earlier: it is a row in the database, which a flood must not fill.
-	if err := s.first(r.Context(), r.Header, body); err != nil {
+	if err := s.first(r.Context(), hash); err != nil {
 		done()
 		s.unbelieved(w, r, err)
 		return
@@ -116,11 +128,16 @@ func (s *Slack) verify(header http.Header, body []byte) error {
 	return nil
 }
 
-// first refuses what was there before. It goes by what is signed, not by the
-// signature, which can be written in several ways.
-func (s *Slack) first(ctx context.Context, header http.Header, body []byte) error {
+// hashOf is by what a request is known again: what is signed, and not the signature,
+// which can be written in several ways.
+func hashOf(header http.Header, body []byte) string {
 	sum := sha256.Sum256(append([]byte("slack request\n"+header.Get("X-Slack-Request-Timestamp")+"\n"), body...))
-	first, err := s.c.Store.Once(ctx, hex.EncodeToString(sum[:]), s.c.Now().Add(rememberFor))
+	return hex.EncodeToString(sum[:])
+}
+
+// first refuses what was there before, and remembers what was not.
+func (s *Slack) first(ctx context.Context, hash string) error {
+	first, err := s.c.Store.Once(ctx, hash, s.c.Now().Add(rememberFor))
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ const (
 	maxAnswer  = 1 << 20  // bytes of an answer of Slack
 	maxBody    = 64 << 10 // bytes of what Slack sends to us
 	maxDirect  = 100      // direct messages about one request
+	maxNamed   = 10       // people on a card
 	maxTalk    = 3        // questions on a card, the last
 	maxAlarms  = 100      // messages of one session that are brought up to date: as many as are made
 	maxListed  = 10       // requests in one answer

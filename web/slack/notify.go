@@ -43,16 +43,29 @@ func (s *Slack) Notify(ctx context.Context, n notify.Notice) error {
 }
 
 func (s *Slack) tell(ctx context.Context, n notify.Notice) error {
+	if n.Way != "" {
+		return s.signIn(ctx, n)
+	}
 	if n.Session != nil && (n.Kind == notify.Unusual || n.Kind == notify.Acknowledged || n.Kind == notify.Expected) {
 		return s.alarm(ctx, n)
 	}
+	until, quiet := s.c.Quiet.At(s.c.Now())
+	quiet = quiet && !n.Urgent()
 	if n.Case == nil || n.Kind == notify.Unusual { // the card of the request says nothing of what is unusual
+		if quiet {
+			return &notify.Hold{Until: until, Why: notify.QuietHours}
+		}
 		return s.tellAlone(ctx, n)
 	}
 	r := &n.Case.Request
 	team, err := s.workspace(ctx)
 	if err != nil {
 		return err
+	}
+	if n.Kind == notify.Used {
+		if wait, err := s.settles(r.ID); wait {
+			return err
+		}
 	}
 	var to []copyTo
 	switch n.Kind {
@@ -78,10 +91,20 @@ func (s *Slack) tell(ctx context.Context, n notify.Notice) error {
 	if err != nil {
 		return err
 	}
+	later := false
+	if quiet {
+		to, later = s.hush(n, to)
+	}
 	if err := s.show(ctx, r.ID, to); err != nil {
 		return err
 	}
-	return s.reply(ctx, n)
+	if later {
+		return &notify.Hold{Until: until, Why: notify.QuietHours}
+	}
+	if err := s.reply(ctx, n); err != nil {
+		return err
+	}
+	return s.counted(ctx, n)
 }
 
 // deciders are the copies for those who may decide and are known in Slack.
@@ -178,13 +201,21 @@ func (s *Slack) view(ctx context.Context, id string) (view, error) {
 		return view{}, err
 	}
 	r := &c.Request
-	v := view{Case: c, accounts: map[string]string{}, now: s.c.Now(), url: s.requestURL(r.ID), review: s.c.URL + "/breakglass/" + r.ID}
+	v := view{Case: c, accounts: map[string]string{}, now: s.c.Now(), pages: s.c.URL, url: s.requestURL(r.ID)}
+	if r.StateAt(v.now) == access.Expired {
+		if v.nobody, err = s.c.Broker.Unanswered(ctx, r); err != nil {
+			return v, err
+		}
+	}
 	ids := []string{r.RequesterID}
 	for _, a := range r.Approvals {
 		ids = append(ids, a.UserID)
 	}
 	for _, h := range r.HandOvers {
 		ids = append(ids, h.ToID)
+	}
+	for _, u := range v.nobody.Asked[:min(len(v.nobody.Asked), maxNamed)] {
+		ids = append(ids, u.ID)
 	}
 	links, err := s.c.Broker.LinksTo(ctx, Kind, team, ids)
 	if err != nil {
@@ -197,7 +228,16 @@ func (s *Slack) view(ctx context.Context, id string) (view, error) {
 		return v, err
 	}
 	if r.BreakGlass {
-		if v.onIt, err = s.c.Broker.OnIt(ctx, r.ID); err != nil {
+		glass, err := s.c.Broker.GlassReviewNow(ctx, r.ID)
+		switch {
+		case err == nil:
+			v.glass = &glass
+		case !errors.Is(err, access.ErrNotFound):
+			return v, err
+		}
+	}
+	if c.Grant != nil && !c.Grant.Start.IsZero() {
+		if v.use, err = s.c.Broker.UseOf(ctx, c.Grant.ID); err != nil {
 			return v, err
 		}
 	}
@@ -275,21 +315,8 @@ func (s *Slack) send(ctx context.Context, p access.Post, m message, thread strin
 // reply says below the card, once, what somebody wrote or what a card in place
 // would not be noticed for.
 func (s *Slack) reply(ctx context.Context, n notify.Notice) error {
-	var head string
-	r := &n.Case.Request
-	switch n.Kind {
-	case notify.Voted, notify.Approved, notify.Revoked, notify.Reviewed, notify.Denied:
-		if n.Text == "" {
-			return nil
-		}
-		head = "*" + word(n.Actor) + "*:"
-	case notify.Edited:
-		head = ":pencil2: *" + word(n.Actor) + "* asks for something else now; earlier approvals do not count any more"
-	case notify.Escalated:
-		head = ":arrow_up: nobody has decided yet; now more people may"
-	case notify.ReviewReminder:
-		head = ":lock: the review of this break-glass access is still open"
-	default:
+	r, head := &n.Case.Request, below(n)
+	if head == "" {
 		return nil
 	}
 	m := message{escape(r.ID + ": " + string(n.Kind) + " " + cut(n.Text, maxQuote)), []sdk.Block{section(head)}}
@@ -314,6 +341,23 @@ func (s *Slack) reply(ctx context.Context, n notify.Notice) error {
 	return errors.Join(errs...)
 }
 
+// below is what a reply begins with; "": there is none.
+func below(n notify.Notice) string {
+	switch n.Kind {
+	case notify.Voted, notify.Approved, notify.Revoked, notify.Reviewed, notify.Denied:
+		if n.Text != "" {
+			return "*" + word(n.Actor) + "*:"
+		}
+	case notify.Edited:
+		return ":pencil2: *" + word(n.Actor) + "* asks for something else now; earlier approvals do not count any more"
+	case notify.Escalated:
+		return ":arrow_up: nobody has decided yet; now more people may"
+	case notify.ReviewReminder:
+		return ":lock: the review of this break-glass access is still open"
+	}
+	return ""
+}
+
 // tellAlone tells what has a message of its own, once.
 func (s *Slack) tellAlone(ctx context.Context, n notify.Notice) error {
 	place, subject := s.c.Channel, "notice:"+strconv.FormatInt(n.Position, 10)
@@ -330,6 +374,9 @@ func (s *Slack) tellAlone(ctx context.Context, n notify.Notice) error {
 	case notify.PasswordTrouble:
 		place = s.c.Alerts
 		m = message{escape("The password of " + n.Account + " is not as it should be"), []sdk.Block{section(":warning: *The password of " + word(n.Account) + " is not as it should be*"), quote(n.Text)}}
+	case notify.Digest:
+		head := count(int64(n.Number), "request was", "requests were") + " approved by the policy alone"
+		m = message{escape(head), []sdk.Block{section(":zap: *" + head + "*"), quote(n.Text), footer(link(s.c.URL+"/requests", "all requests"))}}
 	case notify.Test:
 		m = message{"A test message of drawbolt", []sdk.Block{section(":wave: drawbolt can post here. " + word(n.Actor) + " has tried it.")}}
 		subject = "" // each time anew

@@ -37,6 +37,7 @@ import (
 
 	"github.com/drawbolt/drawbolt/broker"
 	"github.com/drawbolt/drawbolt/broker/access"
+	"github.com/drawbolt/drawbolt/broker/notify"
 	"github.com/drawbolt/drawbolt/broker/outbound"
 	"github.com/drawbolt/drawbolt/vault"
 )
@@ -56,14 +57,15 @@ type Config struct {
 	Store  Store
 	Out    *outbound.Client // the way to Slack
 
-	Mode          string       // SocketMode or HTTPMode
-	BotToken      vault.Secret // xoxb-…
-	AppToken      vault.Secret // xapp-…; with SocketMode
-	SigningSecret vault.Secret // with HTTPMode; an empty one would let everybody in
-	Channel       string       // id of the conversation that hears of requests
-	Alerts        string       // id of the one that hears of break-glass and of what is unusual; default Channel
-	URL           string       // https://gw.example.com: where the pages are
-	APIURL        string       // of Slack's API, where a proxy stands in front of it; default https://slack.com/api/
+	Mode          string        // SocketMode or HTTPMode
+	BotToken      vault.Secret  // xoxb-…
+	AppToken      vault.Secret  // xapp-…; with SocketMode
+	SigningSecret vault.Secret  // with HTTPMode; an empty one would let everybody in
+	Channel       string        // id of the conversation that hears of requests
+	Alerts        string        // id of the one that hears of break-glass and of what is unusual; default Channel
+	Quiet         *notify.Quiet // when only what is urgent is told; nil: never
+	URL           string        // https://gw.example.com: where the pages are
+	APIURL        string        // of Slack's API, where a proxy stands in front of it; default https://slack.com/api/
 
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default slog.Default()
@@ -75,6 +77,8 @@ type Store interface {
 	Posts(ctx context.Context, channel, subject string) ([]access.Post, error)
 	SavePost(ctx context.Context, p access.Post) error
 	RemovePost(ctx context.Context, p access.Post) error
+	// Used reports whether Once has remembered the hash. It writes nothing.
+	Used(ctx context.Context, hash string) (bool, error)
 	// Once reports whether the hash is used for the first time; it is remembered
 	// until then.
 	Once(ctx context.Context, hash string, until time.Time) (bool, error)
@@ -91,6 +95,7 @@ type Slack struct {
 	mu     sync.Mutex
 	team   string                   // the workspace of the bot token; "" while it is not known
 	clicks map[string]*rate.Limiter // by account
+	drawn  map[string]drawing       // by request
 }
 
 // New checks the configuration. It calls nobody.
@@ -130,7 +135,7 @@ func New(c Config) (*Slack, error) {
 	if err := outbound.CheckURL(c.APIURL); err != nil {
 		return nil, fmt.Errorf("slack: the address of the API: %w", err)
 	}
-	s := &Slack{c: c, slots: make(chan struct{}, maxWork), clicks: map[string]*rate.Limiter{}, doubts: rate.NewLimiter(rate.Every(doubtEvery), doubtBurst)}
+	s := &Slack{c: c, slots: make(chan struct{}, maxWork), clicks: map[string]*rate.Limiter{}, drawn: map[string]drawing{}, doubts: rate.NewLimiter(rate.Every(doubtEvery), doubtBurst)}
 	s.api = sdk.New(string(c.BotToken.Expose()), sdk.OptionAPIURL(c.APIURL), sdk.OptionHTTPClient(caller{c.Out}), sdk.OptionAppLevelToken(string(c.AppToken.Expose())))
 	return s, nil
 }

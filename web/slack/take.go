@@ -20,19 +20,25 @@ import (
 // What buttons and forms are named.
 const (
 	actionApprove = "approve"
-	actionMore    = "more" // the menu: what it means stands in the value
+	actionMore    = "more" // a menu: what it means stands in the value
+	actionTalk    = "talk" // another one
 	actionDeny    = "deny"
 	actionRevoke  = "revoke"
 	actionPause   = "pause" // a session, and all under its grant
 	actionEnd     = "end"
 	actionOpen    = "open"   // an address; Slack tells of the click too
 	actionReview  = "review" // another one beside it
+	actionWatch   = "watch"  // and another
 	actionAsk     = "ask"    // open the form
 	actionSend    = "send"   // ask for what the button holds
 	actionAnswer  = "answer" // a question
 	actionOnIt    = "ack"    // of break-glass, or of an alarm
 	actionExpect  = "expected"
 
+	menuShort    = "short"
+	menuReadOnly = "readonly"
+	menuWatched  = "watched"
+	menuNote     = "note"
 	menuQuestion = "question"
 	menuHandOver = "handover"
 
@@ -85,10 +91,10 @@ func (s *Slack) take(ctx context.Context, in any) (answer any, after func(contex
 			}
 			a := in.ActionCallback.BlockActions[0]
 			value := a.Value
-			if a.ActionID == actionMore {
+			if isMenu(a.ActionID) {
 				value = a.SelectedOption.Value
 			}
-			if a.ActionID == actionOpen || a.ActionID == actionReview {
+			if a.ActionID == actionOpen || a.ActionID == actionReview || a.ActionID == actionWatch {
 				return nil, nil, nil
 			}
 			do = func(ctx context.Context, by access.Caller) error { return s.press(ctx, by, d, a.ActionID, value) }
@@ -193,9 +199,11 @@ func (s *Slack) ours(ctx context.Context, a access.ExternalAccount) error {
 	return nil
 }
 
+func isMenu(action string) bool { return action == actionMore || action == actionTalk }
+
 // press does what a button says.
 func (s *Slack) press(ctx context.Context, by access.Caller, d deed, action, value string) error {
-	if action == actionMore {
+	if isMenu(action) {
 		action, value, _ = strings.Cut(value, " ")
 	}
 	id, digest, _ := strings.Cut(value, " ")
@@ -222,15 +230,19 @@ func (s *Slack) press(ctx context.Context, by access.Caller, d deed, action, val
 	switch action {
 	case actionApprove:
 		_, err = s.c.Broker.Approve(ctx, by, id, digest, broker.Answer{})
-	case "short":
+	case menuShort:
 		_, err = s.c.Broker.Approve(ctx, by, id, digest, broker.Answer{Duration: short})
+	case menuWatched:
+		_, err = s.c.Broker.Approve(ctx, by, id, digest, broker.Answer{Narrowing: access.Narrowing{FourEyes: true}})
+	case menuReadOnly:
+		_, err = s.c.Broker.Approve(ctx, by, id, digest, broker.Answer{Narrowing: access.ReadOnly()})
 	case actionEnd:
 		_, err = s.c.Broker.Release(ctx, by, id)
 	case actionOnIt:
 		err = s.c.Broker.Acknowledge(ctx, by, id, 0)
 	case actionAnswer, menuQuestion, menuHandOver:
 		return s.openTalk(ctx, by, d, action, id, digest)
-	case "note", actionDeny, actionRevoke:
+	case menuNote, actionDeny, actionRevoke:
 		return s.openDecision(ctx, by, d, action, id, digest)
 	default:
 		return errNoAction

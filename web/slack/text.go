@@ -2,6 +2,7 @@ package slack
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -61,6 +62,7 @@ func quote(s string) sdk.Block {
 }
 
 func footer(parts ...string) sdk.Block {
+	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
 	return sdk.NewContextBlock("", marked(strings.Join(parts, " · ")))
 }
 

@@ -17,6 +17,14 @@ type Accounts struct {
 	Items                            []api.FoundAccount
 	Next                             string // the page after this one; "": none
 	CSV                              string // all of them as a table
+	MayManage                        bool   // of some target: to choose accounts and have their passwords changed
+}
+
+// AccountRights say what the reader may do with an account that was found.
+type AccountRights struct {
+	Adopt   bool // say whose it is, and take it over
+	Manage  bool // have its password changed by drawbolt
+	Managed bool // it is already
 }
 
 func foundURL(id string) templ.SafeURL { return templ.SafeURL("/accounts/" + url.PathEscape(id)) }

@@ -102,7 +102,8 @@ func (r Request) Rights() []string {
 		name string
 		has  bool
 	}{
-		{"shell", r.Session.Shell}, {"exec", r.Session.Exec}, {"files", len(r.Session.Files) > 0}, {"forwards", len(r.Session.Forwards) > 0},
+		{"shell", r.Session.Shell}, {"exec", r.Session.Exec}, {"files", len(r.Session.Files) > 0},
+		{"uploads", slices.ContainsFunc(r.Session.Files, func(rule string) bool { return strings.HasPrefix(rule, "upload ") })}, {"forwards", len(r.Session.Forwards) > 0},
 		{"agent", r.Session.Agent}, {"x11", r.Session.X11}, {"checkout", r.Session.Checkout != ""},
 	} {
 		if right.has {

@@ -124,6 +124,9 @@ func (c *channel) connect(s *bastion.Session, st start) (_ *back, size windowCha
 	if err := c.admit(ctx, s, b, st); err != nil {
 		return nil, size, err
 	}
+	if b.carried != nil && b.carried.command != "" {
+		st.command = b.carried.command
+	}
 	if size, err = c.prime(s, ch, st); err != nil {
 		return nil, size, c.unreachable("start the program", name, unsaid(s, err))
 	}

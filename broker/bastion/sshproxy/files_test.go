@@ -471,21 +471,21 @@ func TestRsyncAndGit(t *testing.T) {
 		args []string
 		ok   bool
 	}{
-		{[]string{"rsync", "-aX", src + "/", there(t, x.both+"/copy")}, true},
-		{[]string{"rsync", "-aXz", "--delete", there(t, x.both+"/copy/"), x.local + "/back"}, true},
-		{[]string{"rsync", "-b", src + "/folder/1", there(t, x.both)}, true},
-		{[]string{"rsync", "-A", there(t, x.down+"/one"), x.local + "/one"}, true},
+		{[]string{"rsync", "-a", "-z", "--compress-choice=zstd", src + "/", there(t, x.both+"/copy")}, true},
+		{[]string{"rsync", "-a", "-z", "--compress-choice=zstd", "--delete", there(t, x.both+"/copy/"), x.local + "/back"}, true},
+		{[]string{"rsync", "-z", "--compress-choice=zstd", src + "/folder/1", there(t, x.both)}, true},
+		{[]string{"rsync", "-z", "--compress-choice=zstd", there(t, x.down+"/one"), x.local + "/one"}, true},
 		{[]string{"git", "clone", "-q", there(t, repository), work}, true},
 		{append([]string{"git"}, commit...), true},
 		{[]string{"git", "-C", work, "push", "-q", "origin", "HEAD"}, true},
 
-		{[]string{"rsync", "-aX", src + "/", there(t, x.out+"/copy")}, false},
-		{[]string{"rsync", "-aX", src + "/", there(t, x.both+"/../out/copy")}, false},
-		{[]string{"rsync", "-aX", src + "/", there(t, x.up+"/copy")}, false}, // a limit
-		{[]string{"rsync", "-aX", there(t, x.down+"/"), x.local + "/back"}, false},
-		{[]string{"rsync", "-a", "--append", src + "/", there(t, x.up+"/copy")}, false},
+		{[]string{"rsync", "-a", "-z", "--compress-choice=zstd", src + "/", there(t, x.out+"/copy")}, false},
+		{[]string{"rsync", "-a", "-z", "--compress-choice=zstd", src + "/", there(t, x.both+"/../out/copy")}, false},
+		{[]string{"rsync", "-a", "-z", "--compress-choice=zstd", src + "/", there(t, x.up+"/copy")}, false}, // a limit
+		{[]string{"rsync", "-a", "-z", "--compress-choice=zstd", there(t, x.down+"/"), x.local + "/back"}, false},
+		{[]string{"rsync", "-az", "--compress-choice=lz4", src + "/", there(t, x.up+"/copy")}, false},
 		{[]string{"rsync", "-a", "--backup-dir=" + x.out, src + "/", there(t, x.both+"/copy")}, false},
-		{[]string{"rsync", "-aL", there(t, x.both+"/copy/"), x.local + "/back"}, false},
+		{[]string{"rsync", "-aK", src + "/", there(t, x.both+"/copy")}, false},
 		{[]string{"rsync", "-s", "-a", src + "/", there(t, x.both+"/copy")}, false},
 		{[]string{"git", "clone", "-q", there(t, x.out), work + "2"}, false},
 	} {

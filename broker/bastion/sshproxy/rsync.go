@@ -17,7 +17,8 @@ import (
 )
 
 // An rsync stands between the two ends of rsync. Both are told that the other one
-// speaks version 29 of the protocol, and nothing passes but what was understood.
+// speaks no newer version of the protocol than is read here, and nothing passes but
+// what was understood.
 // The end that gets files asks for each by its number in a list; what it says of
 // blocks that it has already is kept from the other end, so that files pass whole.
 //
@@ -31,16 +32,25 @@ type rsync struct {
 	b *back
 	a *admitted
 
-	up, down *flow
+	up, down     *flow
+	user, target speaker
 
-	mu    sync.Mutex         // guards what follows
-	list  []*rsyncwire.Entry // empty until it has passed whole
-	asked map[int]asked
+	mu     sync.Mutex         // guards what follows
+	list   []*rsyncwire.Entry // empty until it has passed whole
+	asked  map[int]asked
+	wanted map[int]bool // entries of which extended attributes were asked for
 
 	paths   sync.Mutex // guards what follows; held while the target is asked
 	base    string     // true path of the folder in which the list begins
 	single  string     // true path of the only entry, when the command names it
 	folders map[string]placed
+}
+
+// A speaker is what one end has said of itself.
+type speaker struct {
+	said    chan struct{} // closed when it has said it, or never will
+	version int           // 0: it did not
+	traits  rsyncwire.Traits
 }
 
 // An asked is a file that one end has asked the other one for.
@@ -59,7 +69,8 @@ type placed struct {
 const maxFolders = 1 << 18
 
 func newRsync(c *channel, s *bastion.Session, b *back) *rsync {
-	return &rsync{c: c, s: s, b: b, a: b.carried, asked: map[int]asked{}, folders: map[string]placed{},
+	return &rsync{c: c, s: s, b: b, a: b.carried, asked: map[int]asked{}, wanted: map[int]bool{}, folders: map[string]placed{},
+		user: speaker{said: make(chan struct{})}, target: speaker{said: make(chan struct{})},
 		up:   &flow{s: s, to: b.ch, stream: recorder.Input},
 		down: &flow{s: s, to: c.ch, stream: recorder.Output, framed: true}}
 }
@@ -142,9 +153,13 @@ func (f *flow) say(k rsyncwire.Kind, text []byte) error {
 // input carries what the user's program says, until its end (nil).
 func (p *rsync) input() error {
 	from := bufio.NewReader(p.c.in)
-	err := p.greet(p.up, from, 0)
+	version, err := p.greetTarget(from)
 	if err == nil {
-		p.up.r = rsyncwire.NewReader(from, p.up.flush)
+		var data io.Reader = from
+		if p.up.framed = version >= 30; p.up.framed {
+			data = rsyncwire.NewDemux(from, version, p.userMessage)
+		}
+		p.up.r = rsyncwire.NewReader(data, version, p.up.flush)
 		if p.a.direction == access.Upload {
 			err = p.sends(p.up)
 		} else {
@@ -163,9 +178,9 @@ func (p *rsync) input() error {
 // output carries what the target's program says, until its end (nil).
 func (p *rsync) output() error {
 	from := bufio.NewReaderSize(p.b.ch, enough)
-	err := p.greet(p.down, from, 4) // the seed of its checksums follows
+	version, err := p.greetUser(from)
 	if err == nil {
-		p.down.r = rsyncwire.NewReader(rsyncwire.NewDemux(from, p.message), p.down.flush)
+		p.down.r = rsyncwire.NewReader(rsyncwire.NewDemux(from, version, p.message), version, p.down.flush)
 		if p.a.direction == access.Upload {
 			err = p.receives(p.down)
 		} else {
@@ -191,32 +206,93 @@ func (p *rsync) over(f *flow, err error) error {
 	return err
 }
 
-// greet passes on what a side begins with: its version, as the one that is
-// understood here, and more bytes that are only passed on.
-func (p *rsync) greet(f *flow, from io.Reader, more int) error {
+// greetTarget passes on the version with which the user's program begins, and
+// returns the one that both ends speak. The target gets it first, because there are
+// programs that say nothing before.
+func (p *rsync) greetTarget(from io.Reader) (int, error) {
+	err := p.user.begin(from)
+	close(p.user.said)
+	if err == nil {
+		err = p.s.Carry(p.up.stream, p.b.ch, rsyncwire.AppendVersion(nil, p.user.version))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return p.agree(&p.target)
+}
+
+// greetUser passes on what the target's program begins with: its version, what
+// both can do, and the seed of the checksums.
+func (p *rsync) greetUser(from io.Reader) (version int, err error) {
+	err = p.target.begin(from)
+	if err == nil {
+		version, err = p.agree(&p.user)
+	}
+	var rest [5]byte
+	more := rest[1:]
+	if err == nil && version >= 30 {
+		more = rest[:]
+	}
+	if err == nil {
+		_, err = io.ReadFull(from, more)
+	}
+	if err == nil && version >= 30 {
+		p.target.traits, err = rsyncwire.ParseTraits(more[0])
+	}
+	if err != nil {
+		p.target.version = 0
+	}
+	close(p.target.said)
+	if err != nil {
+		return 0, err
+	}
+	return version, p.s.Carry(p.down.stream, p.c.ch, append(rsyncwire.AppendVersion(nil, p.target.version), more...))
+}
+
+// begin reads the version of a side.
+func (s *speaker) begin(from io.Reader) (err error) {
 	var version [4]byte
 	if _, err := io.ReadFull(from, version[:]); err != nil {
 		return err
 	}
-	if err := rsyncwire.ParseVersion(version); err != nil {
-		return err
+	s.version, err = rsyncwire.ParseVersion(version)
+	return err
+}
+
+// agree waits for the other side, and returns the version that both speak.
+func (p *rsync) agree(other *speaker) (int, error) {
+	<-other.said
+	if other.version == 0 {
+		return 0, io.EOF
 	}
-	b := rsyncwire.AppendVersion(nil)
-	b = append(b, make([]byte, more)...)
-	if _, err := io.ReadFull(from, b[len(version):]); err != nil {
-		return err
+	version := min(p.user.version, p.target.version)
+	if version < 30 && (p.a.rsync.ACLs || p.a.rsync.Xattrs) {
+		return 0, fmt.Errorf("%w: access control lists and extended attributes need version 30, which rsync 3.0 has, on both sides", rsyncwire.ErrStream)
 	}
-	return p.s.Carry(f.stream, f.to, b)
+	return version, nil
+}
+
+// attributes reports whether extended attributes stand behind an item.
+func (p *rsync) attributes(it rsyncwire.Item, version int) bool {
+	return p.a.rsync.Xattrs && !p.a.rsync.dry && it.About() && it.Attributes(p.target.traits.Whole(version))
+}
+
+// userMessage takes what the user's program says between the data.
+func (p *rsync) userMessage(k rsyncwire.Kind, text []byte) error {
+	if k.IsText() || k == rsyncwire.Deleted {
+		return fmt.Errorf("%w: a message of kind %d", rsyncwire.ErrStream, k)
+	}
+	return p.up.say(k, text)
 }
 
 // message takes what the target says between the data.
 func (p *rsync) message(k rsyncwire.Kind, text []byte) error {
 	switch {
-	case k == rsyncwire.Alive:
 	case k.IsText():
 		if err := p.s.Mark("rsync at the target says: %s", clean(strings.TrimSpace(string(text)))); err != nil {
 			return err
 		}
+	case k != rsyncwire.Deleted:
 	case p.a.direction == access.Download:
 		return fmt.Errorf("%w: something was removed", rsyncwire.ErrStream)
 	case !p.a.rsync.dry:
@@ -280,15 +356,19 @@ func (p *rsync) sends(f *flow) error {
 	if err := p.names(f); err != nil {
 		return err
 	}
-	content := rsyncwire.NewContent(f.r, p.a.rsync.deflated)
+	content := rsyncwire.NewContent(f.r, p.a.rsync.deflated, p.a.rsync.checksum)
+	version := min(p.user.version, p.target.version)
 	for phase := 0; phase < rsyncwire.Phases; {
 		it, err := f.r.Item(p.length)
+		if err == nil && p.attributes(it, version) {
+			err = p.values(f, it)
+		}
 		switch {
 		case err != nil:
 			return err
 		case it.Index == rsyncwire.Done:
 			phase++
-		case it.Alive() || !it.Transfers():
+		case !it.Transfers():
 		default:
 			if err := p.sent(f, it, content); err != nil {
 				return err
@@ -310,16 +390,70 @@ func (p *rsync) sends(f *flow) error {
 			return err
 		}
 	}
-	_, err := f.r.Item(p.length)
-	if err == nil {
-		err = fmt.Errorf("%w: more after the end", rsyncwire.ErrStream)
+	for left := rsyncwire.Farewells(version, true); ; {
+		it, err := f.r.Item(p.length)
+		if err != nil {
+			return err
+		}
+		if it.Index == rsyncwire.Done {
+			left--
+		}
+		if left < 0 || it.About() {
+			return fmt.Errorf("%w: more after the end", rsyncwire.ErrStream)
+		}
+		if err := f.pass(); err != nil {
+			return err
+		}
+	}
+}
+
+// values takes the extended attributes that come whole.
+func (p *rsync) values(f *flow, it rsyncwire.Item) error {
+	size, err := f.r.Values()
+	if err != nil || size == 0 {
+		return err
+	}
+	p.mu.Lock()
+	wanted := p.wanted[it.Index]
+	delete(p.wanted, it.Index)
+	p.mu.Unlock()
+	if !wanted {
+		return fmt.Errorf("%w: extended attributes that were not asked for", rsyncwire.ErrStream)
+	}
+	e := *p.entry(it.Index)
+	e.AttributeBytes = size
+	file, err := p.carries(&e)
+	if errors.Is(err, access.ErrDenied) {
+		return p.turnDown("setxattr", file, err)
 	}
 	return err
 }
 
+// carries returns the true path of an entry, and says whether its extended
+// attributes may be carried.
+func (p *rsync) carries(e *rsyncwire.Entry) (string, error) {
+	file, err := p.find(e)
+	if status, ok := errors.AsType[*statusError](err); ok {
+		return e.Name, &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Rule: "session.files", Text: status.Error()}
+	}
+	if err != nil {
+		return file, err
+	}
+	rule, err := bastion.AuthorizeFile(p.rules(), p.a.direction, file)
+	if err != nil && e.IsDir() {
+		rule, err = bastion.AuthorizeFile(p.rules(), p.a.direction, path.Join(file, "\x01"))
+	}
+	if err == nil && e.AttributeBytes > rule.MaxBytes {
+		err = errAttributes
+	}
+	return file, err
+}
+
 // names carries the list. Its end passes when it was decided on.
 func (p *rsync) names(f *flow) error {
-	list := rsyncwire.NewList(f.r, p.a.rsync.Options)
+	options := p.a.rsync.Options
+	options.Hides = p.a.direction == access.Download
+	list := rsyncwire.NewList(f.r, options)
 	var entries []*rsyncwire.Entry
 	for {
 		e, err := list.Next()
@@ -330,10 +464,8 @@ func (p *rsync) names(f *flow) error {
 			break
 		}
 		entries = append(entries, e)
-		if p.a.direction == access.Download && p.a.rsync.Checksums && e.IsRegular() {
-			if _, err := p.allowed(e); err != nil {
-				list.HideChecksum() // it would tell the content to somebody who has a guess
-			}
+		if err := p.hide(list, e); err != nil {
+			return err
 		}
 		if err := f.pass(); err != nil {
 			return err
@@ -355,6 +487,28 @@ func (p *rsync) names(f *flow) error {
 	p.list = entries
 	p.mu.Unlock()
 	return f.pass()
+}
+
+// hide keeps what an entry that is downloaded would tell of what is in a file that
+// may not be.
+func (p *rsync) hide(list *rsyncwire.List, e *rsyncwire.Entry) error {
+	if p.a.direction != access.Download {
+		return nil
+	}
+	if p.a.rsync.Checksums && e.IsRegular() {
+		if _, err := p.allowed(e); err != nil {
+			list.HideChecksum() // it would tell the content to somebody who has a guess
+		}
+	}
+	if !p.a.rsync.Xattrs {
+		return nil
+	}
+	_, err := p.carries(e)
+	if err != nil && !errors.Is(err, access.ErrDenied) {
+		return err
+	}
+	list.ShowAttributes(err == nil)
+	return nil
 }
 
 // links refuses a list with a link and something below it, which would come to
@@ -393,6 +547,12 @@ func (p *rsync) decide(entries []*rsyncwire.Entry) error {
 		if err == nil {
 			err = p.makes(e, file)
 		}
+		if err == nil && p.a.rsync.backups {
+			err = p.keeps(file)
+		}
+		if err == nil {
+			err = p.describes(e, file)
+		}
 		if err == nil && e.Hard {
 			id := [2]int64{e.Device, e.Inode}
 			_, down := bastion.AuthorizeFile(p.rules(), access.Download, file)
@@ -415,8 +575,10 @@ func (p *rsync) decide(entries []*rsyncwire.Entry) error {
 }
 
 var (
-	errHard   = &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Text: "it is a hard link of a file that the role allows to download and one that it does not", Rule: "session.files"}
-	errFolder = &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Text: "the role does not allow to change this folder, which -r alone leaves as it is", Rule: "session.files"}
+	errHard       = &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Text: "it is a hard link of a file that the role allows to download and one that it does not", Rule: "session.files"}
+	errFolder     = &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Text: "the role does not allow to change this folder, which -r alone leaves as it is", Rule: "session.files"}
+	errAttributes = &access.Error{Kind: access.ErrDenied, Code: "DB-6590", Text: "the role does not allow extended attributes of so many bytes together; its limit of a file holds for them too, and rsync without -X leaves them out", Rule: "session.files"}
+
 	errDevice = &access.Error{Kind: access.ErrDenied, Code: "DB-2441", Text: "a device is made only by a role that may upload every file", Rule: "session.files"}
 )
 
@@ -459,6 +621,42 @@ func (p *rsync) makes(e *rsyncwire.Entry, file string) error {
 	default:
 		return err
 	}
+}
+
+// keeps says whether what is at a path may stay under another name when something
+// takes its place, which a folder does not.
+func (p *rsync) keeps(file string) error {
+	folder, other, err := p.look(file)
+	if err != nil || folder || !other {
+		return err
+	}
+	kept := file + backupSuffix
+	if err := bastion.AuthorizeMove(p.rules(), file, kept, false); err != nil || p.a.rsync.dry {
+		return err
+	}
+	return p.s.Asked("backup", file, kept)
+}
+
+// describes says whether an entry may have the extended attributes with which it
+// comes, and puts on record that it is to have them, or an access control list.
+func (p *rsync) describes(e *rsyncwire.Entry, file string) error {
+	if e.AttributeBytes > 0 {
+		if _, err := p.carries(e); err != nil {
+			return err
+		}
+	}
+	if p.a.rsync.dry {
+		return nil
+	}
+	if e.Attributes != "" {
+		if err := p.s.Asked("setxattr", file, clean(e.Attributes)); err != nil {
+			return err
+		}
+	}
+	if e.ACL {
+		return p.s.Asked("setfacl", file, "")
+	}
+	return nil
 }
 
 // look reports whether there is a folder at a path, or something other.
@@ -561,20 +759,23 @@ func (p *rsync) receives(f *flow) error {
 			return err
 		}
 	}
-	for phase := 0; phase <= rsyncwire.Phases+1; {
+	version := min(p.user.version, p.target.version)
+	for phase := 0; phase <= rsyncwire.Phases+rsyncwire.Farewells(version, false); {
 		it, err := f.r.Item(p.length)
+		if err == nil && p.attributes(it, version) {
+			err = p.wants(f, it)
+		}
 		switch {
 		case err != nil:
 			return err
 		case it.Index == rsyncwire.Done:
 			phase++
-		case it.Alive():
 		case it.Transfers():
-			if err := p.ask(f, it); err != nil {
+			if err := p.ask(f, it, phase); err != nil {
 				return err
 			}
 			continue
-		case p.a.direction == access.Upload && !p.a.rsync.dry:
+		case it.About() && p.a.direction == access.Upload && !p.a.rsync.dry:
 			if err := p.told(it); err != nil {
 				return err
 			}
@@ -584,6 +785,24 @@ func (p *rsync) receives(f *flow) error {
 		}
 	}
 	return fmt.Errorf("%w: phases without end", rsyncwire.ErrStream)
+}
+
+// wants takes the wish for extended attributes, which the user's program has only
+// of those that it was told.
+func (p *rsync) wants(f *flow, it rsyncwire.Item) error {
+	some, err := f.r.Wants()
+	if err != nil || !some {
+		return err
+	}
+	if file, err := p.carries(p.entry(it.Index)); errors.Is(err, access.ErrDenied) {
+		return p.turnDown("getxattr", file, err)
+	} else if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.wanted[it.Index] = true
+	p.mu.Unlock()
+	return nil
 }
 
 // length is that of the list, once it has passed whole.
@@ -626,19 +845,20 @@ func (p *rsync) told(it rsyncwire.Item) error {
 
 // ask takes the wish for a file. One that the rules do not allow is not passed on,
 // and the user is told.
-func (p *rsync) ask(f *flow, it rsyncwire.Item) error {
+func (p *rsync) ask(f *flow, it rsyncwire.Item, phase int) error {
 	e := p.entry(it.Index)
 	if !e.IsRegular() {
 		return fmt.Errorf("%w: the content of what has none", rsyncwire.ErrStream)
 	}
 	if !p.a.rsync.dry {
-		if err := f.r.Blocks(); err != nil {
+		// What is appended to has no checksums before something went wrong.
+		if err := f.r.Blocks(!p.a.rsync.append || phase > 0); err != nil {
 			return err
 		}
 	}
 	w, err := p.allowed(e)
 	if errors.Is(err, access.ErrDenied) {
-		f.r.Reset()
+		f.r.Drop()
 		if err := p.s.RefusedFile("rsync", "open", p.a.direction, w.path, "", err); err != nil {
 			return err
 		}
@@ -715,14 +935,29 @@ func (p *rsync) find(e *rsyncwire.Entry) (string, error) {
 	if p.single != "" {
 		return p.single, nil
 	}
-	folder, err := p.folder(path.Dir(e.Name))
-	return path.Join(folder.path, path.Base(e.Name)), err
+	top, _, _ := strings.Cut(e.Name, "/")
+	folder, err := p.folder(path.Dir(e.Name), top)
+	file := path.Join(folder.path, path.Base(e.Name))
+	if err == nil && p.a.rsync.follows && p.a.where != nil && !folder.missing {
+		at, err := p.resolve(file)
+		return at.path, err
+	}
+	return file, err
 }
 
-// folder returns where a folder of the list is. A link there is followed: what is
-// below it is judged by where it leads. p.paths is held.
-func (p *rsync) folder(name string) (placed, error) {
-	at, ok := p.folders[name]
+// folder returns where a folder of the list is, in which there is something whose
+// name begins with top. A link there is followed: what is below it is judged by
+// where it leads. p.paths is held.
+func (p *rsync) folder(name, top string) (at placed, err error) {
+	base := p.a.rsync.base
+	if p.a.rsync.bases != nil {
+		base = p.a.rsync.bases[top]
+	}
+	key := name
+	if name == "." {
+		key = "./" + base
+	}
+	at, ok := p.folders[key]
 	if ok {
 		return at, nil
 	}
@@ -730,24 +965,24 @@ func (p *rsync) folder(name string) (placed, error) {
 		return at, fmt.Errorf("%w: more than %d folders", rsyncwire.ErrStream, maxFolders)
 	}
 	if name == "." {
-		if err := p.begin(); err != nil {
-			return at, err
+		if base == "" && p.a.direction == access.Download {
+			return at, fmt.Errorf("%w: %q is not what was asked for", rsyncwire.ErrStream, clean(top))
 		}
-		at.path = p.base
+		at.path, err = p.begin(base)
 	} else {
-		parent, err := p.folder(path.Dir(name))
-		if err != nil {
+		var parent placed
+		if parent, err = p.folder(path.Dir(name), top); err != nil {
 			return at, err
 		}
 		at = placed{path.Join(parent.path, path.Base(name)), parent.missing}
 		if !at.missing && p.a.where != nil {
-			if at, err = p.resolve(at.path); err != nil {
-				return at, err
-			}
+			at, err = p.resolve(at.path)
 		}
 	}
-	p.folders[name] = at
-	return at, nil
+	if err == nil {
+		p.folders[key] = at
+	}
+	return at, err
 }
 
 func (p *rsync) resolve(folder string) (placed, error) {
@@ -773,16 +1008,14 @@ func (p *rsync) lost(err error) error {
 	return targetFault(err)
 }
 
-// begin finds the folder in which a list begins that is downloaded.
-func (p *rsync) begin() (err error) {
-	if p.base != "" {
-		return nil
+// begin returns the true path of the folder in which a list begins.
+func (p *rsync) begin(base string) (string, error) {
+	if p.a.direction == access.Upload {
+		return p.base, nil
 	}
-	base := p.a.rsync.base
 	if p.a.where == nil {
-		p.base = absolute("/", base)
-		return nil
+		return absolute("/", base), nil
 	}
-	p.base, err = p.a.where.real(p.a.where.absolute(base))
-	return p.lost(err)
+	found, err := p.a.where.real(p.a.where.absolute(base))
+	return found, p.lost(err)
 }

@@ -195,6 +195,7 @@ func TestRsyncHostileTarget(t *testing.T) {
 		"a message without end":         join(hello, words(8<<24|0xffffff)),
 		"a list without end":            join(hello, framed(bytes.Repeat(file("one", 3), 2)), framed([]byte{0x04, 0xff})),
 		"something at the login":        []byte("Welcome to bash\n"),
+		"lists in parts":                join(words(31), []byte{1}, words(1), framed(one)),
 		"an old version":                words(28, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -209,6 +210,68 @@ func TestRsyncHostileTarget(t *testing.T) {
 			absent(t, filepath.Join(x.local, "one"))
 			if s := x.closed(len(x.sessions()))[0]; s.EndReason != "failed" {
 				t.Errorf("got %+v", s)
+			}
+		})
+	}
+}
+
+// listed31 writes an entry of a list of version 31 for a command without owners,
+// and what stands behind its mode.
+func listed31(name string, mode uint16, rest ...byte) []byte {
+	b := append([]byte{0x04, 0, byte(len(name))}, name...)
+	return append(append(b, 0, 5, 0, 0, 0, 0, 0, byte(mode), byte(mode>>8), 0, 0), rest...)
+}
+
+// A client that lies in what newer versions say beside files, or says it out of
+// turn, gets nothing to where the role does not allow it, and its session ends.
+func TestRsyncHostileNewer(t *testing.T) {
+	x := newShare(t, "upload UP/** max 10")
+	one := join(listed31("new", 0o100644, 0, 0), []byte{0})
+	some := []byte{0, 1, 2, 1, 'x', 0, 'v'}
+	for name, c := range map[string]struct {
+		options string
+		data    []byte
+		said    string
+	}{
+		"an access control list that is none": {"-lrA", listed31("new", 0o100644, 3), "the access control list 3 of 0"},
+		"a user beyond all":                   {"-lrA", listed31("new", 0o100644, 0, 0x10, 0xf0, 0xff, 0xff, 0xff, 0x7f), "of 2147483647 users"},
+		"rights beyond all":                   {"-lrA", listed31("new", 0o100644, 0, 1, 0x7f), "with the rights 0x7f"},
+		"attributes that are none":            {"-lrX", listed31("new", 0o100644, 9), "the extended attributes 9 of 0"},
+		"an attribute without end":            {"-lrX", listed31("new", 0o100644, 0, 1, 2, 0xf0, 0xff, 0xff, 0xff, 0x7f), "an extended attribute of 2147483647 bytes"},
+		"an attribute elsewhere":              {"-lrX", join(listed31("../out/new", 0o100644), some, []byte{0}), "leads elsewhere"},
+		"attributes of a link that leads out": {"-lrX", join(listed31("new", 0o100644, some...), []byte{0x04, 0x02, 1, 'y', 0}), "has hard links that were not asked for"},
+		"more than the role allows":           {"-lrX", join(listed31("new", 0o100644, 0, 1, 2, 11, 'x', 0), []byte("elevenbytes"), []byte{0}), "does not allow extended attributes of so many bytes"},
+		"attributes nobody asked for":         {"-lrX", join(one[:len(one)-2], []byte{0, 0}, []byte{1, 0, 0x01, 1, 1, 'v', 0}), "extended attributes that were not asked for"},
+		"a hard link of what follows":         {"-lrH", []byte{0x04, 0x02, 3, 'n', 'e', 'w', 9}, "a hard link of the entry 9"},
+		"lists in parts":                      {"-lr", join(one[:len(one)-3], []byte{0}, []byte{0xff, 0x64}), "the number -101"},
+		"text for the target's log":           {"-lr", nil, "a message of kind 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ch, reqs, err := x.client("alice", "db01").OpenChannel("session", nil)
+			check(t, err)
+			go gossh.DiscardRequests(reqs)
+			defer ch.Close()
+			if ok, err := ch.SendRequest("exec", true, gossh.Marshal(execRequest{"rsync --server " + c.options + "e.iLsfxCIvu . " + x.up + "/"})); !ok || err != nil {
+				t.Fatal(err)
+			}
+			timer := time.AfterFunc(60*time.Second, func() { t.Error("the session goes on"); ch.Close() })
+			defer timer.Stop()
+			go io.Copy(io.Discard, ch)
+			stream := join(words(32), framed(c.data))
+			if c.data == nil {
+				stream = join(words(32), words(9<<24|4), []byte("evil"))
+			}
+			ch.Write(stream)
+			var said bytes.Buffer
+			io.Copy(&said, ch.Stderr())
+			if !strings.Contains(said.String(), c.said) {
+				t.Errorf("the user was told %q", said.String())
+			}
+			if s := x.closed(len(x.sessions()))[0]; s.EndReason != "failed" {
+				t.Errorf("got %+v", s)
+			}
+			for _, name := range []string{filepath.Join(x.out, "new"), filepath.Join(x.up, "new")} {
+				absent(t, name)
 			}
 		})
 	}

@@ -37,7 +37,7 @@ func (x *share) last() []string {
 func TestRsyncCarries(t *testing.T) {
 	x := newShare(t)
 	for i, options := range [][]string{
-		{"-a"}, {"-av"}, {"-avz"}, {"-r"}, {"-aH"}, {"-ac"}, {"-acz", "--new-compress"}, {"-aR"}, {"-au", "--delete"}, {"-a", "--progress", "--stats", "-i"}, {"-aS", "--inplace"},
+		{"-a"}, {"-aUv", "--append"}, {"-avz"}, {"-r"}, {"-aHAX"}, {"-acAX", "--checksum-choice=sha1,xxh64"}, {"-acz", "--new-compress"}, {"-aR"}, {"-au", "--delete"}, {"-a", "--progress", "--stats", "-i"}, {"-aS", "--inplace"},
 		{"-a", "--partial", "--delete-after"}, {"-rtW"}, {"-a", "--numeric-ids", "-m"}, {"-a", "--protocol=29"}, {"-a", "--protocol=30"}, {"-a", "--exclude=none*"},
 	} {
 		t.Run(strings.Join(options, " "), func(t *testing.T) {
@@ -51,7 +51,7 @@ func TestRsyncCarries(t *testing.T) {
 			check(t, os.Symlink("a", filepath.Join(src, "link")))
 			check(t, os.Link(filepath.Join(src, "a"), filepath.Join(src, "b", "hard")))
 			check(t, os.MkdirAll(filepath.Join(src, "void"), 0o700))
-			hard := slices.Contains(options, "-aH")
+			hard := slices.Contains(options, "-aHAX")
 			if !hard {
 				files["b/hard"] = "one"
 			}
@@ -132,6 +132,8 @@ func TestRsyncRefused(t *testing.T) {
 	write(t, filepath.Join(x.both, "small.txt"), "small")
 	write(t, filepath.Join(x.both, "other"), "other")
 	write(t, filepath.Join(x.up, "precious"), "precious")
+	check(t, os.Symlink(secret, filepath.Join(x.down, "link")))
+	check(t, os.Symlink(x.out, filepath.Join(x.down, "folder")))
 	for name, c := range map[string]struct {
 		code int // 0: any but success
 		args []string
@@ -157,7 +159,11 @@ func TestRsyncRefused(t *testing.T) {
 		"download too much":                 {23, []string{"-r", there(t, x.both+"/"), x.local + "/got"}, x.both + "/big.txt: the role does not allow files of this size"},
 		"guess by a checksum":               {23, []string{"-c", there(t, secret), same}, secret + ": the role does not allow to download"},
 		"filters from a file":               {0, []string{"-r", "--filter=: secret", there(t, x.out+"/"), x.local + "/got"}, "may read files of the target"},
-		"append":                            {0, []string{"--append", same, there(t, x.both+"/big.txt")}, "the option --append of rsync is carried only where"},
+		"backups to where it cannot be":     {0, []string{"-b", same, there(t, x.both+"/big.txt")}, x.both + "/big.txt: the role does not allow to upload to both paths"},
+		"several folders":                   {0, []string{"-r", there(t, x.both+"/"), there(t, x.up+"/"), x.local + "/got"}, "a list that begins in several folders of rsync is carried only where"},
+		"several with the same names":       {0, []string{there(t, secret), there(t, x.down+"/secret"), x.local + "/got"}, "in several folders with the same names of rsync is carried only where"},
+		"one of several":                    {23, []string{there(t, secret), there(t, x.both+"/small.txt"), x.local + "/got"}, secret + ": the role does not allow to download"},
+		"what links lead to":                {23, []string{"-rL", there(t, x.down+"/"), x.local + "/got"}, secret + ": the role does not allow to download"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer os.RemoveAll(filepath.Join(x.local, "got"))
@@ -165,7 +171,7 @@ func TestRsyncRefused(t *testing.T) {
 			if code == 0 || c.code != 0 && code != c.code || !strings.Contains(errs, c.said) {
 				t.Errorf("exit %d: %s", code, errs)
 			}
-			for _, name := range []string{filepath.Join(x.out, "new"), filepath.Join(x.both, "new"), filepath.Join(x.both, "new.txt"), filepath.Join(x.up, "new"), filepath.Join(x.local, "got", "big.txt"), filepath.Join(x.local, "got", "other"), filepath.Join(x.local, "got", "secret")} {
+			for _, name := range []string{filepath.Join(x.out, "new"), filepath.Join(x.both, "new"), filepath.Join(x.both, "new.txt"), filepath.Join(x.up, "new"), filepath.Join(x.local, "got", "big.txt"), filepath.Join(x.local, "got", "other"), filepath.Join(x.local, "got", "secret"), filepath.Join(x.local, "got", "link"), filepath.Join(x.local, "got", "folder", "secret"), filepath.Join(x.both, "big.txt~")} {
 				absent(t, name)
 			}
 			if contents(t, secret) != "secret" || contents(t, filepath.Join(x.up, "precious")) != "precious" || contents(t, filepath.Join(x.both, "other")) != "other" || contents(t, filepath.Join(x.both, "big.txt")) != "more than ten" {
@@ -177,7 +183,7 @@ func TestRsyncRefused(t *testing.T) {
 					t.Error("the rest was not carried")
 				}
 				check(t, os.Remove(filepath.Join(x.both, "fine.txt")))
-			case "download too much":
+			case "download too much", "one of several":
 				if contents(t, filepath.Join(x.local, "got", "small.txt")) != "small" {
 					t.Error("the rest was not carried")
 				}

@@ -9,6 +9,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +18,7 @@ import (
 
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy/rsyncwire"
 	w "github.com/drawbolt/drawbolt/broker/bastion/sshproxy/sftpwire"
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/recorder/audit"
@@ -375,6 +378,7 @@ func TestParseTransfer(t *testing.T) {
 		"rsync --server -logDtpre.iLsfxCIvu . /srv/www":         "rsync upload [/srv/www] true",
 		"rsync --server --sender -vlogDtprze.iLsfxCIvu . /a /b": "rsync download [/a /b] true",
 		"rsync --server -e.LsfxCIvu --timeout=10 --partial . x": "rsync upload [x] false",
+		`rsync --server -r . /a\ \$b/é`:                         "rsync upload [/a $b/é] true",
 		"git-upload-pack '/srv/x.git'":                          "git download [/srv/x.git] true",
 		"git receive-pack 'x.git'":                              "git upload [x.git] true",
 		"git-receive-pack x":                                    "git upload [x] true",
@@ -390,6 +394,7 @@ func TestParseTransfer(t *testing.T) {
 		"rsync -a . /x", "rsync --server . -x", "rsync --server -s . x", "rsync --server -logDtpre.iLsfxCIvu /x", "rsync --server --daemon .", "rsync --server --config=/x . /y",
 		"rsync --server --log-file=/x . /y", "rsync --server -T/x . /y", "rsync --server --temp-dir=/x . /y", "rsync --server --backup-dir=/x . /y", "rsync --server --link-dest=/x . /y",
 		"rsync --server -Le.x . /y", "rsync --server --files-from=/x . /y", "rsync --server --write-devices . /y", "rsync --server . /y /z", "rsync --server --rsh=x . /y", "rsync --server --remove-source-files --sender . /y",
+		`rsync --server -r . /a\`, `rsync --server -r . /a\n`, "rsync --server -r . /a\\\n", "rsync --server -r . /a\u00a0b", `rsync --server -r . \-x`, `rsync --server \-\-daemon .`, `rsync --server -r  . /a`, `rsync --server -r . /a\  /b`, "rsync --server -r . /\xff", "rsync --server -K . /a",
 		"git upload-pack", "git-upload-pack --help", "git-upload-pack '/srv/x;id'", "git-upload-pack '/a' '/b'", "git-upload-pack '/a", "git-upload-archive '/a'", "git gc '/a'", "git -c x=y upload-pack '/a'",
 	} {
 		if got, ok := parseTransfer(command); ok {
@@ -401,25 +406,57 @@ func TestParseTransfer(t *testing.T) {
 // What the options of rsync mean for what its two ends say, and where the list of a
 // download begins.
 func TestRsyncCommand(t *testing.T) {
-	for command, want := range map[string]string{
-		"rsync --server -vlogDtprze.iLsfxCIvu . /srv":                "{{true true true true false false false false} false false false true true  }",
-		"rsync --server -ncHmr --delete . /srv":                      "{{false false false false true true false false} true true true false false  }",
-		"rsync --server --sender -logDtpr --numeric-ids . /srv/www/": "{{true true true true false false true false} false false false false true /srv/www/ }",
-		"rsync --server --sender -r . /srv/a /srv/b":                 "{{false false false false false false false false} false false false false false /srv/ }",
-		"rsync --server --sender -r . a":                             "{{false false false false false false false false} false false false false false . }",
-		"rsync --server --sender -r . a/..":                          "{{false false false false false false false false} false false false false false a/.. }",
-		"rsync --server --sender -rR . /srv/a":                       "{{false false false false false false false true} false false false false false / }",
-		"rsync --server --sender -rR . srv/./a":                      "{{false false false false false false false true} false false false false false srv }",
-		"rsync --server --sender -r --new-compress . a":              "{{false false false false false false false false} false false false true false . }",
-		"rsync --server -r --force . a":                              "{{false false false false false false false false} false false true false false  }",
+	sums := rsyncwire.Options{Checksum: 16}
+	set := func(change func(*rsyncCommand)) rsyncCommand {
+		r := rsyncCommand{Options: sums, checksum: 16}
+		change(&r)
+		return r
+	}
+	for command, want := range map[string]rsyncCommand{
+		"rsync --server -vlogDtprze.iLsfxCIvu . /srv": set(func(r *rsyncCommand) {
+			r.Links, r.Owners, r.Groups, r.Devices, r.deflated, r.attributes = true, true, true, true, true, true
+		}),
+		"rsync --server -ncHmr --delete . /srv": set(func(r *rsyncCommand) {
+			r.Checksums, r.HardLinks, r.dry, r.filters, r.removes = true, true, true, true, true
+		}),
+		"rsync --server --sender -logDtpr --numeric-ids . /srv/www/": set(func(r *rsyncCommand) {
+			r.Links, r.Owners, r.Groups, r.Devices, r.NumericIDs, r.attributes, r.base = true, true, true, true, true, true, "/srv/www/"
+		}),
+		"rsync --server -rb . /srv":             set(func(r *rsyncCommand) { r.backups = true }),
+		"rsync --server --sender -rkL . /srv/x": set(func(r *rsyncCommand) { r.follows, r.base = true, "/srv/" }),
+		"rsync --server -AXUr . /srv":           set(func(r *rsyncCommand) { r.ACLs, r.Xattrs, r.AccessTimes, r.attributes = true, true, true, true }),
+		"rsync --server -r --append --append --checksum-choice=xxh64,sha1 . /srv": set(func(r *rsyncCommand) {
+			r.append, r.checksum, r.Checksum = true, 8, 20
+		}),
+		"rsync --server --sender -r . /srv/a /srv/b": set(func(r *rsyncCommand) { r.base = "/srv/" }),
+		"rsync --server --sender -r . /srv/a b /srv/c": set(func(r *rsyncCommand) {
+			r.base, r.bases = "/srv/", map[string]string{"a": "/srv/", "b": ".", "c": "/srv/"}
+		}),
+		"rsync --server --sender -r . a":                set(func(r *rsyncCommand) { r.base = "." }),
+		"rsync --server --sender -r . a/..":             set(func(r *rsyncCommand) { r.base = "a/.." }),
+		"rsync --server --sender -rR . /srv/a":          set(func(r *rsyncCommand) { r.Relative, r.base = true, "/" }),
+		"rsync --server --sender -rR . srv/./a":         set(func(r *rsyncCommand) { r.Relative, r.base = true, "srv" }),
+		"rsync --server --sender -r --new-compress . a": set(func(r *rsyncCommand) { r.deflated, r.base = true, "." }),
+		"rsync --server -r --force . a":                 set(func(r *rsyncCommand) { r.removes = true }),
 	} {
-		if got, ok := parseTransfer(command); !ok || fmt.Sprint(got.rsync) != want {
-			t.Errorf("%q: got %v, want %s", command, got.rsync, want)
+		if got, ok := parseTransfer(command); !ok || !reflect.DeepEqual(got.rsync, want) {
+			t.Errorf("%q: got %+v, want %+v", command, got.rsync, want)
+		}
+	}
+	for command, want := range map[string]string{
+		"rsync --server -vlogDtprze.iLsfxCIvu --delete . e.i": "rsync --server -vlogDtprze.LsfxCI --delete . e.i",
+		"rsync --server --sender -re31.14iLsfxCIvuV . /e":     "rsync --server --sender -re31.14LsfxCI . /e",
+		"rsync --server -r . a":                               "rsync --server -r . a",
+		`rsync --server -re.iv . /a\ b\'c/ä`:                  `rsync --server -re. . /a\ b\'c/ä`,
+		"rsync --server --sender -re.v . /a/ /c/":             "",
+	} {
+		if got, ok := parseTransfer(command); !ok || got.command != want {
+			t.Errorf("%q: the target gets %q", command, got.command)
 		}
 	}
 	for _, command := range []string{
-		"rsync --server -rX . /a", "rsync --server -rA . /a", "rsync --server -rb . /a", "rsync --server -r --append . /a", "rsync --server -r --append-verify . /a",
-		"rsync --server -r --compress-choice=zstd . /a", "rsync --server -r --checksum-choice=xxh64 . /a", "rsync --server --sender -r . /a/b /c/d", "rsync --server --sender -r . /a/ /b/",
+
+		"rsync --server -r --compress-choice=zstd . /a", "rsync --server -r --checksum-choice=other . /a", "rsync --server --sender -r . /a/b /c/b", "rsync --server --sender -r . /a/ /b/", "rsync --server --sender -r . /a/b /c/", "rsync --server --sender -rR . ./a/./b /c/d",
 		"rsync --server --sender -rR . /a/../b", "rsync --server --sender -rR . /a/./b/./c", "rsync --server --sender -rR . /a /b/./c",
 	} {
 		if got, ok := parseTransfer(command); !ok || got.rsync.unread == "" {
@@ -431,13 +468,20 @@ func TestRsyncCommand(t *testing.T) {
 // FuzzTransfer: what is recognised is read by a shell as the words that were read
 // here.
 func FuzzTransfer(f *testing.F) {
-	for _, s := range []string{"scp -r -t /srv", "rsync --server --sender -logDtpre.iLsfxCIvu . /srv", "git-upload-pack '/srv/x.git'", "scp -t $(id)", "git-upload-pack 'a'b'"} {
+	for _, s := range []string{"scp -r -t /srv", "rsync --server --sender -logDtpre.iLsfxCIvu . /srv", "git-upload-pack '/srv/x.git'", "scp -t $(id)", "git-upload-pack 'a'b'", `rsync --server -r . /a\ b\$c/é`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		got, ok := parseTransfer(s)
 		if !ok {
 			return
+		}
+		if got.program == "rsync" {
+			s = regexp.MustCompile(`\\([ -/:-@[-`+"`"+`{-~])`).ReplaceAllString(s, "$1")
+			for _, p := range got.paths {
+				s = strings.Replace(s, p, "path", 1)
+			}
+			got.paths = []string{"path"}
 		}
 		if strings.ContainsAny(s, "\n\r\t\"$`\\;&|<>(){}[]*?!#~^\x00") || strings.Count(s, "'")%2 != 0 || got.direction == "" || len(got.paths) == 0 {
 			t.Errorf("%q is taken for %+v", s, got)

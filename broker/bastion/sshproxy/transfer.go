@@ -2,9 +2,12 @@ package sshproxy
 
 import (
 	"cmp"
+	"iter"
 	"path"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/drawbolt/drawbolt/broker/access"
 	"github.com/drawbolt/drawbolt/broker/bastion/sshproxy/rsyncwire"
@@ -17,6 +20,7 @@ type transfer struct {
 	paths     []string // as the command names them; one but for rsync's downloads
 	tree      bool     // folders with all that is in them may be carried
 	rsync     rsyncCommand
+	command   string // as the target gets it; empty: as it came
 }
 
 // An rsyncCommand is what the options of rsync's server say.
@@ -26,10 +30,15 @@ type rsyncCommand struct {
 	filters  bool // the list is preceded by rules about what is left alone
 	removes  bool // what is not in the list is removed
 	deflated bool
+	append   bool // what is there is taken for the beginning
+	backups  bool // what is replaced or removed stays, with backupSuffix behind its name
+	follows  bool // links are sent as what they lead to
+	checksum int  // bytes of the one behind each file
 	// attributes says that those of folders that are there are changed.
 	attributes bool
-	base       string // of a download: the folder in which the list begins
-	unread     string // why the files cannot be looked at one by one; empty: they can
+	base       string            // of a download: the folder in which the list begins
+	bases      map[string]string // the same by the first part of a name; nil: it is base for all
+	unread     string            // why the files cannot be looked at one by one; empty: they can
 }
 
 // parseTransfer recognises the commands with which stock clients of scp, rsync
@@ -38,6 +47,9 @@ type rsyncCommand struct {
 // that is not known to do no more than it should. What is not recognised is a
 // command like any other.
 func parseTransfer(command string) (transfer, bool) {
+	if strings.HasPrefix(command, "rsync --server ") {
+		return parseRsync(command)
+	}
 	words := strings.Split(command, " ")
 	if len(words) < 2 {
 		return transfer{}, false
@@ -57,8 +69,6 @@ func parseTransfer(command string) (transfer, bool) {
 	switch {
 	case words[0] == "scp":
 		return parseSCP(words[1:])
-	case words[0] == "rsync" && words[1] == "--server":
-		return parseRsync(words[2:])
 	case words[0] == "git-upload-pack", words[0] == "git-receive-pack":
 		return parseGit(words)
 	case words[0] == "git" && len(words) > 2:
@@ -70,9 +80,57 @@ func parseTransfer(command string) (transfer, bool) {
 
 // plainWord reports whether no shell sees more in a word than its characters.
 func plainWord(w string) bool {
-	return w != "" && !strings.ContainsFunc(w, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./_-", r))
-	})
+	return w != "" && !strings.ContainsFunc(w, func(r rune) bool { return !plainRune(r) })
+}
+
+func plainRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./_-", r)
+}
+
+// splitEscaped splits a command as every shell does: plain characters, letters of
+// any script, and others that have a backslash before them. It returns the words as
+// they stand there, and as the program gets them.
+func splitEscaped(command string) (words, meant []string, ok bool) {
+	if !utf8.ValidString(command) {
+		return nil, nil, false
+	}
+	for word := range splitUnescaped(command) {
+		var text strings.Builder
+		escaped := false
+		for _, r := range word {
+			switch {
+			case escaped && r > ' '-1 && r < 0x7f && !plainRune(r), !escaped && (plainRune(r) || r > unicode.MaxASCII && unicode.In(r, unicode.Letter, unicode.Mark)):
+				text.WriteRune(r)
+				escaped = false
+			case !escaped && r == '\\':
+				escaped = true
+			default:
+				return nil, nil, false
+			}
+		}
+		if escaped || text.Len() == 0 {
+			return nil, nil, false
+		}
+		words, meant = append(words, word), append(meant, text.String())
+	}
+	return words, meant, true
+}
+
+// splitUnescaped gives what stands between the spaces without a backslash.
+func splitUnescaped(command string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		from, escaped := 0, false
+		for i := range len(command) {
+			if command[i] == ' ' && !escaped {
+				if !yield(command[from:i]) {
+					return
+				}
+				from = i + 1
+			}
+			escaped = command[i] == '\\' && !escaped
+		}
+		yield(command[from:])
+	}
 }
 
 // parseSCP reads the arguments of scp's own protocol, as OpenSSH's client sends
@@ -123,8 +181,8 @@ func parseGit(words []string) (transfer, bool) {
 // one: they carry more than files (A, X), make other names (b), or need what the
 // receiving side has already.
 const (
-	rsyncLetters       = "vlogDtpHAXSzucnWxOJRdmhiqIrEb"
-	rsyncUnreadLetters = "AXb"
+	rsyncLetters         = "vlogDtpHAXUSzucnWxOJRdmhiqIrEb"
+	rsyncDownloadLetters = "Lk"
 )
 
 // rsyncOptions are those without a value, rsyncValues those with one.
@@ -138,9 +196,18 @@ var (
 
 // parseRsync reads the arguments behind rsync --server: options, a lone dot, and
 // the paths.
-func parseRsync(args []string) (transfer, bool) {
+func parseRsync(command string) (transfer, bool) {
 	t := transfer{program: "rsync", direction: access.Upload}
+	words, args, ok := splitEscaped(command)
+	if !ok {
+		return t, false
+	}
+	args = args[2:]
+	t.rsync.digests("md5")
 	for i, arg := range args {
+		if arg != "." && !plainWord(arg) {
+			return t, false
+		}
 		switch name, value, valued := strings.Cut(arg, "="); {
 		case arg == ".":
 			paths := args[i+1:]
@@ -149,6 +216,9 @@ func parseRsync(args []string) (transfer, bool) {
 			}
 			if t.direction == access.Download {
 				t.rsync.begins(paths)
+			}
+			if t.rsync.unread == "" {
+				t.command = readable(words)
 			}
 			return t, true
 		case arg == "--sender" && i == 0:
@@ -161,7 +231,11 @@ func parseRsync(args []string) (transfer, bool) {
 		case strings.HasPrefix(arg, "-") && len(arg) > 1:
 			// What stands behind e tells what the client can do.
 			letters, _, _ := strings.Cut(arg[1:], "e")
-			if strings.Trim(letters, rsyncLetters) != "" {
+			known := rsyncLetters
+			if t.direction == access.Download {
+				known += rsyncDownloadLetters
+			}
+			if strings.Trim(letters, known) != "" {
 				return t, false
 			}
 			t.tree = t.tree || strings.ContainsAny(letters, "rd")
@@ -173,6 +247,27 @@ func parseRsync(args []string) (transfer, bool) {
 		}
 	}
 	return t, false
+}
+
+// readable returns the command of rsync's server by which the target does not learn
+// that the user's program can do more than is read here.
+func readable(words []string) string {
+	told := slices.Clone(words)
+	for i, word := range told {
+		letters, can, ok := strings.Cut(word, "e")
+		if word == "." {
+			break
+		}
+		if ok && strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "--") {
+			told[i] = letters + "e" + strings.Map(func(r rune) rune {
+				if r == '.' || r >= '0' && r <= '9' || strings.ContainsRune(rsyncwire.Letters, r) {
+					return r
+				}
+				return -1
+			}, can)
+		}
+	}
+	return strings.Join(told, " ")
 }
 
 // letter notes what an option of one letter means for what is sent.
@@ -194,15 +289,22 @@ func (r *rsyncCommand) letter(letter rune) {
 		r.HardLinks = true
 	case 'c':
 		r.Checksums = true
+	case 'A':
+		r.ACLs, r.attributes = true, true
+	case 'X':
+		r.Xattrs, r.attributes = true, true
+	case 'U':
+		r.AccessTimes, r.attributes = true, true
 	case 'n':
 		r.dry = true
 	case 'z':
 		r.deflated = true
 	case 'm':
 		r.filters = true
-	}
-	if strings.ContainsRune(rsyncUnreadLetters, letter) {
-		r.unread = "the option -" + string(letter)
+	case 'b':
+		r.backups = true
+	case 'L':
+		r.follows = true
 	}
 }
 
@@ -219,24 +321,54 @@ func (r *rsyncCommand) option(name, value string) {
 		r.deflated = true
 	case name == "--compress-choice" && value == "none":
 		r.deflated = false
-	case name == "--checksum-choice" && (value == "md4" || value == "md5"):
-	case name == "--append", name == "--append-verify", name == "--no-r", name == "--no-relative", name == "--checksum-choice", name == "--compress-choice":
+	case name == "--checksum-choice" && r.digests(value):
+	case name == "--append", name == "--append-verify":
+		r.append = true
+	case name == "--no-r", name == "--no-relative", name == "--checksum-choice", name == "--compress-choice":
 		r.unread = "the option " + name
 	}
 }
 
-// begins notes in which folder the list of a download begins.
+// digests notes which checksums are used: of files that are sent, and of the list
+// if that is named too.
+func (r *rsyncCommand) digests(choice string) (ok bool) {
+	sent, listed, both := strings.Cut(choice, ",")
+	if !both {
+		listed = sent
+	}
+	if r.checksum, ok = rsyncwire.ChecksumLength(sent); ok {
+		r.Checksum, ok = rsyncwire.ChecksumLength(listed)
+	}
+	return ok
+}
+
+// backupSuffix is rsync's own; another one is not carried.
+const backupSuffix = "~"
+
+// begins notes in which folder the list of a download begins, or in which of
+// several what begins with a name.
 func (r *rsyncCommand) begins(paths []string) {
-	for i, name := range paths {
-		base := listBase(name, r.Relative)
-		if i > 0 && base != r.base {
-			r.unread = "a list that begins in several folders"
+	bases := map[string]string{}
+	for _, name := range paths {
+		base, top := listBase(name, r.Relative), path.Base(name)
+		if strings.HasSuffix(name, "/") || top == "." || top == ".." {
+			top = "" // of what is in it, any name
+		}
+		if other, ok := bases[top]; ok && other != base {
+			r.unread = "a list that begins in several folders with the same names"
 		}
 		if r.Relative && (slices.Contains(strings.Split(name, "/"), "..") || strings.Count(name, "/./") > 1) {
 			r.unread = "the option -R with such a path"
 		}
-		r.base = base
+		bases[top], r.base = base, base
 	}
+	if !slices.ContainsFunc(paths, func(name string) bool { return listBase(name, r.Relative) != r.base }) {
+		return
+	}
+	if _, any := bases[""]; any || r.Relative {
+		r.unread = "a list that begins in several folders"
+	}
+	r.bases = bases
 }
 
 // listBase is the folder relative to which rsync names what it sends of a path.

@@ -313,6 +313,11 @@ func (a *admitted) decideRsync(s *bastion.Session, rules access.SessionRules) er
 			if err := bastion.AuthorizeBelow(rules, a.direction, root); err != nil {
 				return err
 			}
+			if a.rsync.backups {
+				if err := bastion.AuthorizeMovesBelow(rules, root); err != nil {
+					return err
+				}
+			}
 			if err := s.Asked("delete below", root, ""); err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,7 +19,6 @@ import (
 	"github.com/drawbolt/drawbolt/broker/store"
 	"github.com/drawbolt/drawbolt/broker/store/storetest"
 	"github.com/drawbolt/drawbolt/recorder/audit"
-	"github.com/drawbolt/drawbolt/rego"
 	"github.com/drawbolt/drawbolt/test/servers"
 )
 
@@ -31,7 +31,12 @@ func withDatabase(t *testing.T, kind, address, account, password string) *house 
 func withSystem(t *testing.T, kind, address, account, knownAs, password string, authorities ...string) *house {
 	ctx := t.Context()
 	h := &house{t: t}
-	config := brokertest.Config(t, "one", storetest.SQLite(t))
+	config := brokertest.Config(t, "one", "")
+	config.Now = func() time.Time { return time.Now().Add(h.ahead) }
+	var err error
+	config.Store, err = store.Open(ctx, store.Config{URL: storetest.SQLite(t), Now: config.Now})
+	ok(t, err)
+	t.Cleanup(func() { config.Store.Close() })
 	h.db = config.Store
 	ok(t, h.db.Change(ctx, func(tx *store.Tx) (audit.Event, error) {
 		ok(t, tx.AddUser(ctx, &access.User{ID: access.NewID(access.UserPrefix), Name: "admin", Groups: []string{"admins"}, CreatedAt: tx.Now(), Version: 1}))
@@ -39,8 +44,6 @@ func withSystem(t *testing.T, kind, address, account, knownAs, password string, 
 		return audit.Event{Actor: "system", Action: "house.furnish"}, tx.AddTarget(ctx, &access.Target{ID: access.NewID(access.TargetPrefix), Name: "db01", Kind: kind, Address: address, Version: 1, CreatedAt: tx.Now(),
 			Accounts: []access.Account{{Name: account, Credential: access.CredentialPassword, KnownAs: knownAs}}, HostKeys: authorities})
 	}))
-	var err error
-	config.Policy = brokertest.Policy(t, rego.Bundle)
 	h.Broker, err = broker.New(ctx, config)
 	ok(t, err)
 	ok(t, h.SetCredential(ctx, h.as("admin"), "db01", account, access.CredentialPassword, []byte(password)))

@@ -43,6 +43,7 @@ type house struct {
 	db      *store.DB
 	machine *servers.Machine
 	scanner *scan.Scanner
+	ahead   time.Duration // of the real clock
 }
 
 func newHouse(t *testing.T) *house {
@@ -60,7 +61,7 @@ func newHouse(t *testing.T) *house {
 			u.Locked = name == "gone"
 			ok(t, tx.AddUser(ctx, &u))
 		}
-		ok(t, tx.AddRole(ctx, &access.Role{Name: "admins", Groups: []string{"admins"}, Version: 1, Rules: []access.Rule{{ID: "all", Actions: []string{"account.read", "account.discover", "account.adopt", "target.read"}}}}))
+		ok(t, tx.AddRole(ctx, &access.Role{Name: "admins", Groups: []string{"admins"}, Version: 1, Rules: []access.Rule{{ID: "all", Actions: []string{"account.read", "account.discover", "account.adopt", "target.read", "secret.write"}}}}))
 		return audit.Event{Actor: "system", Action: "house.furnish"}, tx.AddTarget(ctx, &access.Target{
 			ID: access.NewID(access.TargetPrefix), Name: "db01", Address: h.machine.Addr, Version: 1, Provisioner: "root", CreatedAt: tx.Now(), Labels: access.Labels{Environment: "prod"},
 			HostKeys: []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(h.machine.HostKey)))}, Accounts: []access.Account{{Name: "deploy", Credential: access.CredentialCertificate}},

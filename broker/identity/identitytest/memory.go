@@ -375,15 +375,53 @@ func (m *Memory) ConfirmTOTP(ctx context.Context, by access.Caller, userID strin
 	return nil
 }
 
-func (m *Memory) RemoveTOTP(ctx context.Context, by access.Caller, userID string) error {
+func (m *Memory) RemoveFactor(ctx context.Context, by access.Caller, userID, id string, last bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c, err := m.credential(userID)
-	if err != nil {
-		return nil
+	return m.removeFactor(userID, id, last)
+}
+
+func (m *Memory) removeFactor(userID, id string, last bool) error {
+	c := m.credentials[userID]
+	works := c.TOTP != nil && id != local.TOTP
+	at := -1
+	for i, p := range m.passkeys {
+		switch {
+		case p.UserID != userID:
+		case p.ID == id:
+			at = i
+		case p.BlockedAt.IsZero():
+			works = true
+		}
 	}
-	c.TOTP, c.TOTPStep, c.PendingTOTP = nil, 0, nil
-	m.credentials[userID] = c
+	switch {
+	case at < 0 && (id != local.TOTP || c.TOTP == nil && c.PendingTOTP == nil):
+		return notFound("second factor", id)
+	case !last && !works:
+		return access.ErrConflict
+	case at >= 0:
+		m.passkeys = slices.Delete(m.passkeys, at, at+1)
+	default:
+		c.TOTP, c.TOTPStep, c.PendingTOTP = nil, 0, nil
+		m.credentials[userID] = c
+	}
+	return nil
+}
+
+func (m *Memory) TakeFactor(ctx context.Context, by access.Caller, l local.Lost) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.credentials[l.UserID].ChangedAt.After(l.NotSince) {
+		return access.ErrConflict
+	}
+	if err := m.removeFactor(l.UserID, l.ID, true); err != nil {
+		return err
+	}
+	c := m.credentials[l.UserID]
+	c.UserID, c.TakenAt = l.UserID, l.At
+	m.credentials[l.UserID] = c
+	m.revoke(l.UserID, "", l.At)
+	m.dropSetups(l.UserID)
 	return nil
 }
 
@@ -399,11 +437,14 @@ func (m *Memory) UseTOTPStep(ctx context.Context, userID string, sealed []byte, 
 	return nil
 }
 
-func (m *Memory) CreateSetup(ctx context.Context, by access.Caller, s local.Setup) error {
+func (m *Memory) CreateSetup(ctx context.Context, by access.Caller, s local.Setup, notSince time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, err := m.user(s.UserID); err != nil {
 		return err
+	}
+	if m.credentials[s.UserID].TakenAt.After(notSince) {
+		return access.ErrConflict
 	}
 	m.dropSetups(s.UserID)
 	s.Hash = bytes.Clone(s.Hash)

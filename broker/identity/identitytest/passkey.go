@@ -64,21 +64,6 @@ func (m *Memory) AddPasskey(ctx context.Context, by access.Caller, p local.Passk
 	return nil
 }
 
-func (m *Memory) RemovePasskey(ctx context.Context, by access.Caller, userID, id string, last bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	at := slices.IndexFunc(m.passkeys, func(p local.Passkey) bool { return p.ID == id && p.UserID == userID })
-	if at < 0 {
-		return notFound("passkey", id)
-	}
-	others := slices.ContainsFunc(m.passkeys, func(p local.Passkey) bool { return p.UserID == userID && p.ID != id && p.BlockedAt.IsZero() })
-	if !last && !others && m.credentials[userID].TOTP == nil {
-		return access.ErrConflict
-	}
-	m.passkeys = slices.Delete(m.passkeys, at, at+1)
-	return nil
-}
-
 func (m *Memory) UsePasskey(ctx context.Context, by access.Caller, u local.PasskeyUse) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -204,13 +189,13 @@ func testPasskeys(t *testing.T, s *suite) {
 	s.want(s.UsePasskey(s.ctx, s.by(s.bob), never), access.ErrNotFound)
 
 	// The last one that works stays, unless it may go.
-	s.want(s.RemovePasskey(s.ctx, by, s.alice.ID, of.ID, true), access.ErrNotFound)
-	s.want(s.RemovePasskey(s.ctx, s.by(s.bob), s.bob.ID, of.ID, false), access.ErrConflict)
+	s.want(s.RemoveFactor(s.ctx, by, s.alice.ID, of.ID, true), access.ErrNotFound)
+	s.want(s.RemoveFactor(s.ctx, s.by(s.bob), s.bob.ID, of.ID, false), access.ErrConflict)
 	more := s.passkey(s.bob, 5)
 	s.ok(s.AddPasskey(s.ctx, s.by(s.bob), more, 9))
 	both := []string{of.ID, more.ID}
 	removed := 0
-	for _, err := range Parallel(2, func(i int) error { return s.RemovePasskey(s.ctx, s.by(s.bob), s.bob.ID, both[i], false) }) {
+	for _, err := range Parallel(2, func(i int) error { return s.RemoveFactor(s.ctx, s.by(s.bob), s.bob.ID, both[i], false) }) {
 		if err == nil {
 			removed++
 		} else {
@@ -221,12 +206,12 @@ func testPasskeys(t *testing.T, s *suite) {
 		t.Errorf("of the last two passkeys %d were removed at once, want 1", removed)
 	}
 	s.ok(s.SetPassword(s.ctx, by, s.alice.ID, "h", start))
-	s.want(s.RemovePasskey(s.ctx, by, s.alice.ID, two.ID, false), access.ErrConflict) // the other one is blocked
+	s.want(s.RemoveFactor(s.ctx, by, s.alice.ID, two.ID, false), access.ErrConflict) // the other one is blocked
 	s.ok(s.SetPendingTOTP(s.ctx, by, s.alice.ID, []byte("sealed")))
 	s.ok(s.ConfirmTOTP(s.ctx, by, s.alice.ID, []byte("sealed"), 1))
-	s.ok(s.RemovePasskey(s.ctx, by, s.alice.ID, two.ID, false))
-	s.ok(s.RemovePasskey(s.ctx, by, s.alice.ID, one.ID, true))
-	s.want(s.RemovePasskey(s.ctx, by, s.alice.ID, one.ID, true), access.ErrNotFound)
+	s.ok(s.RemoveFactor(s.ctx, by, s.alice.ID, two.ID, false))
+	s.ok(s.RemoveFactor(s.ctx, by, s.alice.ID, one.ID, true))
+	s.want(s.RemoveFactor(s.ctx, by, s.alice.ID, one.ID, true), access.ErrNotFound)
 	if keys, totp, err = s.SecondFactors(s.ctx, []string{s.alice.ID}); err != nil || keys[s.alice.ID] || !totp[s.alice.ID] {
 		t.Errorf("second factors = %v, %v, %v", keys, totp, err)
 	}
@@ -266,4 +251,59 @@ func testChallenges(t *testing.T, s *suite) {
 	s.want(err, access.ErrNotFound)
 	_, err = s.TakeChallenge(s.ctx, late.Hash, start)
 	s.ok(err)
+}
+
+func testLostFactors(t *testing.T, s *suite) {
+	const rest = 24 * time.Hour
+	day := start.Add(48 * time.Hour)
+	admin := s.by(s.bob)
+	lost := func(id string, at time.Time) local.Lost {
+		return local.Lost{UserID: s.alice.ID, ID: id, Reason: "phone stolen", At: at, NotSince: at.Add(-rest)}
+	}
+	link := func(b string, at time.Time) local.Setup {
+		return local.Setup{Hash: bytes.Repeat([]byte(b), 32), UserID: s.alice.ID, CreatedAt: at, ExpiresAt: at.Add(time.Hour)}
+	}
+	s.want(s.TakeFactor(s.ctx, admin, lost(local.TOTP, day)), access.ErrNotFound)
+	// Of somebody without a password, too.
+	key := s.passkey(s.alice, 0)
+	s.ok(s.AddPasskey(s.ctx, s.by(s.alice), key, 9))
+	s.want(s.TakeFactor(s.ctx, admin, lost("PKY-other", day)), access.ErrNotFound)
+	s.ok(s.CreateSetup(s.ctx, admin, link("a", start), start.Add(-rest)))
+	login := s.login(s.alice, start)
+	s.ok(s.TakeFactor(s.ctx, admin, lost(key.ID, day)))
+	s.want(s.TakeFactor(s.ctx, admin, lost(key.ID, day)), access.ErrNotFound)
+	if got, _, err := s.Login(s.ctx, login.ID); err != nil || got.RevokedAt.IsZero() {
+		t.Errorf("login after a factor was taken = %+v, %v, want it revoked", got, err)
+	}
+	if _, err := s.Setup(s.ctx, bytes.Repeat([]byte("a"), 32), start); !errors.Is(err, access.ErrNotFound) {
+		t.Errorf("the setup link that there was: %v, want it gone", err)
+	}
+	if c, err := s.Credential(s.ctx, s.alice.ID); err != nil || !c.TakenAt.Equal(day) || c.Hash != "" {
+		t.Errorf("credential = %+v, %v", c, err)
+	}
+	// No link for a day.
+	soon := day.Add(rest - time.Minute)
+	s.want(s.CreateSetup(s.ctx, admin, link("b", soon), soon.Add(-rest)), access.ErrConflict)
+	later := day.Add(rest)
+	s.ok(s.CreateSetup(s.ctx, admin, link("b", later), later.Add(-rest)))
+	s.ok(s.UseSetup(s.ctx, admin, bytes.Repeat([]byte("b"), 32), "h", later))
+	// And no factor is taken for a day after a password was chosen.
+	s.ok(s.SetPendingTOTP(s.ctx, s.by(s.alice), s.alice.ID, []byte("sealed")))
+	s.ok(s.ConfirmTOTP(s.ctx, s.by(s.alice), s.alice.ID, []byte("sealed"), 1))
+	s.want(s.TakeFactor(s.ctx, admin, lost(local.TOTP, later.Add(time.Minute))), access.ErrConflict)
+	if c, err := s.Credential(s.ctx, s.alice.ID); err != nil || c.TOTP == nil || !c.TakenAt.Equal(day) {
+		t.Errorf("credential after a refusal = %+v, %v", c, err)
+	}
+	// Both at once: one of them.
+	last := later.Add(3 * rest)
+	s.ok(s.CreateSetup(s.ctx, admin, link("c", last), last.Add(-rest)))
+	errs := Parallel(2, func(i int) error {
+		if i == 0 {
+			return s.TakeFactor(s.ctx, admin, lost(local.TOTP, last))
+		}
+		return s.UseSetup(s.ctx, admin, bytes.Repeat([]byte("c"), 32), "thief", last)
+	})
+	if (errs[0] == nil) == (errs[1] == nil) {
+		t.Errorf("a factor taken and a password chosen at once: %v, %v", errs[0], errs[1])
+	}
 }

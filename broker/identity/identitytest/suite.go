@@ -40,6 +40,7 @@ func Run(t *testing.T, new func(t *testing.T) Fixture) {
 		{"password", testPassword},
 		{"totp", testTOTP},
 		{"passkeys", testPasskeys},
+		{"lost factors", testLostFactors},
 		{"challenges", testChallenges},
 		{"setup", testSetup},
 		{"counters", testCounters},
@@ -375,7 +376,7 @@ func testPassword(t *testing.T, s *suite) {
 	s.ok(s.CreateDevice(s.ctx, d, 9, 9))
 	s.ok(s.ConfirmDevice(s.ctx, s.by(s.alice), d.Code, start))
 	link := local.Setup{Hash: bytes.Repeat([]byte("s"), 32), UserID: s.alice.ID, CreatedAt: start, ExpiresAt: start.Add(time.Hour)}
-	s.ok(s.CreateSetup(s.ctx, s.by(s.bob), link))
+	s.ok(s.CreateSetup(s.ctx, s.by(s.bob), link, time.Time{}))
 
 	by := s.by(s.alice)
 	by.Login = keep.ID
@@ -419,7 +420,7 @@ func testTOTP(t *testing.T, s *suite) {
 	id := s.alice.ID
 	s.want(s.SetPendingTOTP(s.ctx, by, id, []byte("one")), access.ErrNotFound)
 	s.want(s.UseTOTPStep(s.ctx, id, []byte("one"), 1), access.ErrConflict)
-	s.ok(s.RemoveTOTP(s.ctx, by, id))
+	s.want(s.RemoveFactor(s.ctx, by, id, local.TOTP, true), access.ErrNotFound)
 	s.ok(s.SetPassword(s.ctx, by, id, "$hash", start))
 	s.want(s.ConfirmTOTP(s.ctx, by, id, nil, 1), access.ErrConflict)
 	s.want(s.ConfirmTOTP(s.ctx, by, id, []byte{}, 1), access.ErrConflict)
@@ -445,9 +446,10 @@ func testTOTP(t *testing.T, s *suite) {
 	// A replacement: the old one holds until the new one is confirmed.
 	s.ok(s.SetPendingTOTP(s.ctx, by, id, []byte("three")))
 	s.ok(s.UseTOTPStep(s.ctx, id, []byte("two"), 102))
-	s.ok(s.RemoveTOTP(s.ctx, by, id))
+	s.want(s.RemoveFactor(s.ctx, by, id, local.TOTP, false), access.ErrConflict)
+	s.ok(s.RemoveFactor(s.ctx, by, id, local.TOTP, true))
 	if c, err = s.Credential(s.ctx, id); err != nil || c.TOTP != nil || c.PendingTOTP != nil || c.Hash != "$hash2" {
-		t.Errorf("credential after RemoveTOTP = %+v, %v", c, err)
+		t.Errorf("credential after RemoveFactor = %+v, %v", c, err)
 	}
 	s.want(s.UseTOTPStep(s.ctx, id, []byte("two"), 103), access.ErrConflict)
 }
@@ -459,11 +461,11 @@ func testSetup(t *testing.T, s *suite) {
 	}
 	nobody := link("n")
 	nobody.UserID = access.NewID(access.UserPrefix)
-	s.want(s.CreateSetup(s.ctx, admin, nobody), access.ErrNotFound)
+	s.want(s.CreateSetup(s.ctx, admin, nobody, time.Time{}), access.ErrNotFound)
 
 	first, second := link("1"), link("2")
-	s.ok(s.CreateSetup(s.ctx, admin, first))
-	s.ok(s.CreateSetup(s.ctx, admin, second))
+	s.ok(s.CreateSetup(s.ctx, admin, first, time.Time{}))
+	s.ok(s.CreateSetup(s.ctx, admin, second, time.Time{}))
 	_, err := s.Setup(s.ctx, first.Hash, start) // the second took its place
 	s.want(err, access.ErrNotFound)
 	got, err := s.Setup(s.ctx, second.Hash, start)
@@ -488,7 +490,7 @@ func testSetup(t *testing.T, s *suite) {
 		t.Errorf("login after the setup = %+v, %v, want it revoked", got, err)
 	}
 	third := link("3")
-	s.ok(s.CreateSetup(s.ctx, admin, third))
+	s.ok(s.CreateSetup(s.ctx, admin, third, time.Time{}))
 	s.ok(s.PruneLocal(s.ctx, third.ExpiresAt.Add(time.Second)))
 	_, err = s.Setup(s.ctx, third.Hash, start)
 	s.want(err, access.ErrNotFound)

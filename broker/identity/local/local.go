@@ -389,7 +389,8 @@ func (p *Provider) newHash(ctx context.Context, user access.User, password []byt
 
 // NewSetup makes a link by which its holder sets the password of a user, once,
 // within ttl (default 30 minutes, at most a day). Earlier links of the user
-// end. The policy must have been asked before.
+// end. The policy must have been asked before. For RecoveryRest after a second factor was
+// taken from the user there is none.
 func (p *Provider) NewSetup(ctx context.Context, by access.Caller, userID string, ttl time.Duration) (token string, setup Setup, err error) {
 	if ttl == 0 {
 		ttl = DefaultSetupTTL
@@ -402,7 +403,11 @@ func (p *Provider) NewSetup(ctx context.Context, by access.Caller, userID string
 	token = base64.RawURLEncoding.EncodeToString(raw)
 	now := p.now()
 	setup = Setup{Hash: hashToken(token), UserID: userID, CreatedAt: now, ExpiresAt: now.Add(ttl)}
-	if err := p.c.Store.CreateSetup(ctx, by, setup); err != nil {
+	err = p.c.Store.CreateSetup(ctx, by, setup, now.Add(-RecoveryRest))
+	if errors.Is(err, access.ErrConflict) {
+		return "", Setup{}, p.errTaken(ctx, userID)
+	}
+	if err != nil {
 		return "", Setup{}, fmt.Errorf("save setup link: %w", err)
 	}
 	return token, setup, nil
@@ -506,12 +511,6 @@ func (p *Provider) Confirm(ctx context.Context, by access.Caller, code string) (
 		}
 		return p.now(), "", nil
 	})
-}
-
-// RemoveTOTP takes a lost authenticator away. The policy must have been asked
-// before: the password alone is enough for the user's next login.
-func (p *Provider) RemoveTOTP(ctx context.Context, by access.Caller, userID string) error {
-	return p.c.Store.RemoveTOTP(ctx, by, userID)
 }
 
 // Factors is what a user has to log in with.

@@ -536,7 +536,8 @@ func TestEnrol(t *testing.T) {
 	if f, err := h.Factors(t.Context(), h.alice.ID); err != nil || f != (local.Factors{Password: true, TOTP: true}) {
 		t.Errorf("Factors = %+v, %v", f, err)
 	}
-	h.must(h.RemoveTOTP(t.Context(), access.System(), h.alice.ID))
+	h.wait(local.RecoveryRest)
+	h.must(h.TakeFactor(t.Context(), access.System(), h.alice.ID, local.TOTP, "INC-7 phone stolen"))
 	h.want(h.login("alice", password, "", office), "ok")
 	if f, err := h.Factors(t.Context(), h.user("carol").ID); err != nil || f != (local.Factors{}) {
 		t.Errorf("Factors of a new user = %+v, %v", f, err)

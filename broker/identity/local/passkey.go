@@ -95,11 +95,6 @@ type PasskeyStore interface {
 	// is no such user.
 	AddPasskey(ctx context.Context, by access.Caller, p Passkey, most int) error
 
-	// RemovePasskey forgets one of a user, or returns ErrNotFound. Unless the last
-	// second factor of the user may go, that is ErrConflict: of two calls at once for
-	// the last two, one succeeds.
-	RemovePasskey(ctx context.Context, by access.Caller, userID, id string, last bool) error
-
 	// UsePasskey saves the counter and the time of a use. When the counter went back
 	// (Passkey.Copied) it blocks the passkey instead, and returns ErrConflict: of any
 	// number of calls with one counter that is not 0 exactly one succeeds.
@@ -148,7 +143,7 @@ func errBadPasskey() error {
 }
 
 func errCopied() error {
-	return &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-6305", Text: "the counter of this passkey went back: somebody may have a copy of it, so it opens nothing any more", Next: "have it removed, and add another: drawbolt user passkey rm"}
+	return &access.Error{Kind: access.ErrUnauthenticated, Code: "DB-6305", Text: "the counter of this passkey went back: somebody may have a copy of it, so it opens nothing any more", Next: "have it removed, and add another: drawbolt user factor rm"}
 }
 
 func errOtherDigest() error {
@@ -413,32 +408,4 @@ func (p *Provider) use(ctx context.Context, by access.Caller, s mfa.Signed, k Pa
 		return time.Time{}, fmt.Errorf("use passkey: %w", err)
 	}
 	return now, nil
-}
-
-// RemovePasskey forgets a passkey of the caller, who has just signed in. needed is
-// the role of theirs that wants a second factor, for which one must stay; empty:
-// the last one may go.
-func (p *Provider) RemovePasskey(ctx context.Context, by access.Caller, signedIn time.Time, id, needed string) error {
-	if err := p.fresh(ctx, by, signedIn); err != nil {
-		return err
-	}
-	err := p.c.Store.RemovePasskey(ctx, by, by.User.ID, id, needed == "")
-	if errors.Is(err, access.ErrConflict) {
-		return &access.Error{Kind: access.ErrConflict, Code: "DB-6308", Rule: needed, Text: "your role " + needed + " needs a second factor, and this is your last one", Next: "add another passkey or an authenticator first"}
-	}
-	return removed(err)
-}
-
-// RemoveLostPasskey takes a passkey of a user away, as RemoveTOTP does an
-// authenticator. The policy must have been asked before: when it was the last one,
-// the password alone is enough for the user's next login.
-func (p *Provider) RemoveLostPasskey(ctx context.Context, by access.Caller, userID, id string) error {
-	return removed(p.c.Store.RemovePasskey(ctx, by, userID, id, true))
-}
-
-func removed(err error) error {
-	if errors.Is(err, access.ErrNotFound) {
-		return &access.Error{Kind: access.ErrNotFound, Code: "DB-6310", Text: "there is no such passkey", Next: "drawbolt user passkey ls"}
-	}
-	return err
 }

@@ -142,10 +142,11 @@ func TestPasskeySignIn(t *testing.T) {
 	said(t, err, "DB-4002")
 	h.store.PutUser(h.alice)
 
-	h.must(h.RemoveLostPasskey(ctx, h.by(bob), h.alice.ID, k.ID))
+	h.wait(local.RecoveryRest)
+	h.must(h.TakeFactor(ctx, h.by(bob), h.alice.ID, k.ID, "INC-7 lost"))
 	_, _, err = h.SignInWithPasskey(ctx, key.Signed(h.askToSignIn()), office, "web")
 	said(t, err, "DB-6303")
-	h.must(h.login("alice", password, "", office)) // as after RemoveTOTP
+	h.must(h.login("alice", password, "", office)) // as after TakeFactor of an authenticator
 }
 
 // TestPasskeyVote: a second factor for a vote is over what was shown, by the person
@@ -198,7 +199,8 @@ func TestPasskeyCopied(t *testing.T) {
 	_, _, err = h.LoginWithPasskey(ctx, "alice", []byte(password), key.Signed(h.askToSignIn()), office)
 	said(t, err, "DB-6305")
 	said(t, h.login("alice", password, "", office), "DB-4002") // whoever has copied it does not get in by the password alone
-	h.must(h.RemoveLostPasskey(ctx, access.System(), h.alice.ID, k.ID))
+	h.wait(local.RecoveryRest)
+	h.must(h.TakeFactor(ctx, access.System(), h.alice.ID, k.ID, "INC-7 copied"))
 	h.must(h.login("alice", password, "", office))
 }
 
@@ -239,15 +241,15 @@ func TestPasskeyFresh(t *testing.T) {
 	// Now that there is a second factor, the password is not enough.
 	_, err = h.AskToAdd(ctx, by, start)
 	said(t, err, "DB-6301")
-	said(t, h.RemovePasskey(ctx, by, start, k.ID, ""), "DB-6301")
+	said(t, h.RemoveFactor(ctx, by, start, k.ID, ""), "DB-6301")
 	_, err = h.Enrol(ctx, by, []byte(password), "")
 	said(t, err, "DB-4002")
 	said(t, h.ChangePassword(ctx, by, []byte(password), "", []byte(another)), "DB-4002")
 	by.MFAAt = h.clock()
-	said(t, h.RemovePasskey(ctx, by, start, k.ID, "responder"), "DB-6308")
-	said(t, h.RemovePasskey(ctx, by, start, "PKY-other", ""), "DB-6310")
+	said(t, h.RemoveFactor(ctx, by, start, k.ID, "responder"), "DB-6308")
+	said(t, h.RemoveFactor(ctx, by, start, "PKY-other", ""), "DB-6310")
 	h.must(h.ChangePassword(ctx, by, []byte(password), "", []byte(another)))
-	h.must(h.RemovePasskey(ctx, by, start, k.ID, ""))
+	h.must(h.RemoveFactor(ctx, by, start, k.ID, ""))
 
 	emergency := h.alice
 	emergency.Emergency = true

@@ -12,9 +12,10 @@ type Credential struct {
 	UserID      string
 	Hash        string // argon2id in PHC form; empty: no password yet
 	ChangedAt   time.Time
-	TOTP        []byte // sealed secret of the confirmed authenticator; nil: none
-	TOTPStep    int64  // the last time step whose code was used
-	PendingTOTP []byte // sealed secret that was shown and not yet confirmed; nil: none
+	TOTP        []byte    // sealed secret of the confirmed authenticator; nil: none
+	TOTPStep    int64     // the last time step whose code was used
+	PendingTOTP []byte    // sealed secret that was shown and not yet confirmed; nil: none
+	TakenAt     time.Time // when somebody took a second factor away that was lost; zero: never
 }
 
 // A Setup is a link that lets the person who holds it set the password of one
@@ -82,9 +83,17 @@ type Store interface {
 	// last used step, if it still is sealed byte for byte; else ErrConflict.
 	ConfirmTOTP(ctx context.Context, by access.Caller, userID string, sealed []byte, step int64) error
 
-	// RemoveTOTP deletes the current and the pending authenticator. It is no
-	// error when there is none.
-	RemoveTOTP(ctx context.Context, by access.Caller, userID string) error
+	// RemoveFactor forgets a second factor of a user, by its id: a passkey, or TOTP,
+	// which goes with one that waits to be confirmed. ErrNotFound when there is none.
+	// Unless the last one that works may go, that is ErrConflict: of two calls at once
+	// for the last two, one succeeds.
+	RemoveFactor(ctx context.Context, by access.Caller, userID, id string, last bool) error
+
+	// TakeFactor is RemoveFactor of what somebody has lost, whichever it is. It
+	// revokes every login of the user, deletes the user's setup links and the devices
+	// the user has confirmed, and saves l.At as Credential.TakenAt. ErrConflict when
+	// the password was chosen later than l.NotSince.
+	TakeFactor(ctx context.Context, by access.Caller, l Lost) error
 
 	// UseTOTPStep sets TOTPStep to step if the current secret still is sealed
 	// and step is greater than TOTPStep (UPDATE ... WHERE totp_step < step),
@@ -93,8 +102,9 @@ type Store interface {
 	UseTOTPStep(ctx context.Context, userID string, sealed []byte, step int64) error
 
 	// CreateSetup saves a link in place of every earlier link of the user.
-	// ErrNotFound when there is no such user.
-	CreateSetup(ctx context.Context, by access.Caller, s Setup) error
+	// ErrNotFound when there is no such user, ErrConflict when a second factor was
+	// taken from the user later than notSince.
+	CreateSetup(ctx context.Context, by access.Caller, s Setup, notSince time.Time) error
 
 	// Setup returns the link with this hash if it has not expired at now, else
 	// ErrNotFound.

@@ -110,6 +110,7 @@ func Kinds() []notify.Kind {
 	return []notify.Kind{
 		notify.Asked, notify.Edited, notify.Questioned, notify.Replied, notify.HandedOver, notify.Escalated, notify.Approved, notify.Denied, notify.Expired, notify.Revoked,
 		notify.BreakGlass, notify.ReviewReminder, notify.Unusual, notify.Acknowledged, notify.Expected, notify.CampaignDue, notify.Tampered, notify.PasswordTrouble, notify.AccountFound,
+		notify.SignInChanged, notify.SignInReset, notify.PasskeyCopied,
 	}
 }
 
@@ -136,7 +137,7 @@ func (c *Channel) recipients(n notify.Notice) (list []string) {
 		for _, u := range n.Deciders {
 			add(u.Email())
 		}
-	case notify.Questioned, notify.Replied, notify.HandedOver:
+	case notify.Questioned, notify.Replied, notify.HandedOver, notify.SignInChanged, notify.SignInReset, notify.PasskeyCopied:
 		if n.For != nil {
 			add(n.For.Email())
 		}

@@ -35,7 +35,7 @@ func New(c Config) (*Channel, error) {
 
 // Kinds are those that a channel is given when nobody says which.
 func Kinds() []notify.Kind {
-	return []notify.Kind{notify.Asked, notify.Edited, notify.Escalated, notify.Expired, notify.Revoked, notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Unusual, notify.Acknowledged, notify.Expected, notify.CampaignDue, notify.Tampered, notify.PasswordTrouble, notify.AccountFound}
+	return []notify.Kind{notify.Asked, notify.Edited, notify.Escalated, notify.Expired, notify.Revoked, notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Unusual, notify.Acknowledged, notify.Expected, notify.CampaignDue, notify.Digest, notify.Tampered, notify.PasswordTrouble, notify.AccountFound, notify.SignInReset, notify.PasskeyCopied}
 }
 
 // Name implements notify.Channel.

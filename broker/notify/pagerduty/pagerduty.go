@@ -52,7 +52,7 @@ func New(c Config) (*Channel, error) {
 // Kinds are those that a channel is given when nobody says which. The decisions end
 // the incidents of requests on which nobody had decided.
 func Kinds() []notify.Kind {
-	return []notify.Kind{notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Acknowledged, notify.Escalated, notify.Approved, notify.Denied, notify.Cancelled, notify.Expired, notify.Tampered}
+	return []notify.Kind{notify.BreakGlass, notify.ReviewReminder, notify.Reviewed, notify.Acknowledged, notify.Escalated, notify.Approved, notify.Denied, notify.Cancelled, notify.Expired, notify.Tampered, notify.PasskeyCopied}
 }
 
 // Name implements notify.Channel.
@@ -130,6 +130,10 @@ func (c *Channel) events(n notify.Notice) []event {
 		return append([]event{c.trigger(n, key, "info")}, resolve(key)...)
 	case notify.Tampered:
 		return []event{c.trigger(n, fmt.Sprintf("drawbolt vault %d", n.Position), "critical")}
+	case notify.PasskeyCopied:
+		return []event{c.trigger(n, fmt.Sprintf("drawbolt passkey %d", n.Position), "critical")}
+	case notify.SignInChanged, notify.SignInReset:
+		return []event{c.trigger(n, fmt.Sprintf("drawbolt signin %d", n.Position), "warning")}
 	case notify.Unusual:
 		return []event{c.trigger(n, unusual, "error")}
 	case notify.Acknowledged:

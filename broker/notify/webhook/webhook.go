@@ -185,6 +185,9 @@ func (c *Channel) event(n notify.Notice, now time.Time) event {
 		e.Subject = s.ID
 		e.Data.Session = &session{s.ID, s.UserName, s.TargetName, s.Account, s.Kind}
 	}
+	if n.Way != "" && n.For != nil {
+		e.Subject = n.For.ID
+	}
 	if n.Case == nil {
 		return e
 	}

@@ -36,8 +36,12 @@ type Rotator struct {
 	ActiveDirectory bool
 }
 
-// answerWithin bounds each operation, in which the directory may say nothing.
-const answerWithin = 30 * time.Second
+// answerWithin bounds each operation, in which the directory may say nothing, and maxRead
+// the bytes that it says on one connection.
+const (
+	answerWithin = 30 * time.Second
+	maxRead      = 512 << 20
+)
 
 // Check implements rotate.Rotator.
 func (r Rotator) Check(ctx context.Context, password vault.Secret) error {
@@ -123,6 +127,23 @@ func (c connection) close() {
 	c.Close()
 }
 
+// limited ends a connection on which the other side says too much. Read is called by one
+// goroutine at a time.
+type limited struct {
+	net.Conn
+	left int64
+}
+
+// Read implements net.Conn.
+func (l *limited) Read(b []byte) (n int, err error) {
+	if l.left <= 0 {
+		return 0, errors.New("the directory says too much")
+	}
+	n, err = l.Conn.Read(b)
+	l.left -= int64(n)
+	return n, err
+}
+
 func (r Rotator) connect(ctx context.Context) (connection, error) {
 	none := func(err error) (connection, error) {
 		return connection{}, fmt.Errorf("%w: %w", rotate.ErrUnreachable, err)
@@ -157,6 +178,7 @@ func (r Rotator) connect(ctx context.Context) (connection, error) {
 		raw = wrapped
 	}
 	_ = raw.SetDeadline(time.Time{})
+	raw = &limited{Conn: raw, left: maxRead}
 	conn := ldap.NewConn(raw, u.Scheme == "ldaps")
 	conn.SetTimeout(answerWithin)
 	conn.Start()

@@ -15,13 +15,50 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/drawbolt/drawbolt/vault"
 	"github.com/drawbolt/drawbolt/vault/rotate"
 )
+
+// CheckProgram refuses a program that others than root and this process's user could have
+// put there, or change: it hears passwords.
+func CheckProgram(name string) error {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", rotate.ErrUnreachable, err)
+	case !filepath.IsAbs(name) || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
+		return fmt.Errorf("%w: %s is no program that may be run, by its absolute path", rotate.ErrUnreachable, name)
+	}
+	real, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return fmt.Errorf("%w: %w", rotate.ErrUnreachable, err)
+	}
+	for _, at := range append(above(name), above(real)...) {
+		if info, err = os.Stat(at); err != nil {
+			return fmt.Errorf("%w: %w", rotate.ErrUnreachable, err)
+		}
+		owner, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 && info.Mode()&os.ModeSticky == 0 {
+			return fmt.Errorf("%w: others may change %s, which hears passwords", rotate.ErrUnreachable, at)
+		}
+	}
+	return nil
+}
+
+// above are a file and the folders that it is in.
+func above(name string) []string {
+	list := []string{name}
+	for dir := filepath.Dir(name); dir != list[len(list)-1]; dir = filepath.Dir(dir) {
+		list = append(list, dir)
+	}
+	return list
+}
 
 // A Rotator changes the password of one account.
 type Rotator struct {

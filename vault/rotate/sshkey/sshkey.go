@@ -31,9 +31,11 @@ type Rotator struct {
 	// Run works as root, as the account itself, or as somebody who may use sudo without a
 	// password to become the account.
 	Run overssh.Runner
-	// Dial connects to the machine's sshd, and HostKey checks whose it is.
-	Dial    func(ctx context.Context) (net.Conn, error)
-	HostKey ssh.HostKeyCallback
+	// Dial connects to the machine's sshd, and HostKey checks whose it is, which shows a
+	// key of one of the Algorithms; none: any.
+	Dial       func(ctx context.Context) (net.Conn, error)
+	HostKey    ssh.HostKeyCallback
+	Algorithms []string
 }
 
 // Make makes a key, for rotate.Config.
@@ -119,5 +121,5 @@ func (r Rotator) Check(ctx context.Context, key vault.Secret) error {
 	if err != nil {
 		return rotate.ErrWrong
 	}
-	return overssh.Server{Dial: r.Dial, HostKey: r.HostKey}.Key(ctx, r.Account, signer)
+	return overssh.Server{Dial: r.Dial, HostKey: r.HostKey, Algorithms: r.Algorithms}.Key(ctx, r.Account, signer)
 }

@@ -30,9 +30,11 @@ type Rotator struct {
 	Account string
 	// Run works as an administrator.
 	Run overssh.Runner
-	// Dial connects to the machine's sshd, and HostKey checks whose it is.
-	Dial    func(ctx context.Context) (net.Conn, error)
-	HostKey ssh.HostKeyCallback
+	// Dial connects to the machine's sshd, and HostKey checks whose it is, which shows a
+	// key of one of the Algorithms; none: any.
+	Dial       func(ctx context.Context) (net.Conn, error)
+	HostKey    ssh.HostKeyCallback
+	Algorithms []string
 }
 
 // The script reads two lines, both base64 of UTF-8. Set-LocalUser changes everything or nothing. Of a failure
@@ -97,5 +99,5 @@ func (r Rotator) Set(ctx context.Context, _, password vault.Secret) error {
 
 // Check implements rotate.Rotator.
 func (r Rotator) Check(ctx context.Context, password vault.Secret) error {
-	return overssh.Server{Dial: r.Dial, HostKey: r.HostKey}.Password(ctx, r.Account, password)
+	return overssh.Server{Dial: r.Dial, HostKey: r.HostKey, Algorithms: r.Algorithms}.Password(ctx, r.Account, password)
 }

@@ -13,14 +13,30 @@ const (
 	isNew        = 1 << 13
 	localChange  = 1 << 14
 	transfer     = 1 << 15
-	attributes   = 1<<3 | 1<<4 | 1<<5 | 1<<6 // times, permissions, owner, group
+	acl          = 1 << 7
+	xattr        = 1 << 8
+	attributes   = 1<<0 | 1<<3 | 1<<4 | 1<<5 | 1<<6 | acl | xattr // times, permissions, owner, group
 )
 
-// Done is the index of an item that ends a phase, of which there are Phases.
+// Done is the index of an item that ends a phase, of which there are Phases, and
+// removals that of one that says how much was removed, since version 31.
 const (
-	Done   = -1
-	Phases = 3
+	Done     = -1
+	Phases   = 3
+	removals = -3
 )
+
+// Farewells is how many items of the index Done a side says behind the phases.
+func Farewells(version int, sends bool) int {
+	n := 1
+	if sends {
+		n = 0
+	}
+	if version >= 31 {
+		n++
+	}
+	return n
+}
 
 // An Item is what one side says to the other about an entry of the list, by its
 // number in the order of [Sort].
@@ -28,14 +44,23 @@ type Item struct {
 	Index int
 	flags int
 	basis bool
+	alive bool
 }
 
 // Item reads one about a list of so many entries, which is asked for only when the
 // item is there. At the end of the stream the error is io.EOF.
 func (r *Reader) Item(length func() int) (it Item, err error) {
-	n, err := r.int()
+	n, err := r.index()
 	if err != nil || n == Done {
 		return Item{Index: Done}, err
+	}
+	if n == removals && r.version >= 31 {
+		for range 5 { // files, folders, links, devices, and the rest
+			if _, err := r.varint(); err != nil {
+				return it, err
+			}
+		}
+		return Item{Index: removals}, nil
 	}
 	entries := length()
 	if n < 0 || int(n) > entries {
@@ -46,7 +71,8 @@ func (r *Reader) Item(length func() int) (it Item, err error) {
 		return it, err
 	}
 	it = Item{Index: int(n), flags: int(binary.LittleEndian.Uint16(p))}
-	if it.Index == entries && it.flags != isNew || it.Index < entries && it.flags == isNew {
+	it.alive = it.Index == entries
+	if it.alive && (it.flags != isNew || r.version >= 30) || !it.alive && it.flags == isNew && r.version < 30 {
 		return it, bad("the number %d of %d files, with the flags %#x", n, entries, it.flags)
 	}
 	if it.flags&basisFollows != 0 {
@@ -80,8 +106,8 @@ func (r *Reader) shortText() error {
 	return err
 }
 
-// Alive reports whether the item only says that the side is there.
-func (it Item) Alive() bool { return it.flags == isNew }
+// About reports whether the item is about an entry of the list.
+func (it Item) About() bool { return it.Index >= 0 && !it.alive }
 
 // Transfers reports whether it is about the content of a file.
 func (it Item) Transfers() bool { return it.flags&transfer != 0 }
@@ -93,18 +119,29 @@ func (it Item) Changes() (made, changed bool) {
 	return made, made || it.flags&attributes != 0
 }
 
+// Attributes reports whether extended attributes stand behind the item, which they
+// do for programs that copy them; whole is what Traits.Whole says.
+func (it Item) Attributes(whole bool) bool {
+	linked := it.flags&nameFollows != 0 && it.flags&localChange != 0
+	return it.flags&xattr != 0 && (whole || !linked)
+}
+
 // Basis reports whether the item names another file to take blocks from.
 func (it Item) Basis() bool { return it.basis }
 
 // Blocks reads what a receiving side says of the blocks that it has, and leaves
-// them out: what was collected says that it has none.
-func (r *Reader) Blocks() error {
+// them out: what was collected says that it has none. told says that there is a
+// checksum for each.
+func (r *Reader) Blocks(told bool) error {
 	from := len(r.taken)
 	count, length, err := r.sums()
 	if err != nil {
 		return err
 	}
 	clear(r.taken[from:])
+	if !told {
+		return nil
+	}
 	return r.skip(count * length)
 }
 
@@ -126,7 +163,7 @@ func (r *Reader) sums() (count, length int64, err error) {
 			return 0, 0, err
 		}
 	}
-	if head[0] < 0 || head[0] > maxBlocks || head[1] < 0 || head[2] < 0 || head[2] > checksumLength || head[3] < 0 || head[3] > head[1] {
+	if head[0] < 0 || head[0] > maxBlocks || head[1] < 0 || head[2] < 0 || head[2] > maxChecksum || head[3] < 0 || head[3] > head[1] {
 		return 0, 0, bad("%d blocks of %d bytes with sums of %d, the last of %d", head[0], head[1], head[2], head[3])
 	}
 	return int64(head[0]), 4 + int64(head[2]), nil
@@ -136,6 +173,7 @@ func (r *Reader) sums() (count, length int64, err error) {
 type Content struct {
 	r        *Reader
 	deflated bool
+	checksum int // bytes of the one behind each
 
 	left int // bytes of the part that is being read
 
@@ -146,9 +184,9 @@ type Content struct {
 }
 
 // NewContent returns a Content that reads r. deflated says that the bytes are
-// compressed.
-func NewContent(r *Reader, deflated bool) *Content {
-	c := &Content{r: r, deflated: deflated}
+// compressed, and checksum how many bytes there are behind each file.
+func NewContent(r *Reader, deflated bool, checksum int) *Content {
+	c := &Content{r: r, deflated: deflated, checksum: checksum}
 	if deflated {
 		c.src.r, c.out = r, make([]byte, buffered)
 		c.z = flate.NewReader(&c.src)
@@ -195,7 +233,7 @@ func (c *Content) Next() (file, stream []byte, err error) {
 
 // end reads the checksum behind a file.
 func (c *Content) end() error {
-	_, err := c.r.next(checksumLength)
+	_, err := c.r.next(c.checksum)
 	if err == nil {
 		err = io.EOF
 	}

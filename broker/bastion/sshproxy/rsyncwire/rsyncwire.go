@@ -1,7 +1,7 @@
-// Package rsyncwire reads what two rsync programs say to each other in version 29
-// of their protocol, the last one whose numbers and messages have one width. There
-// is no document of it but rsync itself; io.c, flist.c, sender.c and token.c there
-// name the parts that are read here.
+// Package rsyncwire reads what two rsync programs say to each other in the versions
+// 29 to 31 of their protocol, with one list of files that is whole before anything
+// else is said. There is no document of it but rsync itself; compat.c, io.c, flist.c,
+// acls.c, xattrs.c, sender.c and token.c there name the parts that are read here.
 //
 // It is for one who stands between two sides that are both not trusted. Every
 // byte is either part of something that was understood, within the limits, or an
@@ -19,9 +19,11 @@ import (
 	"io"
 )
 
-// Version is the version of the protocol, and MaxVersion what a side may offer.
+// MinVersion and Version are the versions of the protocol that are understood, and
+// MaxVersion is what a side may offer.
 const (
-	Version    = 29
+	MinVersion = 29
+	Version    = 31
 	MaxVersion = 255
 )
 
@@ -48,24 +50,32 @@ func bad(format string, args ...any) error {
 // A Reader reads one direction. What was read collects until Reset is called, so
 // that it can be passed on as it came.
 type Reader struct {
-	src   io.Reader
-	idle  func() error
-	buf   []byte
-	r, w  int
-	taken []byte
+	src     io.Reader
+	version int
+	idle    func() error
+	buf     []byte
+	r, w    int
+	taken   []byte
+
+	heard  positions // of what was read
+	saying positions // of what has passed, with what was taken
+	said   positions // of what has passed
 }
 
-// NewReader returns one that reads src. Each time before it may have to wait, it
-// calls idle.
-func NewReader(src io.Reader, idle func() error) *Reader {
-	return &Reader{src: src, idle: idle, buf: make([]byte, buffered)}
+// NewReader returns one that reads src in a version of the protocol. Each time
+// before it may have to wait, it calls idle.
+func NewReader(src io.Reader, version int, idle func() error) *Reader {
+	return &Reader{src: src, version: version, idle: idle, buf: make([]byte, buffered), heard: begin(), saying: begin(), said: begin()}
 }
 
 // Taken is what was read since Reset, and is valid until the next call.
 func (r *Reader) Taken() []byte { return r.taken }
 
-// Reset begins anew to collect what is read.
-func (r *Reader) Reset() { r.taken = r.taken[:0] }
+// Reset begins anew to collect what is read. What was taken has passed.
+func (r *Reader) Reset() { r.taken, r.said = r.taken[:0], r.saying }
+
+// Drop is Reset when what was taken does not pass.
+func (r *Reader) Drop() { r.taken, r.saying = r.taken[:0], r.said }
 
 // fill makes n bytes be there that have not been read. At the end of the stream
 // between two things the error is io.EOF.
@@ -152,19 +162,52 @@ func (r *Reader) long() (int64, error) {
 	return int64(binary.LittleEndian.Uint64(p)), nil
 }
 
-// ParseVersion reads the first four bytes of a side.
-func ParseVersion(p [4]byte) error {
+// ParseVersion reads the first four bytes of a side, and returns its version, or
+// the newest one that is understood when it has a newer one.
+func ParseVersion(p [4]byte) (int, error) {
 	switch v := binary.LittleEndian.Uint32(p[:]); {
 	case v > MaxVersion:
-		return bad("it begins with %q; is something printed at the login?", p[:])
-	case v < Version:
-		return bad("version %d, and %d is the least that is understood here", v, Version)
+		return 0, bad("it begins with %q; is something printed at the login?", p[:])
+	case v < MinVersion:
+		return 0, bad("version %d, and %d is the least that is understood here", v, MinVersion)
+	default:
+		return min(int(v), Version), nil
 	}
-	return nil
 }
 
 // AppendVersion appends the first four bytes of a side.
-func AppendVersion(b []byte) []byte { return binary.LittleEndian.AppendUint32(b, Version) }
+func AppendVersion(b []byte, version int) []byte {
+	return binary.LittleEndian.AppendUint32(b, uint32(version))
+}
+
+// Letters are what the program that starts a server may tell it, behind the
+// letter e of its options, of what it can do. Not among them are lists in parts
+// (i), flags of another width with names of checksums and compressions (v), and
+// another form of the names of users (u).
+const Letters = "LsfxCI"
+
+// Traits are what a server of version 30 or 31 says of what both can do.
+type Traits byte
+
+// The traits of which the letters have told, and one that changes what is said:
+// what is made by a link says nothing of its extended attributes, unless both can do
+// without.
+const (
+	letterTraits     = 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<6
+	linksAreRepeated = 1 << 4
+)
+
+// ParseTraits reads the byte behind the version of a server.
+func ParseTraits(b byte) (Traits, error) {
+	if b&^letterTraits != 0 {
+		return 0, bad("the traits %#x", b)
+	}
+	return Traits(b), nil
+}
+
+// Whole reports whether, in a version, an item about what is made by a link has
+// its extended attributes like every other.
+func (t Traits) Whole(version int) bool { return version < 31 || t&linksAreRepeated != 0 }
 
 // Rule reads a filter rule; after the last one it is nil.
 func (r *Reader) Rule() ([]byte, error) {
@@ -208,7 +251,7 @@ func ReadsFiles(rule []byte) bool {
 // Stats reads the numbers with which a sending server ends.
 func (r *Reader) Stats() error {
 	for range 5 {
-		if _, err := r.long(); err != nil {
+		if _, err := r.size(); err != nil {
 			return err
 		}
 	}
@@ -218,18 +261,36 @@ func (r *Reader) Stats() error {
 // A Kind is what a message between the data is about.
 type Kind byte
 
-// The kinds of messages that version 29 has: text for people from Transfer to
-// UTF8, the name of something that was removed, and data of no bytes, which says
-// that the side is there.
+// The kinds of messages: text for people from Transfer to UTF8, the name of
+// something that was removed, and data of no bytes, which says that the side is
+// there. Those from Unread on came with version 30.
 const (
 	Alive    Kind = 0
 	Transfer Kind = 1 // an error because of which the end is no success
 	UTF8     Kind = 8
+	Unread   Kind = 22 // something could not be read
+	Waiting  Kind = 42 // the side is there
+	Failed   Kind = 86 // the side ends, and perhaps with which status
 	Deleted  Kind = 101
+	NotSent  Kind = 102 // the number of a file that cannot be sent
 )
 
 // IsText reports whether the message is text for people.
 func (k Kind) IsText() bool { return k >= Transfer && k <= UTF8 }
+
+// fits reports whether there are messages of a kind with so many bytes.
+func (k Kind) fits(version, n int) bool {
+	switch k {
+	case Unread, NotSent:
+		return version >= 30 && n == 4
+	case Waiting:
+		return version >= 30 && n == 0
+	case Failed:
+		return version >= 31 && (n == 0 || n == 4)
+	default:
+		return (k.IsText() || k == Deleted) && n <= MaxMessage
+	}
+}
 
 // muxBase is added to each kind.
 const muxBase = 7
@@ -248,14 +309,16 @@ func PutDataHeader(b []byte, n int) { PutHeader(b, Alive, n) }
 // A Demux gives the data of a side that puts messages between them.
 type Demux struct {
 	src     io.Reader
+	version int
 	message func(Kind, []byte) error
 	left    int
 	head    [HeaderLength]byte
 }
 
-// NewDemux returns one for src. It gives each message to message.
-func NewDemux(src io.Reader, message func(Kind, []byte) error) *Demux {
-	return &Demux{src: src, message: message}
+// NewDemux returns one for src, which speaks a version of the protocol. It gives
+// each message to message.
+func NewDemux(src io.Reader, version int, message func(Kind, []byte) error) *Demux {
+	return &Demux{src: src, version: version, message: message}
 }
 
 // Read reads data.
@@ -289,10 +352,8 @@ func (d *Demux) next() error {
 		return nil
 	case k == Alive:
 		return d.message(k, nil)
-	case !k.IsText() && k != Deleted:
-		return bad("a message of kind %d", k)
-	case n > MaxMessage:
-		return bad("a message of %d bytes", n)
+	case !k.fits(d.version, n):
+		return bad("a message of kind %d with %d bytes", k, n)
 	}
 	text := make([]byte, n)
 	if _, err := io.ReadFull(d.src, text); err != nil {

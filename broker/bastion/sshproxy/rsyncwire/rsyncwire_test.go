@@ -19,10 +19,13 @@ type half struct {
 	r      *Reader
 	passed bytes.Buffer
 	told   []string
+	xattrs bool
 }
 
-func newHalf(src io.Reader) *half {
-	return &half{r: NewReader(src, func() error { return nil })}
+func newHalf(src io.Reader) *half { return speaks(src, 29) }
+
+func speaks(src io.Reader, version int) *half {
+	return &half{r: NewReader(src, version, func() error { return nil })}
 }
 
 func (h *half) pass() {
@@ -69,9 +72,15 @@ func (h *half) sends(o Options, deflate, dry bool) ([]*Entry, error) {
 	}
 	h.pass()
 	Sort(list)
-	c := NewContent(h.r, deflate)
+	c := NewContent(h.r, deflate, checksumLength)
 	for phase := 0; phase < Phases; {
 		it, err := h.r.Item(func() int { return len(list) })
+		if err == nil && o.Xattrs && !dry && it.About() && it.Attributes(true) {
+			var size int64
+			if size, err = h.r.Values(); size > 0 {
+				h.tell("values %d", size)
+			}
+		}
 		if err != nil {
 			return list, err
 		}
@@ -117,10 +126,22 @@ func (h *half) receives(n int, dry bool) error {
 		}
 		if it.Index == Done {
 			h.tell("done")
-		} else if it.Transfers() {
+			h.pass()
+			continue
+		}
+		if h.xattrs && it.About() && it.Attributes(true) {
+			some, err := h.r.Wants()
+			if err != nil {
+				return err
+			}
+			if some {
+				h.tell("want %d", it.Index)
+			}
+		}
+		if it.Transfers() {
 			h.tell("ask %d", it.Index)
 			if !dry {
-				if err := h.r.Blocks(); err != nil {
+				if err := h.r.Blocks(true); err != nil {
 					return err
 				}
 			}
@@ -166,7 +187,7 @@ func TestCaptured(t *testing.T) {
 	hard := all
 	hard.HardLinks = true
 	sums := hard
-	sums.Checksums = true
+	sums.Checksums, sums.Checksum = true, checksumLength
 	relative := all
 	relative.Relative, relative.NumericIDs = true, true
 	const whole = `a "one",empty "",zz "zz",b.d/x "dots",b/hard "one",b/c/deep "deep deep deep deep"`
@@ -188,8 +209,8 @@ func TestCaptured(t *testing.T) {
 			t.Run(fmt.Sprint(name, slow), func(t *testing.T) {
 				up := must(os.ReadFile(filepath.Join("testdata", name+".up")))(t)
 				down := must(os.ReadFile(filepath.Join("testdata", name+".down")))(t)
-				check(t, ParseVersion([4]byte(up)))
-				check(t, ParseVersion([4]byte(down)))
+				must(ParseVersion([4]byte(up)))(t)
+				must(ParseVersion([4]byte(down)))(t)
 				reader := func(b []byte) io.Reader {
 					if slow {
 						return iotest.OneByteReader(bytes.NewReader(b))
@@ -198,14 +219,14 @@ func TestCaptured(t *testing.T) {
 				}
 				var plain []byte // of what the server sends
 				var deleted []string
-				collect := NewDemux(bytes.NewReader(down[8:]), func(k Kind, text []byte) error {
+				collect := NewDemux(bytes.NewReader(down[8:]), 29, func(k Kind, text []byte) error {
 					if k == Deleted {
 						deleted = append(deleted, strings.TrimRight(string(text), "\x00"))
 					}
 					return nil
 				})
 				plain = must(io.ReadAll(collect))(t)
-				user, server := newHalf(reader(up[4:])), newHalf(NewDemux(reader(down[8:]), func(Kind, []byte) error { return nil }))
+				user, server := newHalf(reader(up[4:])), newHalf(NewDemux(reader(down[8:]), 29, func(Kind, []byte) error { return nil }))
 				if c.filters {
 					check(t, user.filters())
 				}
@@ -284,7 +305,7 @@ func TestContent(t *testing.T) {
 				stream := wire(text, deflated)
 				stream = append(stream, stream...) // two files
 				h := newHalf(bytes.NewReader(stream))
-				c := NewContent(h.r, deflated)
+				c := NewContent(h.r, deflated, checksumLength)
 				for range 2 {
 					check(t, c.Begin())
 					var got []byte
@@ -356,7 +377,7 @@ func wire(text []byte, deflated bool) (b []byte) {
 // Nothing is allocated for a part of a file.
 func TestContentAllocates(t *testing.T) {
 	h := newHalf(bytes.NewReader(wire(make([]byte, 8<<20), false)))
-	c := NewContent(h.r, false)
+	c := NewContent(h.r, false, checksumLength)
 	check(t, c.Begin())
 	next := func() {
 		if _, _, err := c.Next(); err != nil {
@@ -381,7 +402,7 @@ func FuzzSends(f *testing.F) {
 	f.Add(append([]byte{0x41, 1, 0, 0, 0, 'x', 1, 0, 0, 0, 0, 0, 0, 0, 0xa4, 0x81, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80}, wire([]byte("x"), true)...), uint16(0), true)
 	f.Fuzz(func(t *testing.T, b []byte, bits uint16, deflated bool) {
 		on := func(i int) bool { return bits>>i&1 != 0 }
-		o := Options{Owners: on(0), Groups: on(1), Devices: on(2), Links: on(3), HardLinks: on(4), Checksums: on(5), NumericIDs: on(6), Relative: on(7)}
+		o := Options{Owners: on(0), Groups: on(1), Devices: on(2), Links: on(3), HardLinks: on(4), Checksums: on(5), Checksum: checksumLength, NumericIDs: on(6), Relative: on(7)}
 		h := newHalf(bytes.NewReader(b))
 		list, err := h.sends(o, deflated, on(8))
 		if err != nil && !errors.Is(err, ErrStream) && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -437,7 +458,7 @@ func FuzzDemux(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var messages, sent []byte
-		d := NewDemux(bytes.NewReader(b), func(k Kind, text []byte) error {
+		d := NewDemux(bytes.NewReader(b), 29, func(k Kind, text []byte) error {
 			if len(text) > MaxMessage || !k.IsText() && k != Deleted && k != Alive {
 				t.Errorf("a message of kind %d with %d bytes", k, len(text))
 			}
@@ -478,24 +499,24 @@ func TestLimits(t *testing.T) {
 		return append(b, 0, 0, 0, 0, 0, 0, 0, 0, 0xa4, 0x81, 0, 0)
 	}
 	list := func(b []byte, n int) error {
-		r := NewReader(bytes.NewReader(bytes.Repeat(b, n)), func() error { return nil })
+		r := NewReader(bytes.NewReader(bytes.Repeat(b, n)), 29, func() error { return nil })
 		for l := NewList(r, Options{}); ; r.Reset() {
 			if e, err := l.Next(); err != nil || e == nil {
 				return err
 			}
 		}
 	}
-	reader := func(b ...byte) *Reader { return NewReader(bytes.NewReader(b), func() error { return nil }) }
+	reader := func(b ...byte) *Reader { return NewReader(bytes.NewReader(b), 29, func() error { return nil }) }
 	for name, err := range map[string]error{
 		"files":           list(entry("x"), MaxEntries+1),
 		"bytes of names":  list(entry(strings.Repeat("x", MaxPath)), MaxNames/MaxPath+1),
 		"a name":          list(entry(strings.Repeat("x", MaxPath+1)), 1),
 		"a rule":          func() error { _, err := reader(1, 0x20, 0, 0).Rule(); return err }(),
 		"a negative rule": func() error { _, err := reader(0xff, 0xff, 0xff, 0xff).Rule(); return err }(),
-		"blocks":          reader(1, 0, 0, 4, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0).Blocks(),
-		"negative blocks": reader(0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0).Blocks(),
-		"sums":            reader(1, 0, 0, 0, 8, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0).Blocks(),
-		"the last block":  reader(1, 0, 0, 0, 8, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0).Blocks(),
+		"blocks":          reader(1, 0, 0, 4, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0).Blocks(true),
+		"negative blocks": reader(0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0).Blocks(true),
+		"sums":            reader(1, 0, 0, 0, 8, 0, 0, 0, maxChecksum+1, 0, 0, 0, 0, 0, 0, 0).Blocks(true),
+		"the last block":  reader(1, 0, 0, 0, 8, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0).Blocks(true),
 		"users":           NewList(reader(bytes.Repeat([]byte{1, 0, 0, 0, 0}, maxIDs+1)...), Options{Owners: true}).Tail(),
 	} {
 		if !errors.Is(err, ErrStream) {
