@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,6 +21,10 @@ const (
 	maxFrames   = 1 << 20
 	footerSize  = 9
 	footerMagic = 0x8F92EAB1
+
+	// smallObject is the size of age's chunks. Each read of one decrypts all of it
+	// into memory of its own, and what is within one is read once.
+	smallObject = 64 << 10
 )
 
 // OpenSealed opens a sealed recording and returns its cast, which can be read
@@ -48,6 +53,13 @@ func openFrames(r io.ReaderAt, size int64, id ...age.Identity) (*seekable.Reader
 	plain, n, err := age.DecryptReaderAt(r, size, id...)
 	if err != nil {
 		return nil, none, err
+	}
+	if n <= smallObject {
+		whole := make([]byte, n)
+		if err := readFull(plain, whole, 0); err != nil {
+			return nil, none, err
+		}
+		plain = bytes.NewReader(whole)
 	}
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecoderMaxWindow(maxFrame))
