@@ -22,6 +22,22 @@ type Onboarding struct {
 	Managed    access.Managed
 }
 
+// at is how an account is managed: where nothing else is said, by the account that sets the
+// passwords of others there already.
+func (o Onboarding) at(t *access.Target, i int) access.Managed {
+	m := o.Managed
+	if m.Reset != "" || t.Provisioner != "" {
+		return m
+	}
+	for _, a := range t.Accounts {
+		if a.Managed != nil && a.Managed.Reset != "" && a.Managed.Reset != t.Accounts[i].Name {
+			m.Reset = a.Managed.Reset
+			break
+		}
+	}
+	return m
+}
+
 // OnboardAccount takes over an account that a scan has found, or that was taken over
 // before, and has its password changed by us, or its key: in one change, with the event
 // of each. It asks whether the caller may do the one and the other. Of one that is managed
@@ -58,7 +74,7 @@ func (b *Broker) OnboardAccount(ctx context.Context, by access.Caller, id string
 		if t.Accounts[i].Managed != nil {
 			return managed, managedAlready(&t, t.Accounts[i].Name)
 		}
-		if err := b.takeSecret(ctx, tx, &managed, &t, i, o.Credential, o.Managed, vault.Secret{}, false); err != nil {
+		if err := b.takeSecret(ctx, tx, &managed, &t, i, o.Credential, o.at(&t, i), vault.Secret{}, false); err != nil {
 			return managed, err
 		}
 		adopted.Outcome = audit.Done
@@ -112,7 +128,7 @@ func (b *Broker) PreviewOnboarding(ctx context.Context, by access.Caller, id str
 	if t.Accounts[i].Managed != nil {
 		return f, managedAlready(&t, t.Accounts[i].Name)
 	}
-	_, err = planSecret(&t, i, o.Credential, o.Managed, false)
+	_, err = planSecret(&t, i, o.Credential, o.at(&t, i), false)
 	return f, err
 }
 

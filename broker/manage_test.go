@@ -169,6 +169,11 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s at a machine with Windows: %v", what, err)
 		}
 	}
+	for _, name := range []string{"win1", "switch1"} {
+		if _, err := h.BeginDiscovery(ctx, root, name, "admin"); code(err) != "DB-6506" {
+			t.Errorf("a scan of %s: %v", name, err)
+		}
+	}
 	private, err := sshkey.Make()
 	ok(t, err)
 	key := private.Expose()

@@ -76,7 +76,7 @@ var table = map[string]string{
 	// Work at targets: does what the verbs have begun.
 	"broker/provision":      "broker broker/access",
 	"broker/push":           "broker broker/access",
-	"broker/rotation":       "broker broker/access vault vault/rotate vault/rotate/ldap vault/rotate/linux vault/rotate/mysql vault/rotate/postgres",
+	"broker/rotation":       "broker broker/access vault vault/rotate vault/rotate/...",
 	"broker/discovery/scan": "broker broker/access broker/discovery broker/rotation vault vault/rotate/...",
 
 	// The way to others that a configuration names.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -236,12 +235,13 @@ func (c *cli) awaitChanges(ctx context.Context, cl *api.Client, results []onboar
 				for _, p := range list.Items {
 					asked[r.Target][p.Account] = p
 				}
-				if err != nil && api.AsProblem(err) != nil && !errors.Is(err, context.DeadlineExceeded) {
-					r.State, r.Problem = "failed", api.AsProblem(err)
+				if p := api.AsProblem(err); p != nil {
+					r.State, r.Problem = "failed", p
 					continue
 				}
 			}
-			switch p := asked[r.Target][r.Account]; {
+			name, _, _ := strings.Cut(strings.ToLower(r.Account), "@") // as it is called here
+			switch p := asked[r.Target][name]; {
 			case p.State == "failing":
 				r.State, r.Problem = "failed", &api.Problem{Title: "it could not be changed", Detail: "what it logs in with could not be changed yet: " + p.Problem, Next: "drawbolt account show " + r.Account + "@" + r.Target}
 			case p.ChangedAt != nil && p.State != "working" && p.Cause != "taken over":
