@@ -1,6 +1,6 @@
-// Package scan finds out which accounts systems have and how these are set up: each
-// target with a provisioner once a day, at an hour of its own, and when somebody asks
-// for it. What is to be scanned, who may have it scanned and what is kept of it is for
+// Package scan finds out which accounts systems have and how these are set up: machines
+// with a provisioner, databases and directories once a day, each at an hour of its own, and
+// when somebody asks for it. What is to be scanned, who may have it scanned and what is kept of it is for
 // the broker's verbs; what it means, for package discovery.
 //
 // It changes nothing at the systems. It trusts the broker for what may be scanned, and
