@@ -89,6 +89,7 @@ type server struct {
 	setup    string // the first administrator's token
 	http     *http.Client
 	people   map[string]*person
+	as       *syscall.Credential // who it runs as; nil: who the test runs as
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd
@@ -191,7 +192,7 @@ func (s *server) start() time.Duration {
 	defer f.Close()
 	cmd := exec.Command(s.program, "serve", "--config", s.config)
 	cmd.Stderr = f
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: s.as}
 	must(s.t, cmd.Start())
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
