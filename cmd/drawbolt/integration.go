@@ -91,7 +91,7 @@ func (c *cli) integrationShowCmd() *cobra.Command {
 				c.print("  last error  %s: %s", c.when(*i.ErrorAt), clean(i.Error))
 			}
 			if i.Late > 0 {
-				c.print("  late        %d, which fail while others do not, and are tried again", i.Late)
+				c.print("  late        %d, which are tried again, or wait for their time", i.Late)
 			}
 			var rows [][]string
 			for _, a := range i.SetAside {

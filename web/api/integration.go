@@ -18,7 +18,7 @@ type Integration struct {
 	Error      string     `json:"error,omitempty"`
 	ErrorAt    *time.Time `json:"error_at,omitempty"` // of the last error
 	SuccessAt  *time.Time `json:"success_at,omitempty"`
-	Late       int64      `json:"late"`                // notices that fail while others do not, and are tried again
+	Late       int64      `json:"late"`                // notices that failed while others did not, or wait for their time
 	Aside      int64      `json:"aside"`               // notices that are tried no more
 	SetAside   []SetAside `json:"set_aside,omitempty"` // the newest of these; only of one integration
 }
