@@ -99,7 +99,7 @@ func splitEscaped(command string) (words, meant []string, ok bool) {
 		escaped := false
 		for _, r := range word {
 			switch {
-			case escaped && r > ' '-1 && r < 0x7f && !plainRune(r), !escaped && (plainRune(r) || r > unicode.MaxASCII && unicode.In(r, unicode.Letter, unicode.Mark)):
+			case escaped && r >= ' ' && r < 0x7f && !plainRune(r), !escaped && (plainRune(r) || r > unicode.MaxASCII && unicode.In(r, unicode.Letter, unicode.Mark)):
 				text.WriteRune(r)
 				escaped = false
 			case !escaped && r == '\\':

@@ -7,6 +7,7 @@ const (
 	MaxAttributes = 1 << 20 // bytes of all extended attributes of a file
 	maxAttributes = 1 << 10 // extended attributes of a file
 	maxLabel      = 512     // bytes of the name of one
+	maxLabels     = 1 << 10 // bytes of all names of a file that are kept; more are left out
 	maxShort      = 32      // bytes of a value that stands in the list; of a longer one there is a checksum
 	maxACLNames   = 1 << 12 // users and groups of an access control list
 	maxACLTotal   = 1 << 20 // of all lists
@@ -104,7 +105,7 @@ func orBad(err error, format string, args ...any) error {
 
 // An attributeList is the extended attributes of one file or more.
 type attributeList struct {
-	labels string // their names, with a blank between
+	labels string // their names, with a blank between, as far as they are kept
 	bytes  int64  // of their values
 	raw    []byte // as it was told; only when it may have to be told again
 	said   int    // its number for who gets the list; 0: it was not told yet
@@ -169,10 +170,12 @@ func (l *List) attributeList(e *Entry, list *attributeList) error {
 		if bytes.IndexByte(label, 0) != len(label)-1 {
 			return bad("%q has an extended attribute with a zero byte in its name", clip(e.Name))
 		}
-		if len(labels) > 0 {
-			labels = append(labels, ' ')
+		if len(labels)+len(label) <= maxLabels {
+			if len(labels) > 0 {
+				labels = append(labels, ' ')
+			}
+			labels = append(labels, label[:len(label)-1]...)
 		}
-		labels = append(labels, label[:len(label)-1]...)
 		if size > maxShort {
 			size = checksumLength
 		}

@@ -96,11 +96,10 @@ type Entry struct {
 	Inode  int64
 
 	ACL            bool   // users or groups are given rights by name
-	Attributes     string // the names of its extended attributes, with a blank between
+	Attributes     string // names of its extended attributes, with a blank between; 1 KiB at most
 	AttributeBytes int64  // bytes of their values
 
-	mode  uint32
-	first bool // later names of the same file refer to it by its number
+	mode uint32
 }
 
 // IsDir, IsRegular, IsLink and IsDevice say what the entry is.
@@ -188,7 +187,7 @@ func (l *List) repeats(e *Entry, flags int) (bool, error) {
 	number := int32(l.count - 1)
 	e.Hard, e.Inode = true, int64(number)
 	if flags&firstLink != 0 {
-		e.first, l.links[number] = true, e
+		l.links[number] = e
 		return false, nil
 	}
 	n, err := l.r.varint()
