@@ -41,7 +41,7 @@ func onMachineByKey(t *testing.T, s *server) managed {
 	m, n := machineWith(t, s, "")
 	first, line := keyOf(t)
 	allow := func(line string) {
-		m.Do("install -d -m 700 -o ops /home/ops/.ssh && echo '" + line + "' >/home/ops/.ssh/authorized_keys && chown ops /home/ops/.ssh/authorized_keys")
+		m.Do("install -d -m 700 -o ops ~ops/.ssh && echo '" + line + "' >~ops/.ssh/authorized_keys && chown ops ~ops/.ssh/authorized_keys")
 	}
 	m.Do(`sed -i 's/^AuthorizedKeysFile .*/AuthorizedKeysFile .ssh\/authorized_keys/' ` + m.Config + ` && pkill -HUP -o sshd`)
 	allow(line)
