@@ -39,7 +39,7 @@ func keyOf(t testing.TB) (private, line string) {
 // onMachineByKey is a machine at which accounts have a key, which root replaces.
 func onMachineByKey(t testing.TB, s *server, names []string) managed {
 	first, line := keyOf(t)
-	m, n := machineWith(t, s, names, ` && install -d -m 700 -o %s /home/%s/.ssh && echo '`+line+`' >/home/%s/.ssh/authorized_keys && chown %s /home/%s/.ssh/authorized_keys`)
+	m, n := machineWith(t, s, names, ` && install -d -m 700 -o %s ~%s/.ssh && echo '`+line+`' >~%s/.ssh/authorized_keys && chown %s ~%s/.ssh/authorized_keys`)
 	m.Do(`sed -i 's/^AuthorizedKeysFile .*/AuthorizedKeysFile .ssh\/authorized_keys/' ` + m.Config + ` && pkill -HUP -o sshd`)
 	n.target.Provisioner, n.credential, n.first = "root", "key", first
 	login := n.tried

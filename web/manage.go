@@ -68,7 +68,7 @@ func (s *Server) manageEach(w http.ResponseWriter, r *http.Request, by access.Ca
 	do func(context.Context, access.Caller, string, broker.Onboarding) (access.FoundAccount, error)) {
 	slices.Sort(ids)
 	if ids = slices.Compact(ids); len(ids) == 0 || len(ids) > foundPage {
-		s.fail(w, r, by, &access.Error{Kind: access.ErrInvalid, Code: "DB-6505", Text: "choose between 1 and 50 accounts", Next: "drawbolt account manage --class unmanaged --dry-run"})
+		s.fail(w, r, by, &access.Error{Kind: access.ErrInvalid, Code: "DB-6505", Text: "choose between 1 and 50 accounts", Next: "drawbolt account manage --account-class unmanaged --dry-run"})
 		return
 	}
 	words, status := "it can be taken over", http.StatusOK

@@ -23,7 +23,7 @@ type inventoryFlags struct {
 
 func (i *inventoryFlags) add(c *cli, cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&i.f.Class, "class", "", "only this `class`: managed, emergency, orphaned, dormant, shared, service, unmanaged")
+	f.StringVar(&i.f.Class, classFlag(cmd), "", "only this `class`: managed, emergency, orphaned, dormant, shared, service, unmanaged")
 	f.StringVar(&i.f.Target, "target", "", "only on this `target`")
 	f.StringVar(&i.f.Risk, "risk", "", "only of this `risk` or a graver one: critical, high, medium, low")
 	f.StringVar(&i.f.Owner, "owner", "", "only of this `user`")
@@ -31,7 +31,7 @@ func (i *inventoryFlags) add(c *cli, cmd *cobra.Command) {
 		f.BoolVar(&i.found, "found", false, "what scans have found")
 		f.BoolVar(&i.csv, "csv", false, "print CSV")
 	}
-	for name, words := range map[string][]string{"class": {"managed", "emergency", "orphaned", "dormant", "shared", "service", "unmanaged"}, "risk": {"critical", "high", "medium", "low"}} {
+	for name, words := range map[string][]string{classFlag(cmd): {"managed", "emergency", "orphaned", "dormant", "shared", "service", "unmanaged"}, "risk": {"critical", "high", "medium", "low"}} {
 		cmd.RegisterFlagCompletionFunc(name, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			var out []string
 			for _, w := range words {
@@ -47,9 +47,17 @@ func (i *inventoryFlags) add(c *cli, cmd *cobra.Command) {
 	})
 }
 
+// classFlag picks a class. Where passwords are made, --class is one of characters.
+func classFlag(cmd *cobra.Command) string {
+	if cmd.Name() == "manage" {
+		return "account-class"
+	}
+	return "class"
+}
+
 func (i *inventoryFlags) given(cmd *cobra.Command) bool {
 	given := false
-	for _, name := range []string{"class", "target", "risk", "owner", "found", "csv"} {
+	for _, name := range []string{classFlag(cmd), "target", "risk", "owner", "found", "csv"} {
 		given = given || cmd.Flags().Changed(name)
 	}
 	return given

@@ -48,7 +48,7 @@ func (m *many) given(cmd *cobra.Command, args []string) bool {
 func (m *many) find(ctx context.Context, c *cli, cl *api.Client, cmd *cobra.Command, args []string) (list []api.FoundAccount, err error) {
 	picks := m.picked.given(cmd) || len(m.labels) > 0
 	if len(args) > 0 == picks {
-		return nil, usage("name accounts, or pick them with --class, --target, --risk, --owner or --label")
+		return nil, usage("name accounts, or pick them with --account-class, --target, --risk, --owner or --label")
 	}
 	for _, arg := range args {
 		account, target, err := splitAccount(arg)

@@ -39,12 +39,12 @@ how from now on.
 With --key or --key-file it is a key that is changed: a new one takes the old one's
 line in the account's ~/.ssh/authorized_keys.
 
-Several accounts are named, or picked out of what scans have found with the flags
-of "account ls" and --label: each is taken over and managed by itself, and one that
+Several accounts are named, or picked out of what scans have found with --account-class,
+--target, --risk, --owner and --label: each is taken over and managed by itself, and one that
 fails stops none of the others. --dry-run says before what would become of each.
 
 Exit code: 0 when all are done, 1 when one failed, 8 when --wait was too short.`,
-		Example: "  drawbolt account manage app@pg01 --every 30d --after-use --password-stdin <password.txt\n  drawbolt account manage root@db01 --every 7d\n  drawbolt account manage deploy@web01 --key-file deploy_ed25519 --every 7d\n  drawbolt account manage --class unmanaged --target 'web*' --label environment=prod --every 30d --dry-run",
+		Example: "  drawbolt account manage app@pg01 --every 30d --after-use --password-stdin <password.txt\n  drawbolt account manage root@db01 --every 7d\n  drawbolt account manage deploy@web01 --key-file deploy_ed25519 --every 7d\n  drawbolt account manage --account-class unmanaged --target 'web*' --label environment=prod --every 30d --dry-run",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in := api.ManageInput{Managed: m}
 			if key {
