@@ -108,6 +108,9 @@ func (b *Broker) beginDiscovery(ctx context.Context, tx *store.Tx, by access.Cal
 		return d, err
 	}
 	d.scan = s
+	if now.Before(s.Until) {
+		return d, &access.Error{Kind: access.ErrConflict, Code: "DB-6462", Text: t.Name + " is being scanned at this moment", Next: "drawbolt account ls --target " + t.Name}
+	}
 	if t.Locked {
 		return d, lockedTarget(t)
 	}
@@ -127,9 +130,6 @@ func (b *Broker) beginDiscovery(ctx context.Context, tx *store.Tx, by access.Cal
 	}
 	if d.Hops, err = hopsOf(ctx, tx.Target, t); err != nil {
 		return d, err
-	}
-	if now.Before(s.Until) {
-		return d, &access.Error{Kind: access.ErrConflict, Code: "DB-6462", Text: t.Name + " is being scanned at this moment", Next: "drawbolt account ls --target " + t.Name}
 	}
 	if s.TargetID, s.TargetName, s.Node, s.Until, s.TriedAt = t.ID, t.Name, b.c.Node, now.Add(access.ScanLease), now; fresh {
 		s.Version, s.Score = 1, -1

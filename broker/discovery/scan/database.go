@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 	maxRoles   = 5_001
 	maxMembers = 50_000
 )
+
+// errTooMuch says that a server goes on behind the last row that it was asked for.
+var errTooMuch = errors.New("it answers more than it was asked for")
 
 // step is the scan as package rotation takes it, which knows how targets are reached.
 func step(d broker.Discovery) broker.RotationStep {
@@ -64,6 +68,9 @@ func explorePostgres(ctx context.Context, d broker.Discovery, password vault.Sec
 	defer rows.Close()
 	var roles []discovery.Role
 	for rows.Next() {
+		if len(roles) == maxRoles {
+			return none, errTooMuch
+		}
 		var x discovery.Role
 		var until int64
 		if err := rows.Scan(&x.Name, &x.Super, &x.CreateRole, &x.CreateDB, &x.Replication, &x.BypassRLS, &x.Login, &until); err != nil {
@@ -87,6 +94,9 @@ func explorePostgres(ctx context.Context, d broker.Discovery, password vault.Sec
 	defer members.Close()
 	var pairs [][2]string
 	for members.Next() {
+		if len(pairs) == maxMembers {
+			return none, errTooMuch
+		}
 		var p [2]string
 		if err := members.Scan(&p[0], &p[1]); err != nil {
 			return none, err
@@ -103,19 +113,20 @@ func postgresPasswords(ctx context.Context, conn interface {
 	PgConn() *pgconn.PgConn
 }) (map[string]string, error) {
 	states := map[string]string{}
-	results, err := conn.PgConn().Exec(ctx, fmt.Sprintf("SELECT rolname, CASE WHEN rolpassword IS NULL THEN 'locked' ELSE 'set' END FROM pg_authid LIMIT %d", maxRoles)).ReadAll()
+	results := conn.PgConn().Exec(ctx, fmt.Sprintf("SELECT rolname, CASE WHEN rolpassword IS NULL THEN 'locked' ELSE 'set' END FROM pg_authid LIMIT %d", maxRoles))
+	for n := 0; results.NextResult(); {
+		for rows := results.ResultReader(); rows.NextRow(); n++ {
+			if row := rows.Values(); n >= maxRoles || len(row) != 2 {
+				return nil, errors.Join(errTooMuch, conn.PgConn().Close(ctx))
+			}
+			states[string(rows.Values()[0])] = string(rows.Values()[1])
+		}
+	}
+	err := results.Close()
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" { // insufficient_privilege
 		return states, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range results {
-		for _, row := range r.Rows {
-			states[string(row[0])] = string(row[1])
-		}
-	}
-	return states, nil
+	return states, err
 }
 
 // exploreMySQL reads the users of a server of MySQL or MariaDB.
@@ -143,7 +154,7 @@ func exploreMySQL(ctx context.Context, d broker.Discovery, password vault.Secret
 		locked = "COALESCE((SELECT JSON_VALUE(p.Priv, '$.account_locked') FROM mysql.global_priv p WHERE p.User = u.User AND p.Host = u.Host), 0) = 1"
 		where = " WHERE u.is_role = 'N'"
 	}
-	rows, err := conn.QueryContext(ctx, "SELECT u.User, u.Host, u.plugin, CASE WHEN COALESCE(u.authentication_string, '') = '' THEN 'none' WHEN u.authentication_string = 'invalid' THEN 'locked' ELSE 'set' END, "+locked+" FROM mysql.user u"+where+" ORDER BY u.User, u.Host LIMIT 5001")
+	rows, err := conn.QueryContext(ctx, "SELECT u.User, u.Host, u.plugin, CASE WHEN COALESCE(u.authentication_string, '') = '' THEN 'none' WHEN u.authentication_string = 'invalid' THEN 'locked' ELSE 'set' END, "+locked+" FROM mysql.user u"+where+fmt.Sprintf(" ORDER BY u.User, u.Host LIMIT %d", maxRoles))
 	if err != nil {
 		return none, err
 	}
@@ -151,6 +162,9 @@ func exploreMySQL(ctx context.Context, d broker.Discovery, password vault.Secret
 	var users []discovery.DatabaseUser
 	byGrantee := map[string]int{}
 	for rows.Next() {
+		if len(users) == maxRoles {
+			return none, errTooMuch
+		}
 		var u discovery.DatabaseUser
 		if err := rows.Scan(&u.User, &u.Host, &u.Plugin, &u.Password, &u.Locked); err != nil {
 			return none, err
@@ -161,12 +175,15 @@ func exploreMySQL(ctx context.Context, d broker.Discovery, password vault.Secret
 	if err := rows.Err(); err != nil {
 		return none, err
 	}
-	rights, err := conn.QueryContext(ctx, "SELECT GRANTEE, PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.USER_PRIVILEGES LIMIT 50000")
+	rights, err := conn.QueryContext(ctx, "SELECT GRANTEE, PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.USER_PRIVILEGES LIMIT "+strconv.Itoa(maxMembers))
 	if err != nil {
 		return none, err
 	}
 	defer rights.Close()
-	for rights.Next() {
+	for n := 0; rights.Next(); n++ {
+		if n == maxMembers {
+			return none, errTooMuch
+		}
 		var grantee, privilege, grantable string
 		if err := rights.Scan(&grantee, &privilege, &grantable); err != nil {
 			return none, err
