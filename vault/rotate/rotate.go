@@ -12,7 +12,7 @@
 //	  -> written down: stable(candidate), with current in its history
 //
 // After a crash, or an answer that does not say whether the change was made, the
-// candidate is tried, then the current one; then the password is set once more by
+// candidate and the current one are tried; then the password is set once more by
 // another account, or, if there is none for that, older ones are tried. While the system may still make
 // a change that it has not answered to, that is not over. Never more logins fail than
 // the system's lockout allows, crashes included. A definite refusal of the system

@@ -514,3 +514,38 @@ func (plainKeeper) Wrap(_ context.Context, s vault.Secret) ([]byte, error) {
 func (plainKeeper) Unwrap(_ context.Context, b []byte) (vault.Secret, error) {
 	return vault.NewSecret(b), nil
 }
+
+// TestArrivesBetweenLogins: a change that is made at any moment after its connection broke,
+// also between the logins that find out, costs one failed login at most, and which password
+// is in force is known.
+func TestArrivesBetweenLogins(t *testing.T) {
+	for _, crashed := range []bool{false, true} {
+		for at := range 8 {
+			w := newWorld(t)
+			ctx := context.Background()
+			w.late = func() bool { return true }
+			left := at
+			w.arrives = func() bool { left--; return left < 0 }
+			if crashed { // right after it was sent
+				w.crashAt, w.after = 2, true
+				left += 2
+			}
+			err := error(nil)
+			if died := dies(func() { _, err = w.account("one", false).Rotate(ctx) }); died {
+				w.crashAt = 0
+				_, err = w.account("one", false).Verify(ctx)
+			}
+			if len(w.failed) > 1 {
+				t.Errorf("crashed %t, made after %d more steps: %d logins failed", crashed, at, len(w.failed))
+			}
+			for range 2 {
+				w.late = nil
+				w.pass(time.Minute)
+				_, err = w.account("one", false).Verify(ctx)
+			}
+			if err != nil || string(w.entry.Current.Secret.Expose()) != w.password {
+				t.Errorf("crashed %t, made after %d more steps: %v, and the right one is not the current one", crashed, at, err)
+			}
+		}
+	}
+}

@@ -116,7 +116,19 @@ func (w *work) settle(ctx context.Context) error {
 	if w.entry.Candidate == nil {
 		return nil
 	}
-	return w.search(ctx, w.entry.Known())
+	known := w.entry.Known()
+	if w.currentFirst() {
+		known[0], known[1] = known[1], known[0]
+	}
+	return w.search(ctx, known)
+}
+
+// currentFirst reports whether the current password is to be tried before the candidate:
+// while the change may be made between two logins. Were the candidate tried before it and
+// the current one after it, neither would be accepted; the other way round one is. Where a
+// replaced password is accepted for a while that cannot be, and would say nothing.
+func (w *work) currentFirst() bool {
+	return w.a.c.Grace == 0 && w.a.c.Now().Before(w.late()) && !w.wrong(w.entry.Current)
 }
 
 // wrong reports whether a password was found not to be accepted, when it could not be on
@@ -187,6 +199,16 @@ func (w *work) change(ctx context.Context, by Rotator) error {
 		w.entry.retire(*w.entry.Candidate, Unused)
 		w.entry.Candidate = nil
 		return errors.Join(err, w.save(ctx))
+	}
+	if err != nil && w.currentFirst() {
+		if was := w.try(ctx, &w.entry.Current); !errors.Is(was, ErrWrong) {
+			return errors.Join(err, was)
+		}
+		proof := w.try(ctx, w.entry.Candidate)
+		if proof == nil {
+			return w.save(ctx)
+		}
+		return errors.Join(err, proof)
 	}
 	prove := w.try
 	if err == nil {
