@@ -92,7 +92,6 @@ func TestOnboarding(t *testing.T) {
 			t.Errorf("it was not changed: %q", at.password)
 		}
 		// Once is enough, and nothing of what is said then counts.
-		n = len(h.events())
 		o.Owner = new(string)
 		for what, do := range map[string]func() error{
 			"it":      func() error { _, err := h.OnboardAccount(ctx, root, "deploy@db01", o); return err },

@@ -31,7 +31,7 @@ type TargetInput struct {
 	Provisioner      string `json:"provisioner,omitempty"`
 	PrincipalsFolder string `json:"principals_folder,omitempty"`
 	ScanAccount      string `json:"scan_account,omitempty"` // one of Accounts, as which it is scanned
-	Version          int64  `json:"version,omitempty"` // of the target that is changed
+	Version          int64  `json:"version,omitempty"`      // of the target that is changed
 }
 
 // AccountInput is an account as an administrator writes it.
