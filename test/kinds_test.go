@@ -41,7 +41,7 @@ func onMachineByKey(t testing.TB, s *server, names []string) managed {
 	first, line := keyOf(t)
 	m, n := machineWith(t, s, names, ` && install -d -m 700 -o %s ~%s/.ssh && echo '`+line+`' >~%s/.ssh/authorized_keys && chown %s ~%s/.ssh/authorized_keys`)
 	m.Do(`sed -i 's/^AuthorizedKeysFile .*/AuthorizedKeysFile .ssh\/authorized_keys/' ` + m.Config + ` && pkill -HUP -o sshd`)
-	n.target.Provisioner, n.credential, n.first = "root", "key", first
+	n.target.Provisioner, n.credential, n.first, n.change = "root", "key", first, nil
 	login := n.tried
 	n.tried = func(account string) rotate.Rotator {
 		l := login(account).(linux.Rotator)

@@ -41,14 +41,14 @@ import (
 // A managed is a real system with accounts whose passwords the server changes.
 type managed struct {
 	target     api.TargetInput
-	first      string                              // the password that each of them has
-	credential string                              // "key": it is a key
-	reset      string                              // the account that sets them; "": each its own
-	secrets    map[string]string                   // kept for other accounts
-	tried      func(account string) rotate.Rotator // logs in by a way of the test's own
-	change     func(account, password string) error
-	grace      bool          // a replaced password may be accepted
-	log        func() string // of the system
+	first      string                               // the password that each of them has
+	credential string                               // "key": it is a key
+	reset      string                               // the account that sets them; "": each its own
+	secrets    map[string]string                    // kept for other accounts
+	tried      func(account string) rotate.Rotator  // logs in by a way of the test's own
+	change     func(account, password string) error // nil: nobody else sets any
+	grace      bool                                 // a replaced password may be accepted
+	log        func() string                        // of the system
 }
 
 // A system makes a managed with accounts of these names, at which a fifth login that fails
@@ -62,7 +62,8 @@ type system func(t testing.TB, s *server, accounts []string) managed
 // mended; and no password stands anywhere it should not.
 func TestManagedPasswords(t *testing.T) {
 	for name, make := range map[string]system{
-		"machine": onMachine, "machine, by itself": onMachineAlone, "PostgreSQL": onPostgres, "MariaDB": onMariaDB, "OpenLDAP": onSlapd, "Active Directory": onSamba,
+		"machine": onMachine, "machine, by itself": onMachineAlone, "machine, by key": onMachineByKey, "Windows": onWindows, "PostgreSQL": onPostgres,
+		"MariaDB": onMariaDB, "OpenLDAP": onSlapd, "Active Directory": onSamba, "program": onSwitch,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits more than it works
@@ -132,7 +133,7 @@ func tellManaged(t *testing.T, database string, make system) {
 		must(t, err)
 	}
 	for _, name := range names {
-		_, err = admin.ManageAccount(ctx, m.target.Name, name, api.ManageInput{Managed: api.Managed{AfterUse: true, Reset: m.reset, Failures: 4}, Secret: []byte(m.first)})
+		_, err = admin.ManageAccount(ctx, m.target.Name, name, api.ManageInput{Credential: m.credential, Managed: api.Managed{AfterUse: true, Reset: m.reset, Failures: 4}, Secret: []byte(m.first)})
 		must(t, err)
 	}
 	for _, name := range names {
@@ -148,7 +149,7 @@ func tellManaged(t *testing.T, database string, make system) {
 	if err := m.tried(names[0]).Check(ctx, vault.NewSecret([]byte(m.first))); !m.grace && !errors.Is(err, rotate.ErrWrong) {
 		t.Errorf("the first password still works: %v", err)
 	}
-	if m.target.Kind != "" {
+	if m.target.Kind != "" && m.target.Kind != "windows" {
 		if _, err := s.dial(h.reader, names[0]+"+"+m.target.Name, ""); err == nil {
 			t.Error("somebody has logged in where there is no SSH")
 		}
@@ -165,7 +166,7 @@ func tellManaged(t *testing.T, database string, make system) {
 	s.start()
 
 	// Somebody else sets the password.
-	if m.reset != "" || m.target.Provisioner != "" {
+	if m.change != nil && (m.reset != "" || m.target.Provisioner != "") {
 		other := canary("set-by-others") + "A1"
 		h.secrets["a password that others set"] = other
 		must(t, m.change(names[0], other))
@@ -356,7 +357,7 @@ func (h *teller) written(calls []string) {
 	for _, c := range calls {
 		name, object, _ := strings.Cut(c, " ")
 		known := func(prefix string) bool { return strings.HasPrefix(object, prefix) }
-		if object != "" && !slices.ContainsFunc([]string{":", "socket", "drawbolt.db", "vault.marks", "server.log", ".new-"}, known) {
+		if object != "" && !slices.ContainsFunc([]string{":", "socket", "pipe:", "drawbolt.db", "vault.marks", "server.log", ".new-"}, known) {
 			h.t.Errorf("%s of %s: a file that nobody looks into", name, object)
 		}
 	}
