@@ -262,11 +262,11 @@ var verbs = []struct {
 		return err
 	}, true},
 	{"OnboardAccount", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.OnboardAccount(ctx, by, s.found, broker.Onboarding{})
+		_, err := b.OnboardAccount(ctx, by, s.found, broker.Onboarding{Managed: access.Managed{Reset: "root"}})
 		return err
 	}, true},
 	{"PreviewOnboarding", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
-		_, err := b.PreviewOnboarding(ctx, by, s.found, broker.Onboarding{})
+		_, err := b.PreviewOnboarding(ctx, by, s.found, broker.Onboarding{Managed: access.Managed{Reset: "root"}})
 		return err
 	}, true},
 	{"Windows", "root", func(ctx context.Context, b *broker.Broker, by access.Caller, s *scene) error {
