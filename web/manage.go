@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -38,9 +37,12 @@ func (s *Server) managePage(w http.ResponseWriter, r *http.Request, by access.Ca
 
 // manageForm takes the accounts over, each by itself: one that fails stops none.
 func (s *Server) manageForm(w http.ResponseWriter, r *http.Request, by access.Caller) {
-	err := r.ParseForm()
-	m, o, wrong := onboardingOf(r.PostForm)
-	if err = errors.Join(err, wrong); err != nil {
+	if r.ParseForm() != nil {
+		s.fail(w, r, by, access.Invalid("the form cannot be read; nothing changed"))
+		return
+	}
+	m, o, err := onboardingOf(r.PostForm)
+	if err != nil {
 		s.fail(w, r, by, err)
 		return
 	}
