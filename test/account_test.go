@@ -33,17 +33,7 @@ func withMachine(t *testing.T) (*server, *servers.Machine) {
 
 // on runs a command at the target, as ssh does, and returns what it said.
 func (s *server) on(p *person, command string) (string, error) {
-	client, err := s.dial(p, "dba+db01", "")
-	if err != nil {
-		return "", err
-	}
-	defer client.Close()
-	session, err := client.NewSession()
-	if err != nil {
-		return "", err
-	}
-	out, err := session.CombinedOutput(command)
-	return string(out), err
+	return s.session(p, "dba", "db01", command)
 }
 
 // TestMadeAccount tells the whole story with the built programs: ask, see what

@@ -127,21 +127,6 @@ func onSwitch(t testing.TB, s *server, names []string) managed {
 	}
 }
 
-// session runs a command at a target through the bastion, as who has a grant there.
-func (s *server) session(p *person, account, target, command string) (string, error) {
-	client, err := s.dial(p, account+"+"+target, "")
-	if err != nil {
-		return "", err
-	}
-	defer client.Close()
-	session, err := client.NewSession()
-	if err != nil {
-		return "", err
-	}
-	out, err := session.CombinedOutput(command)
-	return string(out), err
-}
-
 // TestManagedKey: a key that somebody has becomes ours. The bastion logs in with it, which
 // changes it after each session, and nobody else ever has one that works.
 func TestManagedKey(t *testing.T) {

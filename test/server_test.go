@@ -673,6 +673,21 @@ func (s *server) hidden(sessions []string) map[string][]string {
 	return keys
 }
 
+// session runs a command at a target through the bastion, as who has a grant there.
+func (s *server) session(p *person, account, target, command string) (string, error) {
+	client, err := s.dial(p, account+"+"+target, "")
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	session, err := client.NewSession()
+	if err != nil {
+		return "", err
+	}
+	out, err := session.CombinedOutput(command)
+	return string(out), err
+}
+
 // metric reads one value from /metrics.
 func (s *server) metric(name string) float64 {
 	s.t.Helper()
