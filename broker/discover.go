@@ -94,7 +94,7 @@ func (b *Broker) BeginDue(ctx context.Context, targetID string) (Discovery, erro
 }
 
 func (b *Broker) beginDiscovery(ctx context.Context, tx *store.Tx, by access.Caller, t *access.Target, account string) (Discovery, error) {
-	if t.Kind == access.KindWindows || access.ProgramOf(t.Kind) != "" {
+	if t.Kind != "" && !slices.Contains(access.ScannedKinds(), t.Kind) {
 		return Discovery{}, &access.Error{Kind: access.ErrInvalid, Code: "DB-6506", Text: fmt.Sprintf("%s is a %s, which is not scanned", t.Name, access.KindName(t.Kind)), Next: "drawbolt account ls " + t.Name}
 	}
 	now := tx.Now()
