@@ -91,6 +91,10 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, by access.C
 
 func (s *Server) adoptAccount(w http.ResponseWriter, r *http.Request, by access.Caller) {
 	id, owner, declare := r.PathValue("id"), r.PostFormValue("owner"), r.PostFormValue("declare")
+	if !r.PostForm.Has("owner") { // the form has it always, if only as nobody
+		s.showAccount(w, r, by, access.Invalid("the form says nothing of the account; nothing changed"))
+		return
+	}
 	_, err := s.c.Broker.ManageFound(r.Context(), by, []string{id}, broker.Management{Owner: &owner, Declare: &declare, Note: r.PostFormValue("note"), TakeOver: r.PostFormValue("take_over") == "yes"})
 	if err != nil {
 		s.showAccount(w, r, by, err)
