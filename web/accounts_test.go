@@ -72,6 +72,9 @@ func TestAccountsPages(t *testing.T) {
 	if status, to := h.send("root", "/accounts/"+id, url.Values{"owner": {"bob"}, "declare": {"service"}, "note": {"runs the release"}}); status != 303 || !strings.HasPrefix(to, "/accounts/"+id) {
 		t.Errorf("adopted: %d %s", status, to)
 	}
+	if status, page := h.send("root", "/accounts/"+id, url.Values{"note": {"nothing of the owner"}}); status != 422 && status != 400 || !strings.Contains(page, "nothing changed") {
+		t.Errorf("a form without an owner: %d", status)
+	}
 	if page := h.read("root", "/accounts/"+id); !strings.Contains(page, "service") || !strings.Contains(page, "bob") || !strings.Contains(page, "runs the release") {
 		t.Error("the page says nothing of its owner")
 	}
