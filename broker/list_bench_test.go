@@ -181,15 +181,20 @@ func BenchmarkLists(b *testing.B) {
 							}
 							times = append(times, time.Since(start))
 						}
-						slices.Sort(times)
-						b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, "p50-ms")
-						b.ReportMetric(float64(times[len(times)*99/100].Microseconds())/1000, "p99-ms")
+						reportTimes(b, times)
 						b.ReportMetric(float64(n), "rows")
 					})
 				}
 			}
 		})
 	}
+}
+
+// reportTimes reports the median of what was measured, and its 99th percentile.
+func reportTimes(b *testing.B, times []time.Duration) {
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(times[len(times)*99/100].Microseconds())/1000, "p99-ms")
 }
 
 // A list is one that people look at.

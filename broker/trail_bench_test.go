@@ -137,9 +137,7 @@ func BenchmarkTrail(b *testing.B) {
 						}
 						times = append(times, time.Since(start))
 					}
-					slices.Sort(times)
-					b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, "p50-ms")
-					b.ReportMetric(float64(times[len(times)*99/100].Microseconds())/1000, "p99-ms")
+					reportTimes(b, times)
 				})
 			}
 		})
